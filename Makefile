@@ -1,0 +1,47 @@
+# `make repro PYTHON=python3.12 TARGETS=train@mnist_cnn`: the variables one may set, with what they are otherwise.
+PYTHON ?= python3
+REQUIREMENTS ?= requirements.txt# or requirements-gpu.txt, in a .venv of its own: remove the CPU one first
+TARGETS ?=
+
+BIN := $(CURDIR)/.venv/bin
+# dvc.yaml says `python`: the one with the pinned packages
+RUN := PATH="$(BIN):$$PATH"
+
+.PHONY: help setup repro test check verify lock
+help:
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+
+# Keyed on what the lock says, not on its date: a checkout that brings the same lock back installs nothing.
+setup: ## .venv with the pinned packages; every target below makes it first
+	@test -x .venv/bin/pip || { \
+	    $(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+	    { echo "Python 3.10 to 3.13 is needed, but $(PYTHON) is not: make PYTHON=/path/to/python3" >&2; exit 1; }; \
+	    $(PYTHON) -m venv .venv; }
+	@cmp -s $(REQUIREMENTS) .venv/installed.txt || { \
+	    echo "Installing $(REQUIREMENTS) into .venv: some minutes the first time"; \
+	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS) && \
+	    cp $(REQUIREMENTS) .venv/installed.txt; }
+
+repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale
+	@$(RUN) python -m stages.params
+	@$(RUN) dvc repro $(TARGETS)
+
+test: setup ## the tests
+	@$(RUN) pytest
+
+check: setup ## style and types
+	@$(RUN) ruff check
+	@$(RUN) ruff format --check
+	@$(RUN) mypy
+
+verify: setup ## two clones of HEAD, run from nothing: do they end with the same bytes?
+	@$(RUN) python tests/verify.py
+
+COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
+    --custom-compile-command "make lock"
+# Before 23.3 pip forgets the pin of a package that another one asks for with an extra, unless a constraint says it again.
+lock: setup ## requirements*.txt from requirements*.in, with as few changes as will do; UPGRADE=--upgrade: the newest
+	@$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt
+	@$(COMPILE) requirements-gpu.in -c requirements.txt --no-emit-package tensorflow-cpu -o requirements-gpu.txt
+	@sed -n 's/\[.*\]\(==[^\]*[^ \]\).*/\1/p' requirements.txt > constraints.txt
+	@for lock in requirements.txt requirements-gpu.txt; do echo '-c constraints.txt' >> $$lock; done
