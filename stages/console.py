@@ -1,0 +1,52 @@
+"""What every stage's command line has in common: one positional name, one-line errors, a quiet TensorFlow."""
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+
+class UserError(Exception):
+    """Something the user can put right. The message is one line: the file or key, what is wrong, what to do."""
+
+
+def run(stage: Callable[..., None], *names: str) -> None:
+    """Call `stage` with the arguments that `names` describe; turn its failure into one line and exit code 1.
+
+    Anything but a `UserError`, an `OSError` that names a file, or Ctrl-C is a bug of ours and keeps its traceback.
+    """
+    arguments = sys.argv[1:]
+    if len(arguments) != len(names):
+        usage = " ".join(["usage: python -m", f"stages.{stage.__name__}", *(name.upper() for name in names)])
+        sys.exit(usage)
+    try:
+        stage(*arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"error: {error.filename or 'no space left'}: {error.strerror}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: `dvc repro` goes on from the last finished stage")
+
+
+def import_tensorflow() -> None:
+    """Import TensorFlow without its start-up notes, which no log level reaches: they precede its logging.
+
+    What it writes to standard error at the level of the process is dropped for the time of the import; an `ImportError`
+    comes through. Costs seconds, so call it when the parameters are known to be good.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        import tensorflow as tf
+
+        tf.config.list_physical_devices()
+        tf.zeros(1)  # the devices, too, have something to say when they are first used
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
