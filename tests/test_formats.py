@@ -1,0 +1,233 @@
+"""stages/formats against archives packed here by hand: what they read, and what they say of a file that is wrong."""
+
+import gzip
+import io
+import struct
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.console import UserError
+from stages.formats import cifar, idx, image_folder
+
+CLASSES = ["cat", "dog", "bird"]
+FOLDERS = {"n1": "cat", "n2": "dog"}
+Members = dict[str, bytes | tarfile.TarInfo]
+
+
+def pack_idx(folder: Path, images: bytes, labels: bytes, prefix: str = "train") -> None:
+    (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+
+
+def pack_tar(path: Path, members: Members) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+
+
+def special(name: str, kind: bytes) -> Members:
+    """A member that is no regular file."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return {name: info}
+
+
+def error_of(read: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as raised:
+        read()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
+IMAGES = struct.pack(">IIII", 2051, 4, 28, 28) + PIXELS.tobytes()
+LABELS = struct.pack(">II", 2049, 4) + bytes([2, 0, 1, 0])
+
+
+@pytest.mark.parametrize(("split", "prefix"), [("train", "train"), ("test", "t10k")])
+def test_idx_reads_what_was_packed(tmp_path: Path, split: str, prefix: str) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS, prefix)
+    keys, images, labels = zip(*idx.examples(tmp_path, split, CLASSES), strict=True)
+    assert keys == ("00000", "00001", "00002", "00003")
+    assert labels == (2, 0, 1, 0)
+    np.testing.assert_array_equal(np.stack(images), PIXELS[..., None])
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (LABELS, LABELS, "train-images-idx3-ubyte.gz: magic number 2049, not 2051"),
+        (IMAGES, IMAGES, "train-labels-idx1-ubyte.gz: magic number 2051, not 2049"),
+        (IMAGES, struct.pack(">II", 2049, 3) + bytes(3), "train-labels-idx1-ubyte.gz: 3 labels for 4 images"),
+        (IMAGES[:-1], LABELS, "train-images-idx3-ubyte.gz: truncated"),
+        (IMAGES[:10], LABELS, "train-images-idx3-ubyte.gz: truncated"),
+        (b"", LABELS, "train-images-idx3-ubyte.gz: truncated"),
+        (IMAGES, LABELS[:-1], "train-labels-idx1-ubyte.gz: truncated"),
+        (IMAGES + b"x", LABELS, "train-images-idx3-ubyte.gz: more bytes"),
+        (IMAGES, LABELS + b"x", "train-labels-idx1-ubyte.gz: more bytes"),
+        (IMAGES, LABELS[:-1] + b"\3", "train-labels-idx1-ubyte.gz: label 3 at index 3"),
+        (struct.pack(">IIII", 2051, 4, 2**31, 2**31), LABELS, "train-images-idx3-ubyte.gz: images of 2147483648"),
+    ],
+)
+def test_idx_names_the_file_that_is_wrong(tmp_path: Path, images: bytes, labels: bytes, message: str) -> None:
+    pack_idx(tmp_path, images, labels)
+    assert message in error_of(lambda: list(idx.examples(tmp_path, "train", CLASSES)))
+
+
+def damaged(data: bytes, how: str) -> bytes:
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 0xFF
+    wrong_sum = bytearray(data)
+    wrong_sum[-8] ^= 0xFF  # of gzip's checksum
+    return {"cut": data[: len(data) // 2], "flipped": bytes(flipped), "sum": bytes(wrong_sum), "other": b"<html>"}[how]
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "sum", "other"])
+def test_damaged_gzip_is_named_in_every_format(tmp_path: Path, how: str) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    pack_tar(tmp_path / "c.tar.gz", cifar_members())
+    pack_tar(tmp_path / "i.tgz", folder_members())
+    for file, read in [
+        ("train-images-idx3-ubyte.gz", lambda: list(idx.examples(tmp_path, "train", CLASSES))),
+        ("c.tar.gz", lambda: list(cifar.examples(tmp_path, "train", CLASSES))),
+        ("i.tgz", lambda: list(image_folder.examples(tmp_path, "train", FOLDERS))),
+    ]:
+        path = tmp_path / file
+        path.write_bytes(damaged(path.read_bytes(), how))
+        assert f"{path}: damaged" in error_of(read)
+
+
+@pytest.mark.parametrize("how", ["cut", "sum", "other"])
+def test_damaged_labels_are_not_blamed_on_the_images(tmp_path: Path, how: str) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    path = tmp_path / "train-labels-idx1-ubyte.gz"
+    path.write_bytes(damaged(path.read_bytes(), how))
+    assert f"{path}: damaged" in error_of(lambda: list(idx.examples(tmp_path, "train", CLASSES)))
+
+
+def test_missing_archives_are_named(tmp_path: Path) -> None:
+    assert "train-images-idx3-ubyte.gz: missing" in error_of(lambda: list(idx.examples(tmp_path, "train", CLASSES)))
+    assert "0 files match *.tar.gz" in error_of(lambda: list(cifar.examples(tmp_path, "train", CLASSES)))
+    for name in ("a.tgz", "b.tgz"):
+        pack_tar(tmp_path / name, folder_members())
+    assert "2 files match *.tgz" in error_of(lambda: list(image_folder.examples(tmp_path, "train", FOLDERS)))
+
+
+CHANNELS = np.random.default_rng(1).integers(0, 256, (12, 3, 32, 32), np.uint8)
+RECORDS = [bytes([number % 3]) + image.tobytes() for number, image in enumerate(CHANNELS)]
+TOP = "cifar-10-batches-bin"
+
+
+def cifar_members(**changed: bytes | None) -> Members:
+    """Batches of one record each, in no order; `changed` replaces a file, or removes it."""
+    files: dict[str, bytes | None] = {f"data_batch_{n}": RECORDS[n - 1] for n in (10, 2, 1, *range(3, 10))}
+    files |= {"batches.meta": "\n".join([*CLASSES, "", ""]).encode(), "test_batch": RECORDS[10] + RECORDS[11]}
+    files |= changed
+    suffix = {"batches.meta": "txt"}
+    return {f"{TOP}/{name}.{suffix.get(name, 'bin')}": data for name, data in files.items() if data is not None}
+
+
+def test_cifar_reads_batches_in_numeric_order(tmp_path: Path) -> None:
+    pack_tar(tmp_path / "c.tar.gz", cifar_members() | {f"{TOP}/readme.html": b"<html>"})
+    for split, numbers in (("train", range(10)), ("test", (10, 11))):
+        keys, images, labels = zip(*cifar.examples(tmp_path, split, CLASSES), strict=True)
+        assert keys == tuple(f"{index:05d}" for index in range(len(numbers)))
+        assert labels == tuple(number % 3 for number in numbers)
+        for image, number in zip(images, numbers, strict=True):
+            red, green, blue = CHANNELS[number]
+            np.testing.assert_array_equal(image, np.dstack([red, green, blue]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batches.meta": None}, "batches.meta.txt is missing"),
+        ({"batches.meta": b"cat\nfox\nbird\n"}, "batches.meta.txt has 'fox' for label 1, params.yaml 'dog'"),
+        ({"batches.meta": b"cat\ndog\n"}, "batches.meta.txt has None for label 2, params.yaml 'bird'"),
+        ({"batches.meta": b"cat\ndog\nbird\nfox\n"}, "batches.meta.txt has 'fox' for label 3, params.yaml None"),
+        ({"data_batch_2": RECORDS[0][:-1]}, "data_batch_2.bin is truncated: its last record has 3072 of 3073 bytes"),
+        ({"data_batch_2": None}, "data_batch_2.bin is missing"),
+        ({f"data_batch_{n}": None for n in range(1, 11)}, "data_batch_1.bin is missing"),
+        ({"data_batch_3": b"\3" + RECORDS[0][1:]}, "data_batch_3.bin: label 3, but there are 3 classes"),
+    ],
+)
+def test_cifar_names_the_batch_that_is_wrong(tmp_path: Path, changed: dict[str, bytes | None], message: str) -> None:
+    pack_tar(tmp_path / "c.tar.gz", cifar_members(**changed))
+    assert message in error_of(lambda: list(cifar.examples(tmp_path, "train", CLASSES)))
+
+
+def test_cifar_without_a_test_batch(tmp_path: Path) -> None:
+    pack_tar(tmp_path / "c.tar.gz", cifar_members(test_batch=None))
+    assert "test_batch.bin is missing" in error_of(lambda: list(cifar.examples(tmp_path, "test", CLASSES)))
+
+
+def jpeg(content: str) -> bytes:
+    """Only the signature is looked at: the bytes go through as they are."""
+    return b"\xff\xd8\xff" + content.encode()
+
+
+def folder_members() -> Members:
+    return {
+        "top/noisy.csv": b"path,label\n",
+        "top/train/n2/n2_1.JPEG": jpeg("dog"),
+        "top/train/n1/n1_1.JPEG": jpeg("cat"),
+        "top/train/n1/._n1_1.JPEG": b"left by a Mac",
+        "top/train/.DS_Store": b"too",
+        "top/val/n1/ILSVRC2012_val_00000293.JPEG": jpeg("test cat"),
+    }
+
+
+def test_image_folder_passes_bytes_through(tmp_path: Path) -> None:
+    pack_tar(tmp_path / "i.tgz", folder_members())
+    train = list(image_folder.examples(tmp_path, "train", FOLDERS))
+    assert train == [("n2/n2_1.JPEG", jpeg("dog"), 1), ("n1/n1_1.JPEG", jpeg("cat"), 0)]
+    test = list(image_folder.examples(tmp_path, "test", FOLDERS))
+    assert test == [("n1/ILSVRC2012_val_00000293.JPEG", jpeg("test cat"), 0)]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"top/train/n3/a.JPEG": jpeg("")}, "'top/train/n3/a.JPEG': 'n3' is not in classes"),
+        ({"top/train/n1/a.JPEG": b"\x89PNG"}, "'top/train/n1/a.JPEG' is not a JPEG file"),
+        ({"top/train/n1/a.JPEG": b""}, "'top/train/n1/a.JPEG' is not a JPEG file"),
+        ({"./top/train/n1/n1_1.JPEG": jpeg("")}, "is there twice"),
+    ],
+)
+def test_image_folder_names_the_image_that_is_wrong(tmp_path: Path, members: Members, message: str) -> None:
+    pack_tar(tmp_path / "i.tgz", folder_members() | members)
+    assert message in error_of(lambda: list(image_folder.examples(tmp_path, "train", FOLDERS)))
+
+
+def test_image_folder_without_images(tmp_path: Path) -> None:
+    pack_tar(tmp_path / "i.tgz", {"top/train/n1/a.JPEG": jpeg("")})
+    assert "no file TOP/val/CLASS/NAME" in error_of(lambda: list(image_folder.examples(tmp_path, "test", FOLDERS)))
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ({"/top/train/n1/a.JPEG": jpeg("")}, "'/top/train/n1/a.JPEG' is a path out of the archive"),
+        ({"top/train/n1/../../../a.JPEG": jpeg("")}, "is a path out of the archive"),
+        (special("top/train/n1/a.JPEG", tarfile.SYMTYPE), "'top/train/n1/a.JPEG' is a link or a device"),
+        (special("top/train/n1/a.JPEG", tarfile.LNKTYPE), "is a link or a device"),
+        (special("top/train/n1/a.JPEG", tarfile.CHRTYPE), "is a link or a device"),
+        (special("top/train/n1/a.JPEG", tarfile.FIFOTYPE), "is a link or a device"),
+    ],
+)
+def test_hostile_members_are_refused(tmp_path: Path, member: Members, message: str) -> None:
+    pack_tar(tmp_path / "i.tgz", folder_members() | member)
+    pack_tar(tmp_path / "c.tar.gz", cifar_members() | member)
+    before = sorted(tmp_path.rglob("*"))
+    assert message in error_of(lambda: list(image_folder.examples(tmp_path, "train", FOLDERS)))
+    assert message in error_of(lambda: list(cifar.examples(tmp_path, "train", CLASSES)))
+    assert sorted(tmp_path.rglob("*")) == before
