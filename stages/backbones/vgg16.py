@@ -1,0 +1,31 @@
+"""VGG16 without its top (Simonyan and Zisserman, "Very Deep Convolutional Networks", 2014), with its preprocessing."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build(image_size: int, weights: Path) -> "keras.Model":
+    """Frozen convolutional layers: uint8 RGB (image_size, image_size, 3) → bottleneck features.
+
+    Args:
+        image_size: height and width; 224 gives features of (7, 7, 512).
+        weights: Keras's `notop` weights file.
+    """
+    import keras
+
+    pixels = keras.Input((image_size, image_size, 3), dtype="uint8")
+    # In float32: bfloat16 has eight bits of precision, which the subtraction of the mean would spend.
+    scaled = keras.layers.Lambda(_preprocess, dtype="float32")(pixels)
+    network = keras.applications.VGG16(include_top=False, weights=str(weights), input_tensor=scaled)
+    network.trainable = False
+    return network
+
+
+def _preprocess(pixels: "keras.KerasTensor") -> "keras.KerasTensor":
+    """RGB to BGR, minus ImageNet's mean of each channel."""
+    import keras
+
+    return keras.applications.vgg16.preprocess_input(keras.ops.cast(pixels, "float32"))

@@ -1,0 +1,197 @@
+"""The only writer and the only reader of TFRecords: data/records/NAME in the layout of TensorFlow Datasets.
+
+An example is {key, input, label}. The input is an encoded image (JPEG or PNG) or a tensor of features. Within a split
+the order comes from a hash of the key, so it is the same whatever the order of writing, a slice of a split is a random
+sample, and the features of an image stand at the same place as the image.
+"""
+
+import io
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+from tqdm import tqdm
+
+from stages.console import UserError
+from stages.files import replacing
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+tfds.disable_progress_bar()  # of its shuffling: the bar of what goes in is enough
+
+RECORDS = Path("data/records")
+READ_CONFIG = {"interleave_cycle_length": 1, "try_autocache": False}  # records in the order of the shards
+
+Example = tuple[str, Any, int]  # key; image as uint8 (height, width, channels), JPEG bytes, or feature tensor; label
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A split in memory: keys (n,), inputs (n, …) as uint8 pixels or float16 features, labels (n,) as int32."""
+
+    keys: np.ndarray
+    inputs: np.ndarray
+    labels: np.ndarray
+
+
+class _Serializer(tfds.core.example_serializer.ExampleSerializer):
+    """Protobuf orders the keys of a map differently in each process unless it is told not to."""
+
+    def serialize_example(self, example: Any) -> bytes:
+        return self.get_tf_example(example).SerializeToString(deterministic=True)
+
+
+def write(name: str, classes: list[str], splits: Mapping[str, Iterable[Example]]) -> None:
+    """Write a dataset to data/records/NAME, whole or not at all.
+
+    Args:
+        name: of the dataset.
+        classes: class names in the order of the labels.
+        splits: the examples of each split, in any order; consumed one at a time. The first one tells the feature.
+
+    Raises:
+        UserError: a split is empty, or a key occurs twice in it.
+    """
+    features, infos = None, []
+    with replacing(RECORDS / name) as folder:
+        folder.mkdir()
+        for split, stream in splits.items():
+            examples = iter(stream)
+            first = next(examples, None)
+            if first is None:
+                raise UserError(f"{name}: split {split!r} has no images; check the archive")
+            features = features or tfds.features.FeaturesDict(
+                {
+                    "key": tfds.features.Text(),
+                    "input": _feature(first[1]),
+                    "label": tfds.features.ClassLabel(names=classes),
+                }
+            )
+            template = tfds.core.ShardedFileTemplate(
+                data_dir=folder, dataset_name=name, split=split, filetype_suffix="tfrecord"
+            )
+            writer = tfds.core.writer.Writer(
+                serializer=_Serializer(features.get_serialized_info()),
+                filename_template=template,
+                hash_salt=split,
+                disable_shuffling=False,
+                example_writer=tfds.core.writer.ExampleWriter(tfds.core.file_adapters.FileFormat.TFRECORD),
+            )
+            examples = itertools.chain([first], examples)
+            keys: set[str] = set()
+            for key, image, label in tqdm(examples, desc=f"{name} {split}", unit=" images", disable=None):
+                if key in keys:
+                    raise UserError(f"{name}: split {split!r} holds two images named {key!r}; rename one")
+                keys.add(key)
+                example = {"key": key, "input": _encoded(image), "label": label}
+                writer.write(key, features.encode_example(example))
+            lengths, size = writer.finalize()
+            infos.append(
+                tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size, filename_template=template)
+            )
+        tfds.folder_dataset.write_metadata(
+            data_dir=folder,
+            features=features,
+            split_infos=infos,
+            filename_template=tfds.core.ShardedFileTemplate(
+                data_dir=folder, dataset_name=name, filetype_suffix="tfrecord"
+            ),
+            check_data=False,
+            supervised_keys=("input", "label"),
+        )
+
+
+def info(name: str) -> Any:
+    """The `tfds.core.DatasetInfo` of data/records/NAME: features, class names, split sizes.
+
+    Raises:
+        UserError: the records are not there.
+    """
+    folder = RECORDS / name
+    if not (folder / "dataset_info.json").exists():
+        raise UserError(f"{folder}: no records; run `dvc repro` or `dvc pull`")
+    return tfds.builder_from_directory(folder).info
+
+
+def read(name: str, split: str, image_size: int | None = None) -> "tf.data.Dataset":
+    """Stream {key, input, label} of a split such as `train` or `train[:-500]`, in the order of the records.
+
+    Args:
+        name: of the dataset.
+        split: in the syntax of TFDS.
+        image_size: cut images to a centred square and resize them to this height and width.
+
+    Returns:
+        input as uint8 (height, width, channels) for images, in the stored dtype and shape for features.
+    """
+    import tensorflow as tf
+
+    builder = tfds.builder_from_directory(RECORDS / name)
+    examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(**READ_CONFIG))
+    if image_size is None:
+        return examples
+    return examples.map(
+        lambda example: {**example, "input": _square(example["input"], image_size)},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def load(name: str, split: str, image_size: int | None = None) -> Arrays:
+    """A whole split in memory, decoded once. Arguments as in `read`.
+
+    Raises:
+        UserError: the images differ in size and no image_size is given.
+    """
+    size = info(name).splits[split].num_examples
+    batches = read(name, split, image_size).batch(256).prefetch(2)
+    shape = batches.element_spec["input"].shape[1:]
+    if not shape.is_fully_defined():
+        raise UserError(f"{name}: its images differ in size; give the model an image_size in params.yaml")
+    arrays = Arrays(
+        keys=np.empty(size, object),
+        inputs=np.empty((size, *shape), batches.element_spec["input"].dtype.as_numpy_dtype),
+        labels=np.empty(size, np.int32),
+    )
+    start = 0
+    for batch in batches.as_numpy_iterator():
+        stop = start + len(batch["label"])
+        arrays.keys[start:stop] = [key.decode() for key in batch["key"]]
+        arrays.inputs[start:stop] = batch["input"]
+        arrays.labels[start:stop] = batch["label"]
+        start = stop
+    return arrays
+
+
+def _feature(image: Any) -> Any:
+    """The TFDS feature that holds images, or feature tensors, like this one."""
+    if isinstance(image, bytes):
+        return tfds.features.Image(shape=(None, None, 3))
+    if image.dtype == np.uint8:
+        return tfds.features.Image(shape=image.shape)
+    return tfds.features.Tensor(shape=image.shape, dtype=image.dtype, encoding="bytes")
+
+
+def _encoded(image: Any) -> Any:
+    """Pixels as PNG; JPEG bytes and feature tensors as they are."""
+    if isinstance(image, bytes) or image.dtype != np.uint8:
+        return image
+    buffer = io.BytesIO()
+    Image.fromarray(image.squeeze()).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _square(image: "tf.Tensor", size: int) -> "tf.Tensor":
+    """Cut the centred square out of an image (height, width, channels) and resize it; uint8 to uint8."""
+    import tensorflow as tf
+
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    side = tf.minimum(height, width)
+    image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
+    image = tf.image.resize(image, (size, size), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)

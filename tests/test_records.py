@@ -1,0 +1,111 @@
+"""Records: what goes in comes out, in any process, and without this project."""
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import records
+from stages.console import UserError
+from tests.conftest import ROOT, write_params
+
+
+def pixels(count: int, shape: tuple[int, ...], seed: int = 0) -> list[records.Example]:
+    rng = np.random.default_rng(seed)
+    return [(f"{i:05d}", rng.integers(0, 256, shape, np.uint8), i % 3) for i in range(count)]
+
+
+def jpeg(height: int, width: int, mode: str = "RGB") -> bytes:
+    buffer = io.BytesIO()
+    ramp = np.linspace(0, 255, height * width).reshape(height, width).astype(np.uint8)
+    Image.fromarray(ramp).convert(mode).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
+def test_pixels_come_back(project: Path, shape: tuple[int, ...]) -> None:
+    written = {"train": pixels(30, shape), "test": pixels(7, shape, seed=1)}
+    records.write("drawn", ["a", "b", "c"], written)
+    for split, examples in written.items():
+        arrays = records.load("drawn", split)
+        assert arrays.inputs.dtype == np.uint8
+        found = {
+            key: (image, label) for key, image, label in zip(arrays.keys, arrays.inputs, arrays.labels, strict=True)
+        }
+        assert len(found) == len(examples)
+        for key, image, label in examples:
+            assert np.array_equal(found[key][0], image)
+            assert found[key][1] == label
+
+
+def test_features_come_back(project: Path) -> None:
+    features = np.random.default_rng(0).normal(size=(5, 2, 2, 8)).astype(np.float16)
+    records.write("features", ["a", "b"], {"train": [(str(i), array, 0) for i, array in enumerate(features)]})
+    arrays = records.load("features", "train")
+    assert arrays.inputs.dtype == np.float16
+    for key, array in zip(arrays.keys, arrays.inputs, strict=True):
+        assert np.array_equal(array, features[int(key)])
+
+
+def test_jpegs_are_stored_as_they_are_and_cut_to_a_square(project: Path) -> None:
+    import tensorflow_datasets as tfds
+
+    files = {"wide": jpeg(20, 60), "high": jpeg(60, 20), "grey": jpeg(30, 30, "L")}
+    records.write("photos", ["a"], {"train": [(key, data, 0) for key, data in files.items()]})
+    with pytest.raises(UserError, match="its images differ in size; give the model an image_size"):
+        records.load("photos", "train")
+    arrays = records.load("photos", "train", image_size=10)
+    assert arrays.inputs.shape == (3, 10, 10, 3)
+    builder = tfds.builder_from_directory(records.RECORDS / "photos")
+    raw = builder.as_dataset(split="train", decoders={"input": tfds.decode.SkipDecoding()})
+    assert {example["key"].decode(): example["input"] for example in raw.as_numpy_iterator()} == files
+
+
+def test_a_slice_of_the_end_is_what_is_not_in_the_rest(project: Path) -> None:
+    records.write("drawn", ["a", "b", "c"], {"train": pixels(50, (4, 4, 1))})
+    rest, held_out = records.load("drawn", "train[:-10]"), records.load("drawn", "train[-10:]")
+    assert [*rest.keys, *held_out.keys] == list(records.load("drawn", "train").keys)
+    assert set(held_out.labels) == {0, 1, 2}
+    assert list(rest.keys) != sorted(rest.keys)  # shuffled by the hash of the key
+
+
+@pytest.mark.parametrize("name", ["mnist", "imagenette"])
+def test_two_processes_write_the_same_bytes(tmp_path: Path, name: str) -> None:
+    hashes = []
+    for seed in ("1", "2"):
+        folder = tmp_path / seed
+        folder.mkdir()
+        write_params(folder)
+        for stage in ("download", "preprocess"):
+            subprocess.run(
+                [sys.executable, "-m", f"stages.{stage}", name],
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": seed},
+                check=True,
+            )
+        written = sorted(path for path in (folder / "data/records" / name).iterdir())
+        hashes.append([(path.name, hashlib.sha256(path.read_bytes()).hexdigest()) for path in written])
+    assert hashes[0] == hashes[1]
+    assert len(hashes[0]) == 5  # a shard for each split, features, info and the names of the classes
+
+
+def test_a_failure_leaves_nothing_and_keeps_what_was_there(project: Path) -> None:
+    records.write("drawn", ["a", "b", "c"], {"train": pixels(5, (4, 4, 1))})
+    before = sorted((path.name, path.read_bytes()) for path in Path("data/records/drawn").iterdir())
+    with pytest.raises(UserError, match="drawn: split 'test' has no images"):
+        records.write("drawn", ["a", "b", "c"], {"train": pixels(9, (4, 4, 1)), "test": []})
+    with pytest.raises(UserError, match="drawn: split 'train' holds two images named '00000'"):
+        records.write("drawn", ["a", "b", "c"], {"train": pixels(5, (4, 4, 1)) * 2})
+    assert sorted((path.name, path.read_bytes()) for path in Path("data/records/drawn").iterdir()) == before
+    assert [path.name for path in Path("data/records").iterdir()] == ["drawn"]
+
+
+def test_missing_records_are_one_line(project: Path) -> None:
+    with pytest.raises(UserError, match="data/records/nothing: no records; run `dvc repro`"):
+        records.info("nothing")
