@@ -1,0 +1,34 @@
+"""Fully connected layers on the flattened input."""
+
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import Field
+
+if TYPE_CHECKING:
+    import keras
+
+
+def build(
+    input_shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    units: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)],
+) -> "keras.Model":
+    """Flatten, one ReLU layer for each of `units`, softmax.
+
+    Args:
+        input_shape: of one example, without the batch.
+        num_classes: width of the softmax layer.
+        units: width of each hidden layer.
+    """
+    import keras
+    from keras import layers
+
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            layers.Flatten(),
+            *(layers.Dense(width, activation="relu") for width in units),
+            layers.Dense(num_classes, activation="softmax", dtype="float32"),
+        ]
+    )

@@ -1,0 +1,212 @@
+"""One model: fit it, save it, and predict the test split with what was saved."""
+
+import importlib
+import json
+import math
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from stages import augment, params, records
+from stages.console import UserError, import_tensorflow, run
+from stages.files import replacing
+from stages.precision import resolve
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+STEPS_PER_CALL = 20  # training steps that TensorFlow makes without coming back to Python
+PREDICT_BATCH = 256
+
+
+def train(name: str) -> None:
+    """Write data/models/NAME.keras, data/predictions/NAME.parquet and reports/history/NAME.csv."""
+    values = params.load()
+    recipe = params.entry(values.recipes, name, "models")
+    import_tensorflow()
+    info = records.info(recipe.dataset)
+    training, validation = _split(recipe.dataset, info.splits["train"].num_examples, values.train.validation_fraction)
+    fitting = records.load(recipe.dataset, training, recipe.image_size)
+    checking = records.load(recipe.dataset, validation, recipe.image_size)
+
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(values.seed)
+    tf.config.experimental.enable_op_determinism()
+    precision = resolve(recipe.precision)
+    keras.config.set_dtype_policy(precision)
+    classes = info.features["label"].names
+    model = build(recipe, fitting.inputs.shape[1:], fitting.inputs.dtype, len(classes), values.seed)
+    print(
+        f"{name}: {model.count_params():,} parameters, {len(fitting.keys):,} training images, {precision}", flush=True
+    )
+    history = fit(model, recipe, fitting, checking, values.seed)
+
+    path = Path("data/models") / f"{name}.keras"
+    save(model, path)
+    with replacing(Path("reports/history") / f"{name}.csv") as part:
+        history.to_csv(part, index_label="epoch")
+    del fitting, checking, model
+    predictions = predict(path, records.load(recipe.dataset, "test", recipe.image_size), classes)
+    predictions.attrs["precision"] = precision
+    with replacing(Path("data/predictions") / f"{name}.parquet") as part:
+        predictions.to_parquet(part, index=False)
+
+
+def build(
+    recipe: params.Model, input_shape: tuple[int, ...], input_dtype: Any, num_classes: int, seed: int
+) -> "keras.Model":
+    """The uncompiled network of a recipe: pixels are augmented in training and scaled to [0, 1] inside the model.
+
+    Args:
+        recipe: the entry of params.yaml.
+        input_shape: of one example.
+        input_dtype: uint8 for pixels; anything else goes to the architecture as it is.
+        num_classes: width of the output.
+        seed: of the augmentation.
+    """
+    import keras
+
+    inputs = outputs = keras.Input(input_shape, dtype=str(input_dtype))
+    if input_dtype == np.uint8:
+        outputs = keras.ops.cast(outputs, "float32")
+        for layer in augment.layers(recipe.augment, seed) if recipe.augment else []:
+            outputs = layer(outputs)
+        outputs = keras.layers.Rescaling(1 / 255)(outputs)
+    architecture = importlib.import_module(f"stages.models.{recipe.architecture}")
+    try:
+        network = architecture.build(tuple(outputs.shape[1:]), num_classes, **recipe.options)
+    except ValueError as error:
+        raise UserError(
+            f"params.yaml: models: {recipe.architecture} does not fit inputs of shape {input_shape}: "
+            f"{str(error).splitlines()[0]}"
+        ) from None
+    return keras.Model(inputs, network(outputs))
+
+
+def fit(
+    model: "keras.Model", recipe: params.Model, training: records.Arrays, validation: records.Arrays, seed: int
+) -> pd.DataFrame:
+    """Train `model` in place by its recipe.
+
+    Every epoch is a call of its own whose order depends on seed and epoch alone, not on the epochs before it.
+
+    Returns:
+        accuracy, loss, val_accuracy, val_loss and learning_rate, a row an epoch, from 1.
+
+    Raises:
+        UserError: the loss is no longer a number.
+    """
+    import keras
+
+    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](recipe.learning_rate)
+    model.compile(
+        optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=STEPS_PER_CALL
+    )
+    held_out = _batches(validation, np.arange(len(validation.keys)), PREDICT_BATCH)
+    rows: list[dict[str, float]] = []
+    best: tuple[float, int, list[np.ndarray]] = (math.inf, 0, [])
+    for epoch in range(recipe.epochs):
+        optimizer.learning_rate = _learning_rate(recipe, epoch)
+        order = np.random.default_rng([seed, epoch]).permutation(len(training.keys))
+        logs = model.fit(
+            _batches(training, order, recipe.batch_size), validation_data=held_out, shuffle=False, verbose=0
+        ).history
+        row = {key: values[0] for key, values in sorted(logs.items())}
+        row["learning_rate"] = float(optimizer.learning_rate)
+        rows.append(row)
+        print(
+            f"epoch {epoch + 1}/{recipe.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+            f"validation {row['val_accuracy']:.4f}",
+            flush=True,
+        )
+        if not math.isfinite(row["loss"]):
+            raise UserError(f"the loss is {row['loss']} in epoch {epoch + 1}; lower the learning rate in params.yaml")
+        if row["val_loss"] < best[0]:
+            best = (row["val_loss"], epoch, model.get_weights() if recipe.restore_best else [])
+        if recipe.early_stopping and epoch - best[1] >= recipe.early_stopping:
+            break
+    if recipe.restore_best:
+        model.set_weights(best[2])
+    return pd.DataFrame(rows, index=range(1, len(rows) + 1))
+
+
+def save(model: "keras.Model", path: Path) -> None:
+    """Save `model` without its optimizer, the same bytes whenever it is saved."""
+    with replacing(path) as part:
+        saved = part.with_suffix(".keras")  # Keras goes by the suffix
+        try:
+            model.save(saved, include_optimizer=False)
+            with zipfile.ZipFile(saved) as source, zipfile.ZipFile(part, "w") as target:
+                for name in sorted(source.namelist()):
+                    data = source.read(name)
+                    if name == "metadata.json":
+                        data = json.dumps({**json.loads(data), "date_saved": ""}).encode()
+                    target.writestr(zipfile.ZipInfo(name), data)  # ZipInfo's own date is 1980-01-01
+        finally:
+            saved.unlink(missing_ok=True)
+
+
+def predict(path: Path, test: records.Arrays, classes: list[str]) -> pd.DataFrame:
+    """The predictions of a saved model.
+
+    Returns:
+        key, true and predicted (categories in the order of the labels), probabilities (float32, one for each class);
+        the number of parameters in `attrs`.
+    """
+    import keras
+
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    batches = _batches(test, np.arange(len(test.keys)), PREDICT_BATCH).map(lambda inputs, _: inputs)
+    probabilities = model.predict(batches, verbose=0).astype(np.float32)
+    predictions = pd.DataFrame(
+        {
+            "key": test.keys,
+            "true": pd.Categorical.from_codes(test.labels, classes),
+            "predicted": pd.Categorical.from_codes(probabilities.argmax(axis=1), classes),
+            "probabilities": list(probabilities),
+        }
+    )
+    predictions.attrs["parameters"] = model.count_params()
+    return predictions
+
+
+def _split(dataset: str, images: int, fraction: float) -> tuple[str, str]:
+    """TFDS names of what is trained on and what is held out of the published training split."""
+    held_out = round(images * fraction)
+    if not 0 < held_out < images:
+        raise UserError(
+            f"params.yaml: train.validation_fraction: {fraction} of the {images} training images of {dataset} leaves "
+            "an empty split; choose another"
+        )
+    return f"train[:-{held_out}]", f"train[-{held_out}:]"
+
+
+def _learning_rate(recipe: params.Model, epoch: int) -> float:
+    """Of an epoch, from 0. The cosine falls from the recipe's rate towards zero at the end of the last epoch."""
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    return recipe.learning_rate * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
+
+
+def _batches(arrays: records.Arrays, order: np.ndarray, size: int) -> "tf.data.Dataset":
+    """(inputs, labels) in the given order. A batch is gathered at once: a call an image costs more than training."""
+    import tensorflow as tf
+
+    with tf.device("cpu"):
+        inputs, labels = tf.constant(arrays.inputs), tf.constant(arrays.labels)
+    return (
+        tf.data.Dataset.from_tensor_slices(order)
+        .batch(size)
+        .map(lambda indices: (tf.gather(inputs, indices), tf.gather(labels, indices)))
+        .prefetch(2 * STEPS_PER_CALL)
+    )
+
+
+if __name__ == "__main__":
+    run(train, "model")
