@@ -1,0 +1,124 @@
+"""Predictions of a saved model → metrics and confusion matrix. Arithmetic only: no TensorFlow here.
+
+The model was loaded from disk and run on the test split by `stages.train`, which has TensorFlow loaded anyway.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, f1_score, log_loss, top_k_accuracy_score
+
+from stages import params
+from stages.console import UserError, run
+from stages.files import replacing
+
+CALIBRATION_BINS = 15
+DIGITS = 6  # what float32 probabilities carry, and what a reviewer can read in a diff
+
+
+def evaluate(name: str) -> None:
+    """Write reports/metrics/NAME.json and reports/plots/confusion/NAME.csv."""
+    recipe = params.entry(params.load().models, name, "models")
+    path = Path("data/predictions") / f"{name}.parquet"
+    if not path.exists():
+        raise UserError(f"{path}: missing; run `dvc repro train@{name}` or `dvc pull`")
+    predictions = pd.read_parquet(path)
+    history = pd.read_csv(Path("reports/history") / f"{name}.csv")
+    values = {
+        **metrics(predictions),
+        **unseen(predictions, recipe.unseen_prefix),
+        "parameters": predictions.attrs["parameters"],
+        "epochs": len(history),
+        "precision": predictions.attrs["precision"],
+    }
+    with replacing(Path("reports/metrics") / f"{name}.json") as part:
+        part.write_text(json.dumps(values, indent=2) + "\n")
+    with replacing(Path("reports/plots/confusion") / f"{name}.csv") as part:
+        confusion(predictions).to_csv(part, index=False)
+    low, high = values["accuracy_low"], values["accuracy_high"]
+    print(f"{name}: test accuracy {values['accuracy']:.2%} ({low:.2%} to {high:.2%}) on {values['images']:,} images")
+
+
+def metrics(predictions: pd.DataFrame) -> dict[str, Any]:
+    """Measures of a model on its test split.
+
+    Returns:
+        images: their number. accuracy: with accuracy_low and accuracy_high, its 95 % Wilson interval (Wilson, "Probable
+        inference", 1927). loss: mean cross-entropy in nats. macro_f1: mean F1 of the classes that occur. top3_accuracy.
+        ece: expected calibration error over 15 bins of equal width (Guo et al., "On calibration", 2017).
+    """
+    true, predicted = predictions["true"].cat.codes.to_numpy(), predictions["predicted"].cat.codes.to_numpy()
+    probabilities = np.stack(predictions["probabilities"].tolist()).astype(float)
+    labels = np.arange(probabilities.shape[1])
+    right = true == predicted
+    interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
+    return {
+        "images": len(right),
+        "accuracy": round(float(right.mean()), DIGITS),
+        "accuracy_low": round(float(interval.low), DIGITS),
+        "accuracy_high": round(float(interval.high), DIGITS),
+        "loss": round(
+            float(log_loss(true, probabilities / probabilities.sum(1, keepdims=True), labels=labels)), DIGITS
+        ),
+        "macro_f1": round(float(f1_score(true, predicted, average="macro")), DIGITS),
+        "top3_accuracy": round(top3_accuracy(true, probabilities), DIGITS),
+        "ece": round(calibration_error(probabilities.max(axis=1), right), DIGITS),
+    }
+
+
+def top3_accuracy(true: np.ndarray, probabilities: np.ndarray) -> float:
+    """Share of images whose class is among the three most probable: 1 where there are no more than three classes."""
+    classes = probabilities.shape[1]
+    if classes <= 3:
+        return 1.0
+    return float(top_k_accuracy_score(true, probabilities, k=3, labels=np.arange(classes)))
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """Mean distance between confidence and accuracy over bins of confidence, weighted by their images.
+
+    Args:
+        confidence: (n,) probability of the predicted class.
+        right: (n,) whether the prediction is right.
+    """
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=confidence - right, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(right))
+
+
+def unseen(predictions: pd.DataFrame, prefix: str | None) -> dict[str, Any]:
+    """Accuracy and number of the test images whose file names begin with `prefix`; nothing without a prefix.
+
+    The backbone of a feature set has been trained on some of the test images: these are the others.
+    """
+    if prefix is None:
+        return {}
+    chosen = predictions[predictions["key"].str.rsplit("/", n=1).str[-1].str.startswith(prefix)]
+    if chosen.empty:
+        return {"unseen_images": 0}
+    accuracy = float((chosen["true"] == chosen["predicted"]).mean())
+    return {"unseen_images": len(chosen), "unseen_accuracy": round(accuracy, DIGITS)}
+
+
+def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row for each pair of classes: actual, predicted, count, and share of the actual class (0 for an absent one)."""
+    classes = list(predictions["true"].cat.categories)
+    counts = confusion_matrix(predictions["true"], predictions["predicted"], labels=classes)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    actual, predicted = np.meshgrid(classes, classes, indexing="ij")
+    return pd.DataFrame(
+        {
+            "actual": actual.ravel(),
+            "predicted": predicted.ravel(),
+            "count": counts.ravel(),
+            "share": shares.ravel().round(4),
+        }
+    )
+
+
+if __name__ == "__main__":
+    run(evaluate, "model")

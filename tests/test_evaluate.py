@@ -1,0 +1,80 @@
+"""The metrics, against values worked out by hand."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import evaluate
+from stages.console import UserError
+
+CLASSES = ["cat", "dog", "eel", "fox"]
+
+
+def predictions(true: list[int], probabilities: list[list[float]]) -> pd.DataFrame:
+    array = np.array(probabilities, np.float32)
+    return pd.DataFrame(
+        {
+            "key": [f"n0/{'ILSVRC2012_val_' if i % 2 else 'n0_'}{i}.JPEG" for i in range(len(true))],
+            "true": pd.Categorical.from_codes(true, CLASSES),
+            "predicted": pd.Categorical.from_codes(array.argmax(axis=1), CLASSES),
+            "probabilities": list(array),
+        }
+    )
+
+
+FOUR = predictions(
+    [0, 1, 1, 2],
+    [[0.7, 0.1, 0.1, 0.1], [0.2, 0.6, 0.1, 0.1], [0.5, 0.1, 0.2, 0.2], [0.1, 0.1, 0.6, 0.2]],
+)
+
+
+def test_metrics() -> None:
+    found = evaluate.metrics(FOUR)
+    assert found["images"] == 4
+    assert found["accuracy"] == 0.75
+    # Wilson: (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n) with p = 0.75, n = 4, z = 1.959964
+    assert found["accuracy_low"] == pytest.approx(0.300642, abs=1e-6)
+    assert found["accuracy_high"] == pytest.approx(0.954413, abs=1e-6)
+    assert found["loss"] == pytest.approx(-(math.log(0.7) + 2 * math.log(0.6) + math.log(0.1)) / 4, abs=1e-6)
+    # F1: cat 2/3 (one dog taken for it), dog 2/3, eel 1; no fox occurs or is predicted
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 1) / 3, abs=1e-6)
+    assert found["top3_accuracy"] == 0.75  # the third image's dog is its least probable class
+    # bins of 1/15: 0.7 right alone, 0.6 twice right, 0.5 wrong
+    assert found["ece"] == pytest.approx((0.3 + 2 * 0.4 + 0.5) / 4, abs=1e-6)
+
+
+def test_confusion_counts_and_shares() -> None:
+    table = evaluate.confusion(FOUR).set_index(["actual", "predicted"])
+    assert len(table) == 16
+    assert table["count"].sum() == 4
+    assert table.loc[("dog", "cat"), "count"] == 1
+    assert table.loc[("dog", "cat"), "share"] == 0.5
+    assert table.loc["fox"]["share"].sum() == 0  # a class without images
+
+
+def test_unseen_images_are_those_of_the_prefix() -> None:
+    assert evaluate.unseen(FOUR, "ILSVRC2012_val_") == {"unseen_images": 2, "unseen_accuracy": 1.0}
+    assert evaluate.unseen(FOUR, "n0_") == {"unseen_images": 2, "unseen_accuracy": 0.5}
+    assert evaluate.unseen(FOUR, "nothing") == {"unseen_images": 0}
+    assert evaluate.unseen(FOUR, None) == {}
+
+
+def test_the_stage_reads_what_train_writes(project: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"data/predictions/mnist_dense.parquet: missing; run `dvc repro train@mnist_dense`"
+    ):
+        evaluate.evaluate("mnist_dense")
+    Path("data/predictions").mkdir(parents=True)
+    Path("reports/history").mkdir(parents=True)
+    table = FOUR.copy()
+    table.attrs = {"parameters": 12, "precision": "float32"}
+    table.to_parquet("data/predictions/mnist_dense.parquet")
+    Path("reports/history/mnist_dense.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    evaluate.evaluate("mnist_dense")
+    found = json.loads(Path("reports/metrics/mnist_dense.json").read_text())
+    assert (found["accuracy"], found["parameters"], found["epochs"], found["precision"]) == (0.75, 12, 2, "float32")
+    assert len(pd.read_csv("reports/plots/confusion/mnist_dense.csv")) == 16

@@ -1,0 +1,148 @@
+"""The pipeline as a user runs it: `dvc` in a clone of its own, with tiny samples and one epoch.
+
+Takes minutes: every stage is a process, and thirteen of them train.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages import params
+from tests.conftest import ROOT, write_params
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in `folder` with the tests' own interpreter as `python`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+
+def repro(folder: Path, *arguments: str) -> set[str]:
+    """`dvc repro`: the stages that ran."""
+    done = run(folder, "dvc", "repro", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return set(re.findall(r"Running stage '([^']+)'", done.stdout))
+
+
+def edit(folder: Path, old: str, new: str) -> None:
+    text = (folder / "params.yaml").read_text()
+    assert text.count(old) == 1
+    (folder / "params.yaml").write_text(text.replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work tree, committed in a repository of its own and reproduced once."""
+    folder = tmp_path_factory.mktemp("clone")
+    files = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for file in filter(None, files.split("\0")):
+        if (ROOT / file).is_file():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, folder / file)
+    write_params(folder)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "tiny"]):
+        assert run(folder, "git", *command).returncode == 0
+    ran = repro(folder)
+    values = params.load(folder / "params.yaml")
+    stages: dict[str, Iterable[str]] = {
+        "download": values.datasets,
+        "download_weights": values.weights,
+        "preprocess": values.datasets,
+        "extract": values.features,
+        "train": values.models,
+        "evaluate": values.models,
+    }
+    assert ran == {f"{stage}@{name}" for stage, names in stages.items() for name in names} | {"report"}
+    return folder
+
+
+def test_every_model_is_measured(clone: Path) -> None:
+    shown = json.loads(run(clone, "dvc", "metrics", "show", "--json").stdout)
+    found = {Path(file).stem: entry["data"] for file, entry in shown[""]["data"].items() if "/metrics/" in file}
+    assert set(found) == set(params.load(clone / "params.yaml").models)
+    for name, metrics in found.items():
+        assert metrics["images"] == 20, name
+        assert metrics["epochs"] == 1, name
+        assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"], name
+    assert 0 < found["imagenette_vgg16"]["unseen_images"] < 20
+    predictions = pd.read_parquet(clone / "data/predictions/imagenette_vgg16.parquet")
+    accuracy = (predictions["true"] == predictions["predicted"]).mean()
+    assert found["imagenette_vgg16"]["accuracy"] == pytest.approx(accuracy)
+    report = (clone / "reports/README.md").read_text()
+    assert all(f"`{name}`" in report for name in found)
+    assert "Drawn samples" in report
+
+
+def test_a_second_repro_has_nothing_to_do(clone: Path) -> None:
+    assert repro(clone) == set()
+    assert run(clone, "dvc", "status", "--quiet").returncode == 0
+    assert list(clone.glob("**/.*.part")) == []
+
+
+def test_data_is_not_for_git(clone: Path) -> None:
+    changed = run(clone, "git", "status", "--short", "--untracked-files=all").stdout
+    files = {line[3:] for line in changed.splitlines()}
+    assert files <= {"dvc.lock"} | {file for file in files if file.startswith("reports/")}, files
+
+
+def test_tfds_reads_the_records_without_the_project(clone: Path) -> None:
+    code = (
+        "import tensorflow_datasets as tfds; b = tfds.builder_from_directory('data/records/fashion_mnist'); "
+        "print(b.info.features['label'].names[9], sum(1 for _ in b.as_dataset(split='train')))"
+    )
+    done = (
+        run(clone, sys.executable, "-P", "-c", code)
+        if sys.version_info >= (3, 11)
+        else run(clone, sys.executable, "-c", code)
+    )
+    assert done.stdout.split() == ["Ankle", "boot", "40"], done.stderr
+
+
+def test_an_entry_of_models_makes_that_model_alone_stale(clone: Path) -> None:
+    before = (clone / "dvc.lock").read_text()
+    edit(clone, "filters: [25]", "filters: [24]")
+    assert repro(clone) == {"train@mnist_cnn", "evaluate@mnist_cnn", "report"}
+    edit(clone, "filters: [24]", "filters: [25]")
+    assert repro(clone) == set()  # all of it comes from the run cache
+    assert (clone / "dvc.lock").read_text() == before
+
+
+def test_a_module_of_models_makes_its_models_alone_stale(clone: Path) -> None:
+    """The change is a comment, so the run also shows that training again gives the same bytes: nothing else reruns."""
+    with (clone / "stages/models/cnn.py").open("a") as module:
+        module.write("# a comment\n")
+    models = params.load(clone / "params.yaml").models
+    assert repro(clone) == {f"train@{name}" for name, model in models.items() if model.architecture == "cnn"}
+
+
+def test_an_experiment_reaches_the_trainer(clone: Path) -> None:
+    done = run(
+        clone, "dvc", "exp", "run", "-S", "train.epochs=2", "-S", "train.learning_rate=1e-05", "evaluate@mnist_dense"
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    history = pd.read_csv(clone / "reports/history/mnist_dense.csv")
+    assert list(history["epoch"]) == [1, 2]
+    assert history["learning_rate"].iloc[0] == pytest.approx(1e-05)
+    lock = YAML(typ="safe").load(clone / "dvc.lock")["stages"]
+    assert lock["train@mnist_dense"]["params"]["params.yaml"]["train"]["epochs"] == 2
+    assert lock["train@mnist_cnn"]["params"]["params.yaml"]["train"]["epochs"] == 1
+
+
+def test_a_bad_parameter_is_one_line_and_no_work(clone: Path) -> None:
+    text = (clone / "params.yaml").read_text()
+    edit(clone, "architecture: lenet", "architecture: lenet\n    filtres: 3")
+    done = run(clone, "dvc", "repro", "train@fashion_mnist_lenet")
+    (clone / "params.yaml").write_text(text)
+    assert done.returncode != 0
+    assert "error: params.yaml: models.fashion_mnist_lenet.filtres: unknown key with value 3; " in done.stderr
+    assert "Traceback" not in done.stderr
