@@ -3,6 +3,9 @@
 Each class is a pattern of strokes, as on a telephone's lock screen, drawn in ever other places, sizes and weights.
 The classes can be learnt, but not perfectly from single pixels, nor from colour alone.
 
+The formats are written here from their descriptions, not with what `stages.formats` knows of them: the two check each
+other, and a change to a reader does not draw the samples anew.
+
 The bytes depend on the dataset's name, classes and sample sizes, and on nothing else: no clock, and not `seed`, which
 varies the training and not the data. Pixels come from sums, products and square roots, which round alike on every
 processor; sines and matrix products need not.
@@ -24,7 +27,6 @@ import numpy as np
 from PIL import Image
 
 from stages.console import UserError
-from stages.formats import cifar, idx, image_folder
 from stages.params import Dataset, Weights
 
 DOTS = 5  # of a pattern, out of a grid of 3 x 3
@@ -66,11 +68,11 @@ def draw(name: str, entry: Dataset | Weights, folder: Path) -> None:
 
 def _idx(name: str, dataset: Dataset) -> dict[str, bytes]:
     files = {}
-    for split, prefix in idx.PREFIX.items():
+    for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = zip(*_pictures(name, dataset, split, _grey), strict=True)
-        header = struct.pack(">IIII", idx.IMAGES, len(images), *images[0].shape)
+        header = struct.pack(">IIII", 0x0803, len(images), *images[0].shape)
         files[f"{prefix}-images-idx3-ubyte.gz"] = _gzip(header + b"".join(image.tobytes() for image in images))
-        files[f"{prefix}-labels-idx1-ubyte.gz"] = _gzip(struct.pack(">II", idx.LABELS, len(labels)) + bytes(labels))
+        files[f"{prefix}-labels-idx1-ubyte.gz"] = _gzip(struct.pack(">II", 0x0801, len(labels)) + bytes(labels))
     return files
 
 
@@ -80,7 +82,7 @@ def _cifar(name: str, dataset: Dataset) -> dict[str, bytes]:
         return [bytes([label]) + image.transpose(2, 0, 1).tobytes() for image, label in pictures]
 
     train, test = records("train"), records("test")
-    members = {cifar.NAMES: "\n".join([*dataset.classes, "", ""]).encode(), "test_batch.bin": b"".join(test)}
+    members = {"batches.meta.txt": "\n".join([*dataset.classes, "", ""]).encode(), "test_batch.bin": b"".join(test)}
     for number in (1, 3, 4, 5, 2):  # the published archive is not in order either
         members[f"data_batch_{number}.bin"] = b"".join(train[number - 1 :: 5])
     return {_one(dataset, ".tar.gz"): _tar({f"cifar-10-batches-bin/{file}": data for file, data in members.items()})}
@@ -91,7 +93,7 @@ def _image_folder(name: str, dataset: Dataset) -> dict[str, bytes]:
     top = file.removesuffix(".tgz")
     members = {f"{top}/noisy_imagenette.csv": b"path,noisy_labels_0\n"}  # no image: to be passed over
     folders = list(dataset.classes)
-    for split, split_folder in image_folder.FOLDER.items():
+    for split, split_folder in (("train", "train"), ("test", "val")):
         seen: Counter[int] = Counter()  # images of each class
         pictures = sorted(_pictures(name, dataset, split, _photo), key=lambda picture: picture[1])
         for index, (image, label) in enumerate(pictures):

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from stages.console import UserError
-from stages.formats._archive import AGAIN, files_of, only, unpacked
+from stages.formats._archive import files_of, only, unpacked
 
 FOLDER = {"train": "train", "test": "val"}  # the published validation split is our test split
 JPEG = b"\xff\xd8\xff"
@@ -21,24 +21,21 @@ def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> I
     """
     path = only(folder, "*.tgz")
     labels = {name: label for label, name in enumerate(classes)}
-    seen: set[str] = set()
+    empty = True
     with unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
         for member in files_of(archive, path):
             parts = PurePosixPath(member.name).parts
             if len(parts) != 4 or parts[1] != FOLDER[split] or any(part.startswith(".") for part in parts):
                 continue
-            key = f"{parts[2]}/{parts[3]}"
             if parts[2] not in labels:
                 raise UserError(f"{path}: {member.name!r}: {parts[2]!r} is not in classes in params.yaml; add it there")
-            if key in seen:
-                raise UserError(f"{path}: {member.name!r} is there twice; {AGAIN}")
-            seen.add(key)
             file = archive.extractfile(member)
             data = file.read() if file else b""
             if not data.startswith(JPEG):
                 raise UserError(f"{path}: {member.name!r} is not a JPEG file; remove it or convert it")
-            yield key, data, labels[parts[2]]
-    if not seen:
+            yield f"{parts[2]}/{parts[3]}", data, labels[parts[2]]
+            empty = False
+    if empty:
         raise UserError(
             f"{path}: no file TOP/{FOLDER[split]}/CLASS/NAME in it; see Imagenette's archive for the layout"
         )
