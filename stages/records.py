@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
+from tensorflow_datasets.core import shuffle
 from tqdm import tqdm
 
 from stages.console import UserError
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 tfds.disable_progress_bar()  # of its shuffling: the bar of what goes in is enough
+# What TFDS shuffles in memory before it goes on in files; its own gigabyte would hold most datasets whole.
+shuffle.MAX_MEM_BUFFER_SIZE = 64 << 20
 
 RECORDS = Path("data/records")
 READ_CONFIG = {"interleave_cycle_length": 1, "try_autocache": False}  # records in the order of the shards

@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -112,13 +113,14 @@ def fit(
     rows: list[dict[str, float]] = []
     best: tuple[float, int, list[np.ndarray]] = (math.inf, 0, [])
     for epoch in range(recipe.epochs):
-        optimizer.learning_rate = _learning_rate(recipe, epoch)
+        learning_rate = _learning_rate(recipe, epoch)
+        optimizer.learning_rate = learning_rate
         order = np.random.default_rng([seed, epoch]).permutation(len(training.keys))
         logs = model.fit(
             _batches(training, order, recipe.batch_size), validation_data=held_out, shuffle=False, verbose=0
         ).history
         row = {key: values[0] for key, values in sorted(logs.items())}
-        row["learning_rate"] = float(optimizer.learning_rate)
+        row["learning_rate"] = learning_rate
         rows.append(row)
         print(
             f"epoch {epoch + 1}/{recipe.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
@@ -138,18 +140,15 @@ def fit(
 
 def save(model: "keras.Model", path: Path) -> None:
     """Save `model` without its optimizer, the same bytes whenever it is saved."""
-    with replacing(path) as part:
-        saved = part.with_suffix(".keras")  # Keras goes by the suffix
-        try:
-            model.save(saved, include_optimizer=False)
-            with zipfile.ZipFile(saved) as source, zipfile.ZipFile(part, "w") as target:
-                for name in sorted(source.namelist()):
-                    data = source.read(name)
-                    if name == "metadata.json":
-                        data = json.dumps({**json.loads(data), "date_saved": ""}).encode()
-                    target.writestr(zipfile.ZipInfo(name), data)  # ZipInfo's own date is 1980-01-01
-        finally:
-            saved.unlink(missing_ok=True)
+    with replacing(path) as part, tempfile.TemporaryDirectory() as folder:
+        saved = Path(folder) / "model.keras"
+        model.save(saved, include_optimizer=False)
+        with zipfile.ZipFile(saved) as source, zipfile.ZipFile(part, "w") as target:
+            for name in sorted(source.namelist()):
+                data = source.read(name)
+                if name == "metadata.json":
+                    data = json.dumps({**json.loads(data), "date_saved": ""}).encode()
+                target.writestr(zipfile.ZipInfo(name), data)  # ZipInfo's own date is 1980-01-01
 
 
 def predict(path: Path, test: records.Arrays, classes: list[str]) -> pd.DataFrame:
@@ -204,7 +203,7 @@ def _batches(arrays: records.Arrays, order: np.ndarray, size: int) -> "tf.data.D
         tf.data.Dataset.from_tensor_slices(order)
         .batch(size)
         .map(lambda indices: (tf.gather(inputs, indices), tf.gather(labels, indices)))
-        .prefetch(2 * STEPS_PER_CALL)
+        .prefetch(tf.data.AUTOTUNE)
     )
 
 
