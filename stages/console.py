@@ -43,8 +43,10 @@ def import_tensorflow() -> None:
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)
     try:
+        import absl.logging
         import tensorflow as tf
 
+        absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own deprecations
         tf.config.list_physical_devices()
         tf.zeros(1)  # the devices, too, have something to say when they are first used
     finally:

@@ -3,7 +3,7 @@
 import importlib
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from stages import params, records
@@ -12,12 +12,14 @@ from stages.files import replacing
 
 SPLITS = ("train", "test")
 
+Reader = Callable[[Path, str, list[str] | dict[str, str]], Iterator[records.Example]]  # `examples` of a format
+
 
 def preprocess(name: str) -> None:
     """Write the records of dataset `name`: data/records/NAME and reports/data/NAME.json."""
     dataset = params.entry(params.load().datasets, name, "datasets")
     import_tensorflow()
-    examples = importlib.import_module(f"stages.formats.{dataset.format}").examples
+    examples: Reader = importlib.import_module(f"stages.formats.{dataset.format}").examples
     folder = Path("data/raw") / name
     counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
 

@@ -1,8 +1,5 @@
 """Bottleneck features are those of Keras's VGG16, stored as records like any other."""
 
-import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,6 @@ import numpy as np
 import pytest
 
 from stages import extract, params, records
-from stages.files import replacing
 from stages.sample import draw
 from tests.conftest import write_params
 
@@ -51,29 +47,3 @@ def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert cosine / np.linalg.norm(expected[index]) > 0.999
         assert label == labels[index]
     assert records.info("imagenette_vgg16").features["label"].names == classes
-
-
-def test_replacing_is_all_or_nothing(tmp_path: Path) -> None:
-    target = tmp_path / "out" / "metrics.json"
-    with replacing(target) as part:
-        part.write_text("old")
-    with pytest.raises(IsADirectoryError), replacing(target) as part:  # noqa: PT012 (the block has to fail half-way)
-        part.write_text("half")
-        tmp_path.read_bytes()
-    assert target.read_text() == "old"
-    target.with_name(".metrics.json.part").write_text("left by a killed process")
-    with replacing(target) as part:
-        part.write_text("new")
-    assert [path.name for path in target.parent.iterdir()] == ["metrics.json"]
-    assert target.read_text() == "new"
-
-
-def test_light_stages_import_nothing_heavy() -> None:
-    """A stage that needs no TensorFlow does not pay for it; none pays before its parameters are known to be good."""
-    modules = ["download", "preprocess", "extract", "train", "evaluate", "report", "params", "sample"]
-    code = (
-        f"import sys, json, importlib\nfor name in {modules}: importlib.import_module('stages.' + name)\n"
-        "print(json.dumps([name for name in ('tensorflow', 'keras', 'mlflow') if name in sys.modules]))"
-    )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(found.stdout) == []
