@@ -27,10 +27,12 @@ def evaluate(name: str) -> None:
     if not path.exists():
         raise UserError(f"{path}: missing; run `dvc repro train@{name}` or `dvc pull`")
     predictions = pd.read_parquet(path)
-    history = pd.read_csv(Path("reports/history") / f"{name}.csv")
+    history = pd.read_csv(Path("reports/history") / f"{name}.csv", index_col="epoch")
+    kept = history["val_loss"].idxmin() if recipe.restore_best else history.index[-1]
     values = {
         **metrics(predictions),
         **unseen(predictions, recipe.unseen_prefix),
+        "validation_accuracy": round(float(history.loc[kept, "val_accuracy"]), DIGITS),
         "parameters": predictions.attrs["parameters"],
         "epochs": len(history),
         "precision": predictions.attrs["precision"],

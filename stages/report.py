@@ -46,13 +46,25 @@ def models(values: params.Params, measured: dict[str, Any], published: dict[str,
                 model.architecture,
                 f"{found['parameters']:,}",
                 found["epochs"],
+                f"{found['validation_accuracy']:.2%}",
                 f"{found['accuracy']:.2%} ({found['accuracy_low']:.2%} – {found['accuracy_high']:.2%})",
                 f"{found['macro_f1']:.3f}",
                 _claim(claim) if claim else "",
             ]
         )
     return table(
-        ["Model", "Dataset", "Architecture", "Parameters", "Epochs", "Test accuracy", "Macro-F1", "Published"], rows
+        [
+            "Model",
+            "Dataset",
+            "Architecture",
+            "Parameters",
+            "Epochs",
+            "Validation",
+            "Test accuracy",
+            "Macro-F1",
+            "Published",
+        ],
+        rows,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from stages import evaluate
 from stages.console import UserError
+from tests.conftest import write_params
 
 CLASSES = ["cat", "dog", "eel", "fox"]
 
@@ -73,8 +74,13 @@ def test_the_stage_reads_what_train_writes(project: Path) -> None:
     table = FOUR.copy()
     table.attrs = {"parameters": 12, "precision": "float32"}
     table.to_parquet("data/predictions/mnist_dense.parquet")
-    Path("reports/history/mnist_dense.csv").write_text("epoch,loss\n1,0.5\n2,0.25\n")
+    Path("reports/history/mnist_dense.csv").write_text("epoch,val_accuracy,val_loss\n1,0.7,0.5\n2,0.6,0.75\n")
     evaluate.evaluate("mnist_dense")
     found = json.loads(Path("reports/metrics/mnist_dense.json").read_text())
     assert (found["accuracy"], found["parameters"], found["epochs"], found["precision"]) == (0.75, 12, 2, "float32")
+    assert found["validation_accuracy"] == 0.6  # of the last epoch: that is the model which was saved
+    write_params(project, lambda values: values["models"]["mnist_dense"].update(restore_best=True))
+    evaluate.evaluate("mnist_dense")
+    found = json.loads(Path("reports/metrics/mnist_dense.json").read_text())
+    assert found["validation_accuracy"] == 0.7  # of the epoch with the lowest loss
     assert len(pd.read_csv("reports/plots/confusion/mnist_dense.csv")) == 16
