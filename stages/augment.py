@@ -1,6 +1,6 @@
 """Random changes of training images, as Keras layers: they are active in training only and have no parameters."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.params import Augment
 
@@ -15,16 +15,19 @@ def layers(augment: Augment, seed: int) -> "list[keras.layers.Layer]":
     """
     import keras
 
-    made: list[keras.layers.Layer] = []
-    options = {"seed": seed, "dtype": "float32"}
+    chosen: list[tuple[type[keras.layers.Layer], list[Any], dict[str, Any]]] = []
     if augment.horizontal_flip:
-        made.append(keras.layers.RandomFlip("horizontal", **options))
+        chosen.append((keras.layers.RandomFlip, ["horizontal"], {}))
     if augment.contrast:
-        made.append(keras.layers.RandomContrast(augment.contrast, **options))
+        chosen.append((keras.layers.RandomContrast, [augment.contrast], {}))
     if augment.rotation:
-        made.append(keras.layers.RandomRotation(augment.rotation, **options))
+        chosen.append((keras.layers.RandomRotation, [augment.rotation], {}))
     if augment.shift:
-        made.append(keras.layers.RandomTranslation(augment.shift, augment.shift, fill_mode="nearest", **options))
+        chosen.append((keras.layers.RandomTranslation, [augment.shift, augment.shift], {"fill_mode": "nearest"}))
     if augment.zoom:
-        made.append(keras.layers.RandomZoom(augment.zoom, **options))
-    return made
+        chosen.append((keras.layers.RandomZoom, [augment.zoom], {}))
+    # A seed for each: with one for all, they would draw the same numbers, and every mirrored image would turn one way.
+    return [
+        layer(*arguments, **options, seed=seed + number, dtype="float32")
+        for number, (layer, arguments, options) in enumerate(chosen)
+    ]

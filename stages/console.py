@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -17,8 +18,7 @@ def run(stage: Callable[..., None], *names: str) -> None:
     """
     arguments = sys.argv[1:]
     if len(arguments) != len(names):
-        usage = " ".join(["usage: python -m", f"stages.{stage.__name__}", *(name.upper() for name in names)])
-        sys.exit(usage)
+        sys.exit(" ".join([f"usage: python -m stages.{Path(sys.argv[0]).stem}", *(name.upper() for name in names)]))
     try:
         stage(*arguments)
     except UserError as error:

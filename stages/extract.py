@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages import params, records
-from stages.console import import_tensorflow, run
+from stages.console import UserError, import_tensorflow, run
 from stages.precision import resolve
 
 if TYPE_CHECKING:
@@ -24,9 +24,13 @@ def extract(name: str) -> None:
     weights = next(iter(values.weights[features.backbone].files))
     import_tensorflow()
     dataset = records.info(features.dataset)
+    if dataset.features["input"].shape[-1] != 3:
+        raise UserError(f"params.yaml: features.{name}.dataset: {features.dataset} is not in colour; choose another")
 
     import keras
+    import tensorflow as tf
 
+    tf.config.experimental.enable_op_determinism()
     keras.config.set_dtype_policy(resolve(features.precision))
     backbone = importlib.import_module(f"stages.backbones.{features.backbone}").build(
         features.image_size, Path("data/raw") / features.backbone / weights

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -20,8 +20,17 @@ Rate = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$")]
+Classes = TypeVar("Classes", list[str], dict[str, str])
 Origin = Literal["sample", "published"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+
+
+def _distinct(classes: Classes) -> Classes:
+    """Refuse class names that a table could not tell apart."""
+    names = list(classes.values()) if isinstance(classes, dict) else classes
+    if len(set(names)) < len(names) or not all(names):
+        raise ValueError("class names should be distinct and not empty")
+    return classes
 
 
 class Section(BaseModel):
@@ -51,7 +60,10 @@ class Dataset(Section):
     """An entry of `datasets:`: archives in a known format."""
 
     format: Name
-    classes: Annotated[list[str], Field(min_length=2)] | Annotated[dict[str, str], Field(min_length=2)]
+    classes: (
+        Annotated[list[str], Field(min_length=2), AfterValidator(_distinct)]
+        | Annotated[dict[str, str], Field(min_length=2), AfterValidator(_distinct)]
+    )
     sample: SampleSize
     files: Files
     source: Origin | None = None
@@ -197,6 +209,9 @@ def _check_references(params: Params, path: Path) -> None:
     for name, model in params.models.items():
         key = f"models.{name}"
         entry({**params.datasets, **params.features}, model.dataset, f"{key}.dataset")
+        for pixels_only in ("image_size", "augment"):
+            if model.dataset in params.features and getattr(model, pixels_only) is not None:
+                raise UserError(f"{path}: {key}.{pixels_only}: {model.dataset} holds features, not images; remove it")
         _check_module(f"{path}: {key}.architecture", "models", model.architecture)
         build = importlib.import_module(f"stages.models.{model.architecture}").build
         options = _options_of(build, model.architecture)

@@ -16,7 +16,7 @@ Reader = Callable[[Path, str, list[str] | dict[str, str]], Iterator[records.Exam
 
 
 def preprocess(name: str) -> None:
-    """Write the records of dataset `name`: data/records/NAME and reports/data/NAME.json."""
+    """Write the records of dataset `name`: data/records/NAME and data/counts/NAME.json."""
     dataset = params.entry(params.load().datasets, name, "datasets")
     import_tensorflow()
     examples: Reader = importlib.import_module(f"stages.formats.{dataset.format}").examples
@@ -30,7 +30,7 @@ def preprocess(name: str) -> None:
 
     records.write(name, dataset.class_names, {split: counted(split) for split in SPLITS})
     table = {split: {label: counts[split][label] for label in dataset.class_names} for split in SPLITS}
-    with replacing(Path("reports/data") / f"{name}.json") as path:
+    with replacing(Path("data/counts") / f"{name}.json") as path:
         path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
     print(", ".join(f"{split}: {sum(counts[split].values()):,} images" for split in SPLITS))
 

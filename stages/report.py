@@ -19,10 +19,11 @@ def report() -> None:
     values = params.load()
     published = YAML(typ="safe", pure=True).load((REPORTS / "published.yaml").read_text())
     measured = {name: _json(REPORTS / "metrics" / f"{name}.json") for name in values.models}
-    data = {name: _json(REPORTS / "data" / f"{name}.json") for name in values.datasets}
-    drawn = [name for name, dataset in values.datasets.items() if values.is_sample(dataset)]
+    data = {name: _json(Path("data/counts") / f"{name}.json") for name in values.datasets}
+    archives: dict[str, params.Dataset | params.Weights] = {**values.datasets, **values.weights}
+    drawn = [name for name, entry in archives.items() if values.is_sample(entry)]
     sections = [
-        "# Results\n\nWritten by `dvc repro` from `metrics/` and `data/`; curves are in `history/`.",
+        "# Results\n\nWritten by `dvc repro` from `metrics/`; curves are in `history/`, more in `plots/`.",
         _caution(drawn),
         "## Models\n\nAccuracy on the test split with its 95 % Wilson interval.\n\n"
         + models(values, measured, published),
@@ -101,14 +102,14 @@ def _caution(drawn: list[str]) -> str:
         return ""
     return (
         f"**Drawn samples: {', '.join(drawn)}.** Accuracies on them show that the pipeline works; they say nothing of "
-        "the real datasets and cannot be compared with the published figures."
+        "the real data and weights and cannot be compared with the published figures."
     )
 
 
 def _unseen(name: str, found: dict[str, Any]) -> str:
     return (
-        f"`{name}` on the {found['unseen_images']:,} test images that its backbone has not been trained on: "
-        f"{found['unseen_accuracy']:.2%}. The other test images are from ImageNet's training split."
+        f"`{name}` on the {found['unseen_images']:,} test images whose names are not of ImageNet's training split, on "
+        f"which its backbone was trained: {found['unseen_accuracy']:.2%}."
     )
 
 

@@ -127,8 +127,11 @@ def fit(
             f"validation {row['val_accuracy']:.4f}",
             flush=True,
         )
-        if not math.isfinite(row["loss"]):
-            raise UserError(f"the loss is {row['loss']} in epoch {epoch + 1}; lower the learning rate in params.yaml")
+        if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
+            raise UserError(
+                f"the loss is {row['loss']}, {row['val_loss']} in validation, in epoch {epoch + 1}; lower the learning "
+                "rate in params.yaml"
+            )
         if row["val_loss"] < best[0]:
             best = (row["val_loss"], epoch, model.get_weights() if recipe.restore_best else [])
         if recipe.early_stopping and epoch - best[1] >= recipe.early_stopping:
@@ -140,9 +143,12 @@ def fit(
 
 def save(model: "keras.Model", path: Path) -> None:
     """Save `model` without its optimizer, the same bytes whenever it is saved."""
+    import keras
+
     with replacing(path) as part, tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model.keras"
-        model.save(saved, include_optimizer=False)
+        # As built: a compiled model takes its optimizer along.
+        keras.Model(model.inputs, model.outputs, name=model.name).save(saved)
         with zipfile.ZipFile(saved) as source, zipfile.ZipFile(part, "w") as target:
             for name in sorted(source.namelist()):
                 data = source.read(name)

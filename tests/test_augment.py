@@ -2,10 +2,18 @@
 
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
 from stages import augment, params
+
+
+def test_changes_are_independent_of_each_other() -> None:
+    """With one seed for all layers, an image would be mirrored whenever it is turned one way."""
+    layers = augment.layers(params.Augment(horizontal_flip=True, contrast=0.2, rotation=0.1, zoom=0.1), seed=1)
+    draws = [np.asarray(keras.random.uniform((8,), seed=layer.generator)) for layer in layers]
+    assert len({draw.tobytes() for draw in draws}) == len(layers) == 4
 
 
 @pytest.mark.parametrize(

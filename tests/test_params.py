@@ -12,7 +12,7 @@ from stages import params
 from stages.console import UserError
 from tests.conftest import ROOT, write_params
 
-STAGES = ROOT / "stages"
+NO_RESULT = {ROOT / "stages/console.py", ROOT / "stages/files.py"}  # how a result is announced, and moved into place
 
 
 def test_the_file_of_the_repository_is_valid() -> None:
@@ -51,6 +51,11 @@ def test_the_file_of_the_repository_is_valid() -> None:
             lambda v: v["features"]["imagenette_vgg16"].update(backbone="vgg"),
             "features.imagenette_vgg16.backbone: there",
         ),
+        (
+            lambda v: v["models"]["imagenette_vgg16"].update(image_size=64),
+            "models.imagenette_vgg16.image_size: imagenette_vgg16 holds features, not images",
+        ),
+        (lambda v: v["datasets"]["mnist"].update(classes=["a", "a"]), "datasets.mnist.classes"),
         (lambda v: v["datasets"]["mnist"].update(format="idxx"), "datasets.mnist.format: there is no 'idxx'"),
         (
             lambda v: v["datasets"].update(vgg16=v["datasets"]["mnist"]),
@@ -105,7 +110,7 @@ def test_every_module_that_a_stage_imports_is_a_dep() -> None:
     for name, stage in stages.items():
         stage = stage.get("do", stage)
         module = (ROOT / Path(*stage["cmd"].split()[2].split("."))).with_suffix(".py")
-        missing = _imports(module) - {ROOT / dep for dep in stage["deps"]}
+        missing = _imports(module) - {ROOT / dep for dep in stage["deps"]} - NO_RESULT
         assert not missing, name
 
 

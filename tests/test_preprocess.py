@@ -17,7 +17,7 @@ def test_every_image_arrives(project: Path, name: str, reader: preprocess.Reader
     sample.draw(name, dataset, Path("data/raw") / name)
     preprocess.preprocess(name)
     assert records.info(name).features["label"].names == dataset.class_names
-    table = json.loads((Path("reports/data") / f"{name}.json").read_text())
+    table = json.loads((Path("data/counts") / f"{name}.json").read_text())
     for split, size in {"train": 40, "test": 20}.items():
         arrays = records.load(name, split)
         found = dict(zip(arrays.keys, zip(arrays.inputs, arrays.labels, strict=True), strict=True))
