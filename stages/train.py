@@ -109,7 +109,8 @@ def fit(
     model.compile(
         optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=STEPS_PER_CALL
     )
-    held_out = _batches(validation, np.arange(len(validation.keys)), PREDICT_BATCH)
+    inputs, labels = _tensors(training)
+    held_out = _batches(*_tensors(validation), np.arange(len(validation.keys)), PREDICT_BATCH)
     rows: list[dict[str, float]] = []
     best: tuple[float, int, list[np.ndarray]] = (math.inf, 0, [])
     for epoch in range(recipe.epochs):
@@ -117,7 +118,7 @@ def fit(
         optimizer.learning_rate = learning_rate
         order = np.random.default_rng([seed, epoch]).permutation(len(training.keys))
         logs = model.fit(
-            _batches(training, order, recipe.batch_size), validation_data=held_out, shuffle=False, verbose=0
+            _batches(inputs, labels, order, recipe.batch_size), validation_data=held_out, shuffle=False, verbose=0
         ).history
         row = {key: values[0] for key, values in sorted(logs.items())}
         row["learning_rate"] = learning_rate
@@ -167,7 +168,7 @@ def predict(path: Path, test: records.Arrays, classes: list[str]) -> pd.DataFram
     import keras
 
     model = keras.models.load_model(path, compile=False, safe_mode=True)
-    batches = _batches(test, np.arange(len(test.keys)), PREDICT_BATCH).map(lambda inputs, _: inputs)
+    batches = _batches(*_tensors(test), np.arange(len(test.keys)), PREDICT_BATCH).map(lambda inputs, _: inputs)
     probabilities = model.predict(batches, verbose=0).astype(np.float32)
     predictions = pd.DataFrame(
         {
@@ -199,12 +200,18 @@ def _learning_rate(recipe: params.Model, epoch: int) -> float:
     return recipe.learning_rate * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
 
 
-def _batches(arrays: records.Arrays, order: np.ndarray, size: int) -> "tf.data.Dataset":
-    """(inputs, labels) in the given order. A batch is gathered at once: a call an image costs more than training."""
+def _tensors(arrays: records.Arrays) -> "tuple[tf.Tensor, tf.Tensor]":
+    """Inputs and labels in TensorFlow's memory: once a split, for every dataset of an epoch keeps what it is given."""
     import tensorflow as tf
 
     with tf.device("cpu"):
-        inputs, labels = tf.constant(arrays.inputs), tf.constant(arrays.labels)
+        return tf.constant(arrays.inputs), tf.constant(arrays.labels)
+
+
+def _batches(inputs: "tf.Tensor", labels: "tf.Tensor", order: np.ndarray, size: int) -> "tf.data.Dataset":
+    """(inputs, labels) in the given order. A batch is gathered at once: a call an image costs more than training."""
+    import tensorflow as tf
+
     return (
         tf.data.Dataset.from_tensor_slices(order)
         .batch(size)
