@@ -3,6 +3,7 @@
 import importlib
 import json
 import math
+import re
 import tempfile
 import zipfile
 from pathlib import Path
@@ -155,7 +156,17 @@ def save(model: "keras.Model", path: Path) -> None:
                 data = source.read(name)
                 if name == "metadata.json":
                     data = json.dumps({**json.loads(data), "date_saved": ""}).encode()
+                elif name == "config.json":
+                    data = _renumbered(data.decode()).encode()
                 target.writestr(zipfile.ZipInfo(name), data)  # ZipInfo's own date is 1980-01-01
+
+
+def _renumbered(config: str) -> str:
+    """Keras tells objects that layers share by their addresses in memory: number them as they come instead."""
+    numbers: dict[str, int] = {}
+    return re.sub(
+        r'(?<="shared_object_id": )\d+', lambda found: str(numbers.setdefault(found[0], len(numbers))), config
+    )
 
 
 def predict(path: Path, test: records.Arrays, classes: list[str]) -> pd.DataFrame:

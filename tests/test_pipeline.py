@@ -39,6 +39,12 @@ def edit(folder: Path, old: str, new: str) -> None:
     (folder / "params.yaml").write_text(text.replace(old, new))
 
 
+def outputs(folder: Path) -> dict[str, str]:
+    """The hash of every output in dvc.lock."""
+    stages = YAML(typ="safe").load(folder / "dvc.lock")["stages"].values()
+    return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
+
+
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work tree, committed in a repository of its own and reproduced once."""
@@ -122,7 +128,9 @@ def test_a_module_of_models_makes_its_models_alone_stale(clone: Path) -> None:
     with (clone / "stages/models/cnn.py").open("a") as module:
         module.write("# a comment\n")
     models = params.load(clone / "params.yaml").models
+    before = outputs(clone)
     assert repro(clone) == {f"train@{name}" for name, model in models.items() if model.architecture == "cnn"}
+    assert outputs(clone) == before
 
 
 def test_an_experiment_reaches_the_trainer(clone: Path) -> None:
