@@ -35,7 +35,7 @@ check: setup ## style and types
 	@$(RUN) mypy
 
 verify: setup ## two clones of HEAD, run from nothing: do they end with the same bytes?
-	@$(RUN) python tests/verify.py
+	@$(RUN) python tools/verify.py
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
     --custom-compile-command "make lock"

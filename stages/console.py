@@ -18,7 +18,8 @@ def run(stage: Callable[..., None], *names: str) -> None:
     """
     arguments = sys.argv[1:]
     if len(arguments) != len(names):
-        sys.exit(" ".join([f"usage: python -m stages.{Path(sys.argv[0]).stem}", *(name.upper() for name in names)]))
+        command = Path(sys.argv[0])
+        sys.exit(f"usage: python -m {' '.join([f'{command.parent.name}.{command.stem}', *map(str.upper, names)])}")
     try:
         stage(*arguments)
     except UserError as error:
