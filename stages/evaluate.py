@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score, log_loss, top_k_accuracy_score
 
-from stages import params
+from stages import params, tracking
 from stages.console import UserError, run
 from stages.files import replacing
 
@@ -39,8 +39,10 @@ def evaluate(name: str) -> None:
     }
     with replacing(Path("reports/metrics") / f"{name}.json") as part:
         part.write_text(json.dumps(values, indent=2) + "\n")
-    with replacing(Path("reports/plots/confusion") / f"{name}.csv") as part:
+    plot = Path("reports/plots/confusion") / f"{name}.csv"
+    with replacing(plot) as part:
         confusion(predictions).to_csv(part, index=False)
+    tracking.evaluation(name, recipe.dataset, predictions.attrs["model"], values, [plot])
     low, high = values["accuracy_low"], values["accuracy_high"]
     print(f"{name}: test accuracy {values['accuracy']:.2%} ({low:.2%} to {high:.2%}) on {values['images']:,} images")
 

@@ -6,13 +6,14 @@ import math
 import re
 import tempfile
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from stages import augment, params, records
+from stages import augment, checkpoint, params, records, tracking
 from stages.console import UserError, import_tensorflow, run
 from stages.files import replacing
 from stages.precision import resolve
@@ -47,10 +48,14 @@ def train(name: str) -> None:
     print(
         f"{name}: {model.count_params():,} parameters, {len(fitting.keys):,} training images, {precision}", flush=True
     )
-    history = fit(model, recipe, fitting, checking, values.seed)
-
+    key = _key(recipe, precision, fitting, checking, values.seed)
+    rest = {"seed": values.seed, "validation_fraction": values.train.validation_fraction, "computed_in": precision}
     path = Path("data/models") / f"{name}.keras"
-    save(model, path)
+    kept = checkpoint.FOLDER / f"{name}-{key}.npz"
+    with tracking.training(name, recipe, rest, key) as tracked:
+        history = fit(model, recipe, fitting, checking, values.seed, kept, tracked.epoch)
+        save(model, path)
+        tracked.model(path)
     with replacing(Path("reports/history") / f"{name}.csv") as part:
         history.to_csv(part, index_label="epoch")
     del fitting, checking, model
@@ -58,6 +63,7 @@ def train(name: str) -> None:
     predictions.attrs["precision"] = precision
     with replacing(Path("data/predictions") / f"{name}.parquet") as part:
         predictions.to_parquet(part, index=False)
+    kept.unlink(missing_ok=True)
 
 
 def build(
@@ -92,11 +98,27 @@ def build(
 
 
 def fit(
-    model: "keras.Model", recipe: params.Model, training: records.Arrays, validation: records.Arrays, seed: int
+    model: "keras.Model",
+    recipe: params.Model,
+    training: records.Arrays,
+    validation: records.Arrays,
+    seed: int,
+    kept: Path | None = None,
+    on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, row: None,
 ) -> pd.DataFrame:
     """Train `model` in place by its recipe.
 
-    Every epoch is a call of its own whose order depends on seed and epoch alone, not on the epochs before it.
+    Every epoch is a call of its own whose order depends on seed and epoch alone, not on the epochs before it: a
+    training that was killed goes on after the last one that it finished.
+
+    Args:
+        model: uncompiled.
+        recipe: the entry of params.yaml.
+        training: what it is trained on.
+        validation: what it is measured on after each epoch.
+        seed: of the order.
+        kept: path of the checkpoint; none is written or looked for without it.
+        on_epoch: called with the number of each epoch, from 1, and its row of the history.
 
     Returns:
         accuracy, loss, val_accuracy, val_loss and learning_rate, a row an epoch, from 1.
@@ -112,9 +134,14 @@ def fit(
     )
     inputs, labels = _tensors(training)
     held_out = _batches(*_tensors(validation), np.arange(len(validation.keys)), PREDICT_BATCH)
-    rows: list[dict[str, float]] = []
-    best: tuple[float, int, list[np.ndarray]] = (math.inf, 0, [])
-    for epoch in range(recipe.epochs):
+    progress = checkpoint.restore(kept, model) if kept else checkpoint.Progress()
+    for done, row in enumerate(progress.rows, 1):
+        on_epoch(done, row)
+    if progress.rows:
+        print(f"goes on after epoch {len(progress.rows)}, which an earlier run finished", flush=True)
+    for epoch in range(len(progress.rows), recipe.epochs):
+        if recipe.early_stopping and epoch - progress.best_epoch > recipe.early_stopping:
+            break
         learning_rate = _learning_rate(recipe, epoch)
         optimizer.learning_rate = learning_rate
         order = np.random.default_rng([seed, epoch]).permutation(len(training.keys))
@@ -123,7 +150,6 @@ def fit(
         ).history
         row = {key: values[0] for key, values in sorted(logs.items())}
         row["learning_rate"] = learning_rate
-        rows.append(row)
         print(
             f"epoch {epoch + 1}/{recipe.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
             f"validation {row['val_accuracy']:.4f}",
@@ -134,13 +160,16 @@ def fit(
                 f"the loss is {row['loss']}, {row['val_loss']} in validation, in epoch {epoch + 1}; lower the learning "
                 "rate in params.yaml"
             )
-        if row["val_loss"] < best[0]:
-            best = (row["val_loss"], epoch, model.get_weights() if recipe.restore_best else [])
-        if recipe.early_stopping and epoch - best[1] >= recipe.early_stopping:
-            break
+        progress.rows.append(row)
+        if row["val_loss"] < progress.best_loss:
+            progress.best_loss, progress.best_epoch = row["val_loss"], epoch
+            progress.best_weights = model.get_weights() if recipe.restore_best else []
+        if kept:
+            checkpoint.save(kept, model, progress)
+        on_epoch(epoch + 1, row)
     if recipe.restore_best:
-        model.set_weights(best[2])
-    return pd.DataFrame(rows, index=range(1, len(rows) + 1))
+        model.set_weights(progress.best_weights)
+    return pd.DataFrame(progress.rows, index=range(1, len(progress.rows) + 1))
 
 
 def save(model: "keras.Model", path: Path) -> None:
@@ -174,7 +203,7 @@ def predict(path: Path, test: records.Arrays, classes: list[str]) -> pd.DataFram
 
     Returns:
         key, true and predicted (categories in the order of the labels), probabilities (float32, one for each class);
-        the number of parameters in `attrs`.
+        in `attrs` the number of parameters and the MD5 of the model file.
     """
     import keras
 
@@ -190,7 +219,21 @@ def predict(path: Path, test: records.Arrays, classes: list[str]) -> pd.DataFram
         }
     )
     predictions.attrs["parameters"] = model.count_params()
+    predictions.attrs["model"] = tracking.md5(path)
     return predictions
+
+
+def _key(recipe: params.Model, precision: str, training: records.Arrays, validation: records.Arrays, seed: int) -> str:
+    """The name of all that determines a training: parameters, data, code and versions."""
+    import keras
+    import tensorflow as tf
+
+    versions = [keras.__version__, tf.__version__, np.__version__, precision, str(seed), recipe.model_dump_json()]
+    code = [__file__, augment.__file__, importlib.import_module(f"stages.models.{recipe.architecture}").__file__]
+    arrays = [training.inputs, training.labels, validation.inputs, validation.labels]
+    return checkpoint.key(
+        [*(text.encode() for text in versions), *(Path(str(file)).read_bytes() for file in code), *arrays]
+    )
 
 
 def _split(dataset: str, images: int, fraction: float) -> tuple[str, str]:

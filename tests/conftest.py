@@ -23,6 +23,13 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
     yaml.dump(values, folder / "params.yaml")
 
 
+@pytest.fixture(autouse=True)
+def no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go to a database in the working directory; MLflow itself sets the variable, which then outlives a test."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder with params.yaml, which is the working directory of the test."""

@@ -72,7 +72,7 @@ def test_the_stage_reads_what_train_writes(project: Path) -> None:
     Path("data/predictions").mkdir(parents=True)
     Path("reports/history").mkdir(parents=True)
     table = FOUR.copy()
-    table.attrs = {"parameters": 12, "precision": "float32"}
+    table.attrs = {"parameters": 12, "precision": "float32", "model": "0" * 32}
     table.to_parquet("data/predictions/mnist_dense.parquet")
     Path("reports/history/mnist_dense.csv").write_text("epoch,val_accuracy,val_loss\n1,0.7,0.5\n2,0.6,0.75\n")
     evaluate.evaluate("mnist_dense")

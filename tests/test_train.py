@@ -38,13 +38,13 @@ def arrays(count: int = 70, seed: int = 0) -> records.Arrays:
     return records.Arrays(np.array([f"{i:05d}" for i in range(count)], object), inputs, labels)
 
 
-def fitted(changes: dict[str, Any], seed: int = 1) -> tuple[Any, pd.DataFrame]:
+def fitted(changes: dict[str, Any], seed: int = 1, **options: Any) -> tuple[Any, pd.DataFrame]:
     import keras
 
     keras.utils.set_random_seed(seed)
     entry = recipe(**changes)
     model = train.build(entry, (8, 8, 1), np.dtype("uint8"), 2, seed)
-    return model, train.fit(model, entry, arrays(), arrays(seed=5), seed)
+    return model, train.fit(model, entry, arrays(), arrays(seed=5), seed, **options)
 
 
 def test_training_changes_the_weights_and_learns() -> None:

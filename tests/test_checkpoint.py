@@ -1,0 +1,83 @@
+"""What a training needs to go on after a kill, on a model small enough to train in seconds."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages import checkpoint, params, train
+from tests.test_train import arrays, recipe
+
+AUGMENTED = {"augment": params.Augment(horizontal_flip=True, rotation=0.1), "restore_best": True, "epochs": 4}
+
+
+class KilledError(Exception):
+    pass
+
+
+def trained(path: Path, folder: Path, kill_after: int = 99, **changes: Any) -> tuple[bytes, pd.DataFrame]:
+    """A training of a network with dropout and augmentation: the bytes of its file and its history."""
+    import keras
+
+    def on_epoch(epoch: int, row: Any) -> None:
+        if epoch == kill_after:
+            raise KilledError
+
+    keras.utils.clear_session()  # names of layers are numbered through a process
+    keras.utils.set_random_seed(3)
+    entry = recipe(architecture="dropout_cnn", **{**AUGMENTED, **changes})
+    entry = params.Model(**{key: value for key, value in entry.model_dump().items() if key != "units"})
+    model = train.build(entry, (32, 32, 3), np.dtype("uint8"), 2, 3)
+    data = arrays(40)
+    data.inputs.resize((40, 32, 32, 3), refcheck=False)
+    history = train.fit(model, entry, data, data, 3, path, on_epoch)
+    train.save(model, folder / "model.keras")
+    return (folder / "model.keras").read_bytes(), history
+
+
+def test_a_training_that_is_killed_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    """Dropout, augmentation, the order of the images, Adam's moments and the best epoch are all carried over."""
+    whole, history = trained(tmp_path / "whole.npz", tmp_path)
+    for kill_after in (1, 2):
+        with pytest.raises(KilledError):
+            trained(tmp_path / "killed.npz", tmp_path, kill_after)
+    resumed, continued = trained(tmp_path / "killed.npz", tmp_path)
+    pd.testing.assert_frame_equal(history, continued, check_exact=True)
+    assert whole == resumed
+
+
+def test_a_damaged_checkpoint_is_not_used(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8)])
+    model.compile("adam", "mse")
+    path = tmp_path / "kept.npz"
+    checkpoint.save(path, model, checkpoint.Progress([{"loss": 0.5}], 0.5))
+    assert checkpoint.restore(path, model) == checkpoint.Progress([{"loss": 0.5}], 0.5)
+    before = model.get_weights()
+    data = path.read_bytes()
+    flipped = bytearray(data)
+    flipped[data.index(before[0].tobytes()) + 5] ^= 1
+    for damaged in (bytes(flipped), data[: len(data) // 2], b"", b"not an archive"):
+        path.write_bytes(damaged)
+        assert checkpoint.restore(path, model) == checkpoint.Progress()
+    assert checkpoint.restore(tmp_path / "absent.npz", model) == checkpoint.Progress()
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
+
+
+def test_every_input_of_a_training_changes_its_key() -> None:
+    data = arrays(20)
+    keys = {
+        train._key(recipe(), "float32", data, arrays(20, 1), 1),
+        train._key(recipe(learning_rate=0.02), "float32", data, arrays(20, 1), 1),
+        train._key(recipe(), "mixed_bfloat16", data, arrays(20, 1), 1),
+        train._key(recipe(), "float32", arrays(20, 2), arrays(20, 1), 1),
+        train._key(recipe(), "float32", data, arrays(20, 2), 1),
+        train._key(recipe(), "float32", data, arrays(20, 1), 2),
+        train._key(recipe(architecture="lenet"), "float32", data, arrays(20, 1), 1),
+    }
+    assert len(keys) == 7
+    assert train._key(recipe(), "float32", arrays(20), arrays(20, 1), 1) in keys
+    assert checkpoint.key([b"a", b"bc"]) != checkpoint.key([b"ab", b"c"])

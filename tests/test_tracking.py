@@ -1,0 +1,267 @@
+"""Runs in MLflow: in its own database, and on a real server on 127.0.0.1 that is killed, slow or not there."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import params, tracking
+from stages.console import UserError
+from tests.conftest import ROOT
+
+DIGEST = "0123456789abcdef0123456789abcdef.dir"
+LOCK = f"stages:\n  preprocess@mnist:\n    outs:\n    - {{path: data/records/mnist, md5: {DIGEST}}}\n"
+ROW = {"accuracy": 0.5, "loss": 1.5, "val_accuracy": 0.25, "val_loss": 2.5, "learning_rate": 0.01}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    (tmp_path / "dvc.lock").write_text(LOCK)
+    return tmp_path
+
+
+def recipe() -> params.Model:
+    return params.load(ROOT / "params.yaml").models["mnist_dense"]
+
+
+def model_file(path: Path) -> Path:
+    import keras
+
+    keras.Sequential([keras.Input((4,), dtype="uint8"), keras.layers.Dense(2, activation="softmax")]).save(path)
+    return path
+
+
+def runs(uri: str = "") -> list[Any]:
+    import mlflow
+
+    client = mlflow.MlflowClient(uri or tracking.uri())
+    ids = [experiment.experiment_id for experiment in client.search_experiments()]
+    return list(client.search_runs(ids, order_by=["attributes.start_time"]))
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(url: str, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+@contextmanager
+def process(*command: str, **environment: str) -> Iterator[Callable[[], None]]:
+    """Run a command of MLflow's in a session of its own; gives what kills it, at once and with its workers."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with open("server.log", "ab") as log:
+        started = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "PATH": path, **environment}
+        )
+
+    def kill() -> None:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+
+    try:
+        yield kill
+    finally:
+        kill()
+
+
+@contextmanager
+def server(port: int) -> Iterator[Callable[[], None]]:
+    store = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "server-files", "--workers", "1"]
+    with process("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *store) as kill:
+        wait_for(f"http://127.0.0.1:{port}/health")
+        yield kill
+
+
+def test_a_training_is_a_run_and_an_evaluation_adds_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model that is logged is what `mlflow models serve` serves."""
+    monkeypatch.setenv("DVC_EXP_NAME", "tidy-fowl")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)
+    path = model_file(folder / "trained.keras")
+    (folder / "plots").mkdir()
+    (folder / "plots/mnist_dense.csv").write_text("actual,predicted\n")
+    with tracking.training("mnist_dense", recipe(), {"seed": 42}, "key") as tracked:
+        for epoch in (1, 2):
+            tracked.epoch(epoch, ROW)
+        tracked.model(path)
+    metrics = {"accuracy": 0.75, "images": 20, "precision": "float32"}
+    tracking.evaluation("mnist_dense", "mnist", tracking.md5(path), metrics, [folder / "plots/mnist_dense.csv"])
+
+    (run,) = runs(f"sqlite:///{folder}/mlflow.db")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["batch_size"] == "128" and run.data.params["units"] == "[100]"
+    assert run.data.params["seed"] == "42"
+    assert run.data.metrics == {**ROW, "test_accuracy": 0.75, "test_images": 20}
+    tags = ["stage", "dvc_experiment", "dvc_baseline", "model_md5"]
+    assert [run.data.tags[tag] for tag in tags] == ["train@mnist_dense", "tidy-fowl", "0" * 40, tracking.md5(path)]
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("mnist", DIGEST)
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
+    assert client.get_experiment(run.info.experiment_id).name == "mnist"
+    (plots,) = client.list_artifacts(run.info.run_id, "plots/plots")
+    assert plots.path.endswith("mnist_dense.csv")
+    assert not list(tracking.UNSENT.iterdir())
+
+    uri = f"models:/{run.outputs.model_outputs[0].model_id}"
+    loaded = mlflow.pyfunc.load_model(uri)
+    assert str(loaded.metadata.signature.inputs) == "[Tensor('uint8', (-1, 4))]"
+    requirements = (Path(mlflow.artifacts.download_artifacts(uri)) / "requirements.txt").read_text().split()
+    assert all("==" in requirement for requirement in requirements)
+    images = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.uint8)
+    port = free_port()
+    serve = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local", "--host", "127.0.0.1"]
+    with process(*serve, "--port", str(port), MLFLOW_TRACKING_URI=tracking.uri()):
+        wait_for(f"http://127.0.0.1:{port}/ping")
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": images.tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            served = json.load(answer)["predictions"]
+    np.testing.assert_allclose(served, loaded.predict(images), rtol=1e-6)
+
+
+def test_a_server_that_is_killed_half_way_loses_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN", 0.0)
+    path = model_file(folder / "trained.keras")
+    with (
+        server(port) as kill,
+        tracking.training("mnist_dense", recipe(), {}, "key") as tracked,
+    ):
+        tracked.epoch(1, ROW)
+        (run,) = runs()
+        assert run.info.status == "RUNNING" and run.data.metrics["loss"] == 1.5
+        kill()
+        tracked.epoch(2, ROW)
+        tracked.epoch(3, {**ROW, "loss": 0.5})
+        tracked.model(path)
+    tracking.evaluation("mnist_dense", "mnist", tracking.md5(path), {"accuracy": 0.75}, [])
+    said = capsys.readouterr().out
+    assert said.count(f"warning: MLflow at http://127.0.0.1:{port}: ") == 2  # once for each stage
+    assert "`python -m stages.tracking sync` sends it later" in said
+    with pytest.raises(UserError, match=f"MLflow at http://127.0.0.1:{port}: .*kept$"):
+        tracking.main("sync")
+
+    with server(port):
+        for _ in range(2):  # the second time there is nothing to do
+            tracking.main("sync")
+            (run,) = runs()
+            assert run.info.status == "FINISHED"
+            assert run.data.metrics == {**ROW, "loss": 0.5, "test_accuracy": 0.75}
+            assert run.data.tags["model_md5"] == tracking.md5(path)
+            assert len(run.outputs.model_outputs) == 1
+            import mlflow
+
+            history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
+            assert [(metric.step, metric.value) for metric in history] == [(1, 1.5), (2, 1.5), (3, 0.5)]
+    assert not list(tracking.UNSENT.iterdir())
+
+
+def test_a_server_that_does_not_answer_costs_one_wait(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(tracking, "SECONDS_BETWEEN", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        start = time.monotonic()
+        with tracking.training("mnist_dense", recipe(), {}, "key") as tracked:
+            for epoch in range(1, 6):
+                tracked.epoch(epoch, ROW)
+        assert time.monotonic() - start < 10
+    assert capsys.readouterr().out.count("warning: ") == 1
+    (record,) = tracking._records().values()
+    assert record.status == "FINISHED" and len(record.metrics) == 25
+
+
+def test_a_training_that_goes_on_is_the_same_run(folder: Path) -> None:
+    def start(epochs: list[int], error: type[BaseException]) -> None:
+        with tracking.training("mnist_dense", recipe(), {}, "key") as tracked:
+            for epoch in epochs:
+                tracked.epoch(epoch, ROW)
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        start([1], KeyboardInterrupt)
+    assert [run.info.status for run in runs()] == ["KILLED"]
+    with pytest.raises(ZeroDivisionError):
+        start([1, 2], ZeroDivisionError)
+    assert [run.info.status for run in runs()] == ["FAILED"]
+    with tracking.training("mnist_dense", recipe(), {}, "key") as tracked:
+        tracked.epoch(3, ROW)
+        assert [run.info.status for run in runs()] == ["RUNNING"]
+    with tracking.training("mnist_dense", recipe(), {}, "key"):
+        pass  # the same training once more is another run
+    first, second = runs()
+    assert (first.info.status, second.info.status) == ("FINISHED", "FINISHED")
+    assert len(first.data.metrics) == 5 and not second.data.metrics
+
+
+def test_two_processes_at_once_on_a_fresh_database(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from stages import params, tracking; "
+        f"entry = params.load(Path({str(ROOT / 'params.yaml')!r})).models['mnist_dense']; name = sys.argv[1]\n"
+        "with tracking.training(name, entry, {}, name) as tracked:\n"
+        "    for epoch in range(1, 4): tracked.epoch(epoch, {'loss': 1.0})\n"
+    )
+    (folder / "elsewhere").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, name], cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for name, cwd in (("one", folder), ("two", folder / "elsewhere"))
+    ]
+    assert [process.communicate(timeout=120)[0] for process in started] == ["", ""]
+    assert sorted((run.info.run_name, run.info.status) for run in runs()) == [("one", "FINISHED"), ("two", "FINISHED")]
+    assert not (folder / "elsewhere/mlflow.db").exists()
+
+
+def test_runs_names_the_run_of_each_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path("data/models/mnist_dense.keras")
+    path.parent.mkdir(parents=True)
+    model_file(path)
+    with tracking.training("mnist_dense", recipe(), {}, "key") as tracked:
+        tracked.model(path)
+    model_file(path.with_stem("mnist_cnn"))
+    tracking.main("runs")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"mnist_dense: run {runs()[0].info.run_id} in experiment mnist"
+    assert said[1] == "mnist_cnn: no run"
+    assert said[2] == "fashion_mnist_dense: no model; run `dvc repro train@fashion_mnist_dense` or `dvc pull`"
+    with pytest.raises(UserError, match="snyc: no such command; `sync` sends"):
+        tracking.main("snyc")
