@@ -7,7 +7,6 @@ training, so that one of other parameters, data or code is never found.
 import hashlib
 import json
 import math
-import os
 import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from stages.files import replacing
 if TYPE_CHECKING:
     import keras
 
-FOLDER = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/checkpoints")  # `dvc exp run --temp` works elsewhere
+# Of the work tree: experiments in the queue have one each, so that two that are the same do not meet.
+FOLDER = Path(".dvc/tmp/checkpoints")
 
 
 @dataclass

@@ -55,7 +55,7 @@ class Record:
     experiment: str
     name: str
     id: str = field(default_factory=lambda: uuid.uuid4().hex)  # by which a run is found again: none is made twice
-    key: str | None = None  # of the checkpoint: a training that goes on after a kill has it, too
+    key: str | None = None  # of a training: where its checkpoint is, with which it goes on after a kill
     started: int = field(default_factory=lambda: _now())  # milliseconds since 1970, as all times here
     ended: int | None = None
     status: str = "RUNNING"
@@ -122,7 +122,7 @@ def training(name: str, recipe: params.Model, rest: Mapping[str, Any], key: str)
         name: of the model.
         recipe: its resolved entry; every value is a param.
         rest: further params.
-        key: of the checkpoint. The run of a training that goes on after a kill goes on, too.
+        key: the path of the checkpoint. The run of a training that goes on after a kill goes on, too.
     """
     record = next((found for found in _records().values() if found.key == key and found.status != "FINISHED"), None)
     if record is None:

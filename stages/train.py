@@ -48,11 +48,10 @@ def train(name: str) -> None:
     print(
         f"{name}: {model.count_params():,} parameters, {len(fitting.keys):,} training images, {precision}", flush=True
     )
-    key = _key(recipe, precision, fitting, checking, values.seed)
     rest = {"seed": values.seed, "validation_fraction": values.train.validation_fraction, "computed_in": precision}
     path = Path("data/models") / f"{name}.keras"
-    kept = checkpoint.FOLDER / f"{name}-{key}.npz"
-    with tracking.training(name, recipe, rest, key) as tracked:
+    kept = checkpoint.FOLDER / f"{name}-{_key(recipe, precision, fitting, checking, values.seed)}.npz"
+    with tracking.training(name, recipe, rest, str(kept.resolve())) as tracked:
         history = fit(model, recipe, fitting, checking, values.seed, kept, tracked.epoch)
         save(model, path)
         tracked.model(path)

@@ -1,5 +1,9 @@
 """A small project of its own for each test that needs one: real files, real archives, few images."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,32 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
     values["train"]["epochs"] = 1
     change(values)
     yaml.dump(values, folder / "params.yaml")
+
+
+def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in `folder` with the tests' own interpreter as `python`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+
+
+def clone_of_work_tree(folder: Path) -> Path:
+    """The work tree with tiny samples and one epoch, committed in a repository of its own in `folder`."""
+    files = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for file in filter(None, files.split("\0")):
+        if (ROOT / file).is_file():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, folder / file)
+    write_params(folder)
+    assert run(folder, "git", "init", "-q").returncode == 0
+    commit(folder, "tiny")
+    return folder
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit all that Git does not ignore."""
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    for command in (["add", "-A"], [*identity, "commit", "-q", "-m", message]):
+        assert run(folder, "git", *command).returncode == 0
 
 
 @pytest.fixture(autouse=True)

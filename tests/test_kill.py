@@ -1,0 +1,99 @@
+"""A pipeline that is killed at any moment ends, when it is run again, with the bytes of one that never was.
+
+Takes minutes: a stage that is killed starts again, and TensorFlow with it.
+"""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import clone_of_work_tree, run, write_params
+
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """`dvc repro` in a process group of its own."""
+    with (folder.parent / f"{folder.name}.log").open("ab") as log:
+        return subprocess.Popen(
+            ["dvc", "repro"], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+        )
+
+
+def kill_at_random(folder: Path, kills: int, longest: float, seed: int) -> None:
+    """Run `dvc repro` until it ends well, with so many kills on the way: SIGKILL and SIGTERM in turn, to all of it."""
+    chance = random.Random(seed)
+    for number in range(kills):
+        process = start(folder)
+        try:
+            process.wait(chance.uniform(0.5, longest))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, (signal.SIGKILL, signal.SIGTERM)[number % 2])
+            process.wait()
+        else:
+            assert process.returncode == 0, (folder.parent / f"{folder.name}.log").read_text()[-2000:]
+        while alive(process.pid):  # a stage that was asked to end takes its time
+            time.sleep(0.05)
+    assert start(folder).wait() == 0, (folder.parent / f"{folder.name}.log").read_text()[-2000:]
+
+
+def alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def only(values: dict[str, Any], *models: str) -> None:
+    """Leave these models in params.yaml, and the datasets that they need."""
+    values["models"] = {name: values["models"][name] for name in models}
+    used = {model["dataset"] for model in values["models"].values()}
+    values["features"] = {name: entry for name, entry in values["features"].items() if name in used}
+    used |= {entry["dataset"] for entry in values["features"].values()}
+    values["datasets"] = {name: entry for name, entry in values["datasets"].items() if name in used}
+    if not values["features"]:
+        values["weights"] = {}
+
+
+def few(values: dict[str, Any]) -> None:
+    only(values, "mnist_dense")
+    values["train"]["epochs"] = 30
+
+
+def every_kind(values: dict[str, Any]) -> None:
+    only(
+        values, "mnist_cnn", "fashion_mnist_lenet", "cifar10_small_cnn_augmented", "imagenette_cnn", "imagenette_vgg16"
+    )
+    values["train"]["epochs"] = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "kills", "longest"),
+    [(few, 6, 20.0), pytest.param(every_kind, 40, 60.0, marks=pytest.mark.slow)],
+    ids=["six", "forty"],
+)
+def test_kills_change_nothing(tmp_path: Path, change: Any, kills: int, longest: float) -> None:
+    """Forty kills, in every stage, take half an hour; six in a pipeline of one model two minutes."""
+    clones = [tmp_path / "calm", tmp_path / "killed"]
+    for clone in clones:
+        clone.mkdir()
+        clone_of_work_tree(clone)
+        write_params(clone, change)
+    assert start(clones[0]).wait() == 0
+    kill_at_random(clones[1], kills, longest, seed=7)
+    assert (clones[1] / "dvc.lock").read_text() == (clones[0] / "dvc.lock").read_text()
+    files = [
+        {str(path.relative_to(clone)) for part in ("data", "reports") for path in (clone / part).rglob("*")}
+        for clone in clones
+    ]
+    assert files[0] == files[1]
+    assert run(clones[1], "dvc", "status", "--quiet").returncode == 0
+    assert not list((clones[1] / ".dvc/tmp").glob("checkpoints/*"))
