@@ -3,6 +3,7 @@
 Takes minutes: every experiment trains, and the queue starts workers.
 """
 
+import json
 import re
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ import dvc.api
 import mlflow
 import pytest
 
+from stages import tracking
 from tests.conftest import clone_of_work_tree, commit, run
 
 TARGET = "evaluate@mnist_dense"
@@ -88,3 +90,25 @@ def test_an_experiment_here_and_two_in_the_queue(clone: Path) -> None:
         assert f"md5: {digest}" in (clone / "dvc.lock").read_text()
     assert None in logged  # the baseline
     assert not list(clone.glob(".dvc/tmp/exps/**/mlflow.db"))
+
+
+def test_another_seed_in_a_folder_of_its_own(clone: Path) -> None:
+    """`--temp` leaves the work tree alone, `exp diff` shows what the seed did, and `exp apply` brings it here."""
+    for command in (["checkout", "-q", "."], ["clean", "-fdq", "reports"]):
+        assert run(clone, "git", *command).returncode == 0
+    dvc_command(clone, "checkout", "--force")
+    before = (clone / "data/models/mnist_dense.keras").read_bytes()
+    name = experiment(clone, "--temp", "-S", "seed=1")
+    assert (clone / "data/models/mnist_dense.keras").read_bytes() == before
+    assert runs(clone)[name].data.params["seed"] == "1"
+
+    difference = json.loads(dvc_command(clone, "exp", "diff", "HEAD", name, "--json"))
+    assert difference["params"]["params.yaml"] == {"seed": {"old": 42, "new": 1, "diff": -41}}
+    assert "loss" in difference["metrics"][METRICS]
+    dvc_command(clone, "exp", "apply", name)
+    assert (clone / "data/models/mnist_dense.keras").read_bytes() != before
+    assert tracking.md5(clone / "data/models/mnist_dense.keras") == runs(clone)[name].data.tags["model_md5"]
+    # The cache has it: no run is new
+    count = len(runs(clone))
+    dvc_command(clone, "repro", TARGET)
+    assert len(runs(clone)) == count
