@@ -9,7 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -140,6 +149,12 @@ class Gate(Section):
 
     floor: Fraction | None = None
     max_fall: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "Gate":
+        if self.floor is None and self.max_fall is None:
+            raise ValueError("it should have a floor, a max_fall or both")
+        return self
 
 
 class Params(Section):

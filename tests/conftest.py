@@ -1,5 +1,9 @@
 """A small project of its own for each test that needs one: real files, real archives, few images."""
 
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +25,31 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
     values["train"]["epochs"] = 1
     change(values)
     yaml.dump(values, folder / "params.yaml")
+
+
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in `folder` with the tests' own interpreter as `python`."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    settings = {**os.environ, "PATH": path, **environment}
+    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
+
+
+def commit(folder: Path, message: str) -> None:
+    """Commit everything in `folder` to Git."""
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    for command in (["add", "-A"], [*identity, "commit", "-q", "--allow-empty", "-m", message]):
+        done = run(folder, "git", *command)
+        assert done.returncode == 0, done.stderr
+
+
+def copy_work_tree(folder: Path) -> None:
+    """Copy what Git has of the work tree, or would add, to `folder`, which becomes a repository of its own."""
+    files = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
+    for file in filter(None, files.split("\0")):
+        if (ROOT / file).is_file():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / file, folder / file)
+    assert run(folder, "git", "init", "-q", "-b", "main").returncode == 0
 
 
 @pytest.fixture

@@ -4,10 +4,7 @@ Takes minutes: every stage is a process, and thirteen of them train.
 """
 
 import json
-import os
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,13 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import params
-from tests.conftest import ROOT, write_params
-
-
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in `folder` with the tests' own interpreter as `python`."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+from tests.conftest import commit, copy_work_tree, run, write_params
 
 
 def repro(folder: Path, *arguments: str) -> set[str]:
@@ -49,15 +40,9 @@ def outputs(folder: Path) -> dict[str, str]:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work tree, committed in a repository of its own and reproduced once."""
     folder = tmp_path_factory.mktemp("clone")
-    files = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
-    for file in filter(None, files.split("\0")):
-        if (ROOT / file).is_file():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / file, folder / file)
+    copy_work_tree(folder)
     write_params(folder)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "tiny"]):
-        assert run(folder, "git", *command).returncode == 0
+    commit(folder, "tiny")
     ran = repro(folder)
     values = params.load(folder / "params.yaml")
     stages: dict[str, Iterable[str]] = {

@@ -112,6 +112,9 @@ def _models(values: params.Params, before: Revision, after: Revision) -> Iterato
     unmeasured = [name for name in new if name not in after.metrics]
     if unmeasured:
         yield f"Without metrics in the workspace: {_names(unmeasured)}. Run `make repro`."
+    stale = [name for name in after.metrics if _stale(name, after)]
+    if stale:
+        yield f"Trained before the params of the workspace were changed: {_names(stale)}. Run `make repro`."
 
 
 def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[str]:
@@ -169,6 +172,15 @@ def _same_recipe(before: dict[str, Any], after: dict[str, Any], name: str) -> bo
     if not old or not new:
         return False
     return all(old.get(part) == new.get(part) for part in ("cmd", "deps", "params")) and old["outs"] != new["outs"]
+
+
+def _stale(name: str, revision: Revision) -> bool:
+    """Whether dvc.lock has a model trained with other params than params.yaml gives."""
+    train = revision.stages.get(f"train@{name}")
+    if not train:
+        return True
+    values = {**revision.params, f"models.{name}": revision.params["models"][name]}
+    return any(values.get(key) != value for key, value in train["params"]["params.yaml"].items())
 
 
 def _params(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
