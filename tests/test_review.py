@@ -225,6 +225,29 @@ def test_a_revision_that_is_not_there_is_one_line(repository: Path) -> None:
         assert done.stderr.count("\n") == 1
 
 
+def test_the_make_targets_of_the_workflow(repository: Path, tmp_path: Path) -> None:
+    folder = clone(repository, tmp_path / "clone", repository / ".dvc/cache")
+    (folder / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name != "installed.txt":
+            (folder / ".venv" / entry.name).symlink_to(entry)
+    shutil.copy(folder / "requirements.txt", folder / ".venv/installed.txt")
+
+    def make(*arguments: str, **environment: str) -> str:
+        done = run(folder, "make", "--silent", *arguments, **environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert make("pull") == "no remote is configured: nothing to pull\n"
+    assert make("review", BASE="first") == reviewed(folder, "first")
+    assert "dvc_plots/index.html" in make("plots", BASE="first")
+    assert make("gate", BASE="first") == "gate: params.yaml has none\n"
+    assert run(folder, "git", "status", "--short").stdout == ""
+    hostile = run(folder, "make", "--silent", "review", BASE="main;touch${IFS}here")
+    assert hostile.returncode != 0
+    assert not (folder / "here").exists()
+
+
 def test_the_paired_test_is_that_of_a_fair_coin() -> None:
     found = review.paired(predictions(range(9)), predictions(range(9, 10)).sample(frac=1, random_state=0))
     assert isinstance(found, review.Test)

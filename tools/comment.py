@@ -76,7 +76,7 @@ def _ask(method: str, path: str, body: dict[str, str] | None = None) -> Any:
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
     except urllib.error.URLError as error:
-        raise UserError(f"{method} {path.partition('?')[0]}: {error}; see the run's permissions") from None
+        raise UserError(f"{method} {path.partition('?')[0]}: {error}; see the permissions of the workflow") from None
 
 
 if __name__ == "__main__":
