@@ -2,12 +2,16 @@
 PYTHON ?= python3
 REQUIREMENTS ?= requirements.txt# or requirements-gpu.txt, in a .venv of its own: remove the CPU one first
 TARGETS ?=
+BASE ?= main# any revision: branch, tag, commit, DVC experiment
+EXPERIMENTS ?=
 
 BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
+# Recipes read these from the environment: the name of a branch is never part of a command.
+export BASE EXPERIMENTS
 
-.PHONY: help setup repro test check verify lock
+.PHONY: help setup repro pull test check verify review plots gate experiments seeds lock
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
@@ -36,6 +40,25 @@ check: setup ## style and types
 
 verify: setup ## two clones of HEAD, run from nothing: do they end with the same bytes?
 	@$(RUN) python tools/verify.py
+
+pull: setup ## what a remote has, if one is configured
+	@if $(RUN) dvc remote default > /dev/null 2>&1; then $(RUN) dvc pull --run-cache --allow-missing; \
+	else echo "no remote is configured: nothing to pull"; fi
+
+review: setup ## what the workspace changes against BASE, as a comment in Markdown
+	@$(RUN) python -m tools.review "$$BASE"
+
+plots: setup ## the plots of BASE and of the workspace on one page, in dvc_plots/
+	@$(RUN) dvc plots diff "$$BASE"
+
+gate: setup ## fails if a model is worse than `gates` of params.yaml allows, by itself or against BASE
+	@$(RUN) python -m tools.gate "$$BASE"
+
+experiments: setup ## what each DVC experiment of HEAD changed, a row for each model
+	@$(RUN) python -m tools.experiments
+
+seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all of HEAD
+	@$(RUN) python -m tools.seeds "$$EXPERIMENTS"
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
     --custom-compile-command "make lock"

@@ -9,7 +9,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError, create_model
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    create_model,
+    model_validator,
+)
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -135,6 +144,19 @@ class Model(Section):
         return dict(self.model_extra or {})
 
 
+class Gate(Section):
+    """An entry of `gates:`: what `tools.gate` lets a model's test accuracy fall to, and by."""
+
+    floor: Fraction | None = None
+    max_fall: Fraction | None = None
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> "Gate":
+        if self.floor is None and self.max_fall is None:
+            raise ValueError("it should have a floor, a max_fall or both")
+        return self
+
+
 class Params(Section):
     """The whole file."""
 
@@ -145,6 +167,7 @@ class Params(Section):
     features: dict[Name, Features]
     train: Train
     models: dict[Name, Model]
+    gates: dict[Name, Gate]
 
     @cached_property
     def recipes(self) -> dict[str, Model]:
@@ -159,6 +182,14 @@ class Params(Section):
     def is_sample(self, entry: Dataset | Weights) -> bool:
         """Whether this entry's archives are drawn rather than fetched."""
         return (entry.source or self.source) == "sample"
+
+    def is_drawn(self, model: str) -> bool:
+        """Whether a model's images, or the weights that made features of them, are drawn rather than fetched."""
+        name = self.models[model].dataset
+        features = self.features.get(name)
+        if features is None:
+            return self.is_sample(self.datasets[name])
+        return self.is_sample(self.datasets[features.dataset]) or self.is_sample(self.weights[features.backbone])
 
 
 def load(path: Path = Path("params.yaml")) -> Params:
@@ -219,6 +250,9 @@ def _check_references(params: Params, path: Path) -> None:
             options.model_validate(model.options)
         except ValidationError as error:
             raise UserError(f"{path}: {_explain(error, options, key)}") from None
+    for name in params.gates:
+        if name not in params.models:
+            raise UserError(f"{path}: gates.{name}: there is no such model; {_choices(name, params.models)}")
 
 
 def _check_module(key: str, package: str, name: str) -> None:

@@ -27,30 +27,37 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
     yaml.dump(values, folder / "params.yaml")
 
 
-def run(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in `folder` with the tests' own interpreter as `python`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, cwd=folder, env={**os.environ, "PATH": path}, capture_output=True, text=True)
+    settings = {**os.environ, "PATH": path, **environment}
+    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
 
 
-def clone_of_work_tree(folder: Path) -> Path:
-    """The work tree with tiny samples and one epoch, committed in a repository of its own in `folder`."""
+def commit(folder: Path, message: str) -> None:
+    """Commit everything in `folder` to Git."""
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    for command in (["add", "-A"], [*identity, "commit", "-q", "--allow-empty", "-m", message]):
+        done = run(folder, "git", *command)
+        assert done.returncode == 0, done.stderr
+
+
+def copy_work_tree(folder: Path) -> None:
+    """Copy what Git has of the work tree, or would add, to `folder`, which becomes a repository of its own."""
     files = run(ROOT, "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard").stdout
     for file in filter(None, files.split("\0")):
         if (ROOT / file).is_file():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, folder / file)
+    assert run(folder, "git", "init", "-q", "-b", "main").returncode == 0
+
+
+def clone_of_work_tree(folder: Path) -> Path:
+    """The work tree with tiny samples and one epoch, committed in a repository of its own in `folder`."""
+    copy_work_tree(folder)
     write_params(folder)
-    assert run(folder, "git", "init", "-q").returncode == 0
     commit(folder, "tiny")
     return folder
-
-
-def commit(folder: Path, message: str) -> None:
-    """Commit all that Git does not ignore."""
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
-    for command in (["add", "-A"], [*identity, "commit", "-q", "-m", message]):
-        assert run(folder, "git", *command).returncode == 0
 
 
 @pytest.fixture(autouse=True)
