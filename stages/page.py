@@ -108,7 +108,7 @@ def model_view(model: Model, images: dict[str, Image.Image], augmented: list[Ima
         confusion=_figure(
             pictures.confusion(model.confusion),
             f"Confusion matrix of {len(model.classes)} classes, as shares of the actual class. "
-            + _confused(model.confusion),
+            + confused(model.confusion),
         ),
         classes=_figure(
             pictures.classes(model.classes),
@@ -156,11 +156,23 @@ def summary(model: Model) -> list[str]:
     gap = float(np.average(bins["confidence"] - bins["accuracy"], weights=bins["images"])) * 100
     sentences = [
         f"Recognised best: “{best['class']}” (F1 {best['f1']:.2f}); worst: “{worst['class']}” ({worst['f1']:.2f}).",
-        _confused(model.confusion),
+        confused(model.confusion),
         f"Confidence is {abs(gap):.1f} points {'above' if gap > 0 else 'below'} accuracy on average; "
         f"the expected calibration error is {model.metrics['ece']:.3f}.",
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def confused(confusion: pd.DataFrame) -> str:
+    """A sentence on the largest share of a class that is taken for another one."""
+    wrong = confusion[(confusion["actual"] != confusion["predicted"]) & (confusion["count"] > 0)]
+    if wrong.empty:
+        return "No image is taken for one of another class."
+    worst = wrong.loc[wrong["share"].idxmax()]
+    return (
+        f"The largest confusion: {percent(worst['share'])} of “{worst['actual']}” ({worst['count']:,} images) are "
+        f"taken for “{worst['predicted']}”."
+    )
 
 
 def percent(share: float, digits: int = 2) -> str:
@@ -177,18 +189,6 @@ def published_range(figure: str) -> tuple[float, float]:
 def _ranked(classes: pd.DataFrame) -> pd.DataFrame:
     """The classes that have images, from the highest F1 to the lowest."""
     return classes[classes["images"] > 0].sort_values("f1", ascending=False, kind="stable")
-
-
-def _confused(confusion: pd.DataFrame) -> str:
-    """A sentence on the largest share of a class that is taken for another one."""
-    wrong = confusion[(confusion["actual"] != confusion["predicted"]) & (confusion["count"] > 0)]
-    if wrong.empty:
-        return "No image is taken for one of another class."
-    worst = wrong.loc[wrong["share"].idxmax()]
-    return (
-        f"The largest confusion: {percent(worst['share'])} of “{worst['actual']}” ({worst['count']:,} images) are "
-        f"taken for “{worst['predicted']}”."
-    )
 
 
 def _figure(figure: Figure, alt: str) -> Picture:

@@ -23,6 +23,7 @@ DARK = {INK: "#e6edf3", MUTED: "#9aa4ae", LINE: "#343b44", BLUE: "#6ba3f5", ORAN
 FILL = "#2b66c5"  # of heatmaps: readable under white text on both
 SPLITS = {"train": BLUE, "test": ORANGE}
 MOSAIC, GAP = 112, 6  # pixels: about the side of an image in a picture of many, and what is between them
+LONGEST = 20  # characters of a class name that fit
 READABLE = 20  # classes, up to which the cells of a heatmap carry their shares
 
 styled = style.context(
@@ -72,7 +73,7 @@ def curves(history: pd.DataFrame) -> Figure:
 @styled
 def confusion(table: pd.DataFrame) -> Figure:
     """A heatmap of the shares of every actual class, from the table of `stages.evaluate.confusion`."""
-    names = list(table["actual"].unique())
+    names = [_short(name) for name in table["actual"].unique()]
     shares = table["share"].to_numpy().reshape(len(names), len(names))
     side = min(1.5 + 0.36 * len(names), 8)
     figure, (axes,) = _figure(side + 0.5, side)
@@ -109,7 +110,7 @@ def classes(table: pd.DataFrame) -> Figure:
         axes.tick_params(length=0)
         axes.grid(visible=False, axis="y")
         axes.spines["bottom"].set_visible(False)
-    panels[0].set_yticks(positions, table["class"])
+    panels[0].set_yticks(positions, [_short(name) for name in table["class"]])
     return figure
 
 
@@ -134,7 +135,7 @@ def reliability(table: pd.DataFrame) -> Figure:
 @styled
 def distribution(counts: dict[str, dict[str, int]]) -> Figure:
     """Images of every class, a panel for each split: {split: {class: images}}."""
-    names = list(next(iter(counts.values())))
+    names = [_short(name) for name in next(iter(counts.values()))]
     figure, panels = _figure(5.6, 0.9 + 0.21 * len(names), len(counts), sharey=True)
     positions = np.arange(len(names))
     for axes, (split, images) in zip(panels, counts.items(), strict=True):
@@ -154,13 +155,18 @@ def distribution(counts: dict[str, dict[str, int]]) -> Figure:
 def samples(images: dict[str, list[Image.Image]]) -> Figure:
     """Images of every class, a row each, with its name before them."""
     cells = [[(image, "") for image in row] for row in images.values()]
-    return _mosaic(cells, labels=list(images))
+    return _mosaic(cells, labels=[_short(name) for name in images])
 
 
 @styled
 def gallery(images: list[tuple[Image.Image, str]], columns: int) -> Figure:
-    """Images with a caption of up to two lines below each."""
+    """Images in rows, with a caption of up to three short lines below each."""
     return _mosaic([images[start : start + columns] for start in range(0, len(images), columns)])
+
+
+def mistake(actual: str, predicted: str, confidence: float) -> str:
+    """The caption of an image that is taken for one of another class."""
+    return f"{_short(actual)}\n→ {_short(predicted)}\n{confidence:.0%}"
 
 
 @styled
@@ -199,6 +205,10 @@ def svg(figure: Figure) -> str:
     return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, document, count=1)
 
 
+def _short(name: str) -> str:
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+
+
 def _figure(width: float, height: float, columns: int = 1, **options: Any) -> tuple[Figure, list[Axes]]:
     """A figure of so many inches with axes side by side, or below each other where `rows` is given."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -211,8 +221,8 @@ def _mosaic(rows: list[list[tuple[Image.Image, str]]], labels: list[str] | None 
     image = rows[0][0][0]
     factor = max(1, round(MOSAIC / max(image.size)))
     width, height = (factor * side for side in image.size)
-    left = 150 if labels else GAP
-    below = 34 if any(caption for row in rows for _, caption in row) else 0
+    left = 170 if labels else GAP
+    below = 44 if any(caption for row in rows for _, caption in row) else 0
     columns = max(map(len, rows))
     canvas = Image.new("RGB", (left + columns * (width + GAP), GAP + len(rows) * (height + below + GAP)), "white")
     figure = Figure(figsize=(canvas.width / 100, canvas.height / 100), dpi=100)

@@ -33,7 +33,7 @@ def report() -> None:
         for dataset in datasets:
             samples = gallery.samples(dataset.name, dataset.counts["train"])
             _write(folder / "samples" / f"{dataset.name}.jpg", pictures.jpeg(pictures.samples(samples)))
-            _write(folder / "classes" / f"{dataset.name}.png", pictures.png(pictures.distribution(dataset.counts)))
+            _write(folder / "distribution" / f"{dataset.name}.png", pictures.png(pictures.distribution(dataset.counts)))
             dataset_views.append(page.dataset_view(dataset, samples))
             tested = [model for model in models if model.images_of == dataset.name]
             images = gallery.tested(dataset.name, {key for model in tested for key in model.mistakes["key"]})
@@ -41,7 +41,7 @@ def report() -> None:
                 augmented = gallery.augmented(model.recipe, values.seed) if model.recipe.augment else []
                 _write_pictures(folder, model, images, augmented)
                 views[model.name] = page.model_view(model, images, augmented)
-            print(f"{dataset.name}: pictures of {len(tested)} models", flush=True)
+            print(f"pictures of {dataset.name}", flush=True)
     with replacing(REPORTS / "index.html") as part:
         part.write_text(page.render([views[model.name] for model in models], dataset_views, drawn), encoding="utf-8")
     print(f"reports/index.html: {len(models)} models")
@@ -149,7 +149,8 @@ def _write_pictures(
     """The pictures of a model: its confusion matrix, its mistakes, and how it augments."""
     _write(folder / "confusion" / f"{model.name}.png", pictures.png(pictures.confusion(model.confusion)))
     mistakes = [
-        (images[row.key], f"{row.true}\nas {row.predicted} {row.confidence:.0%}") for row in model.mistakes.itertuples()
+        (images[row.key], pictures.mistake(row.true, row.predicted, row.confidence))
+        for row in model.mistakes.itertuples()
     ]
     if mistakes:
         _write(folder / "mistakes" / f"{model.name}.jpg", pictures.jpeg(pictures.gallery(mistakes, COLUMNS)))

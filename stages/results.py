@@ -32,7 +32,7 @@ class Model:
     classes: pd.DataFrame
     reliability: pd.DataFrame
     mistakes: pd.DataFrame
-    md5: str | None  # of the file of the model
+    md5: str  # of the file of the model
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,12 @@ def _model(name: str, recipe: params.Model, values: params.Params, published: di
         classes=_table(REPORTS / "plots/classes" / f"{name}.csv"),
         reliability=_table(REPORTS / "plots/reliability" / f"{name}.csv"),
         mistakes=mistakes(predictions),
-        md5=predictions.attrs.get("model"),
+        md5=predictions.attrs["model"],
     )
 
 
 def _table(path: Path) -> pd.DataFrame:
-    """A CSV, in which a class may have the name 7 or NA."""
+    """A CSV, in which a class may have the name 1 or NA."""
     return pd.read_csv(_existing(path), dtype=NAMES, keep_default_na=False)
 
 
