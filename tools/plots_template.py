@@ -14,6 +14,21 @@ from stages.files import replacing
 
 DVC = Path(__file__).parents[1] / ".dvc"
 
+# Drawn as SVG, text stays sharp at any size of the page.
+DRAW = """
+const options = {
+  renderer: "svg",
+  config: {
+    font: "system-ui, sans-serif",
+    title: {fontSize: 15, fontWeight: 600, offset: 12},
+    axis: {labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal"},
+    legend: {labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal"},
+    view: {stroke: null},
+  },
+};
+window.vegaEmbed = (place, spec) => vegaEmbed(place, spec, options);
+"""
+
 # DVC puts a <div> a plot in the place of {plot_divs}, and in that of {refresh_tag} what `dvc plots show` asks for.
 PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -45,23 +60,7 @@ main > div {
 }
 img { max-width: 100%; }
 </style>
-<script>VEGA</script>
-<script>
-// Readable type in every plot, whatever its template says; as SVG, text stays sharp at any size of the page.
-const draw = window.vegaEmbed;
-const font = "system-ui, sans-serif";
-window.vegaEmbed = (place, spec) =>
-  draw(place, spec, {
-    renderer: "svg",
-    config: {
-      font,
-      title: {fontSize: 15, fontWeight: 600, offset: 12},
-      axis: {labelFontSize: 11, titleFontSize: 12, titleFontWeight: "normal"},
-      legend: {labelFontSize: 12, titleFontSize: 12, titleFontWeight: "normal"},
-      view: {stroke: null},
-    },
-  });
-</script>
+<script>{vega}</script>
 </head>
 <body>
 <main>
@@ -85,7 +84,7 @@ main.append(...[...groups.values()].flat());
 def write_template() -> None:
     """Write .dvc/plots.html and set `plots.html_template` in .dvc/config.local."""
     with replacing(DVC / "plots.html") as part:
-        part.write_text(PAGE.replace("VEGA", vl_convert.javascript_bundle(snippet=None)), encoding="utf-8")
+        part.write_text(PAGE.replace("{vega}", vl_convert.javascript_bundle(DRAW)), encoding="utf-8")
     with Config(str(DVC)).edit("local") as config:
         config["plots"]["html_template"] = "plots.html"
     print("dvc plots: pages open without a network")
