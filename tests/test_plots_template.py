@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,16 +13,9 @@ import pytest
 import vl_convert
 
 from stages import evaluate
-from tests.conftest import ROOT, write_params
+from tests.conftest import clone_of_work_tree, commit, run, write_params
 
 CLASSES = ["T-shirt/top", "NA", "a.b[0]", "<b>&"]
-
-
-def run(folder: Path, *command: str) -> None:
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / command[0]), *command[1:]], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def write_reports(folder: Path, seed: int) -> None:
@@ -50,23 +41,17 @@ def write_reports(folder: Path, seed: int) -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The pipeline's definition with two models, committed, and their reports changed since."""
-    folder = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / ".dvc/plots", folder / ".dvc/plots")
-    for part in ("stages", "tools"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for file in ("dvc.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
-        shutil.copy(ROOT / file, folder / file)
+    """The work tree with two models, committed, and their reports changed since."""
+    folder = clone_of_work_tree(tmp_path_factory.mktemp("clone"))
+    shutil.rmtree(folder / "reports")
 
     def two(values: Any) -> None:
         values["models"] = {name: values["models"][name] for name in ("mnist_dense", "mnist_cnn")}
 
     write_params(folder, two)
     write_reports(folder, 1)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
-    for command in (["init", "-q"], ["add", "-A"], [*identity, "commit", "-q", "-m", "tiny"]):
-        subprocess.run(["git", *command], cwd=folder, check=True)
-    run(folder, "python", "-m", "tools.plots_template")
+    commit(folder, "two models")
+    assert run(folder, "python", "-m", "tools.plots_template").returncode == 0
     write_reports(folder, 2)
     return folder
 
@@ -79,7 +64,7 @@ def specs(page: str) -> Iterator[dict[str, Any]]:
 
 @pytest.mark.parametrize("command", [["show"], ["diff", "HEAD"]])
 def test_plots_open_without_a_network(clone: Path, command: list[str]) -> None:
-    run(clone, "dvc", "plots", *command)
+    assert run(clone, "dvc", "plots", *command).returncode == 0
     page = (clone / "dvc_plots/index.html").read_text()
     assert re.findall(r"""<(?:script|link|img)[^>]*\s(?:src|href)\s*=\s*["']?(?:https?:)?//""", page) == []
     assert "window.vegaEmbed=" in page
@@ -104,6 +89,6 @@ def test_plots_open_without_a_network(clone: Path, command: list[str]) -> None:
 
 
 def test_what_is_written_for_a_clone_is_not_for_git(clone: Path) -> None:
-    status = subprocess.run(["git", "status", "--short"], cwd=clone, capture_output=True, text=True, check=True).stdout
+    status = run(clone, "git", "status", "--short").stdout
     assert (clone / ".dvc/plots.html").stat().st_size > 500_000
     assert {line[3:].split("/")[0] for line in status.splitlines()} == {"reports"}
