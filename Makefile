@@ -25,6 +25,8 @@ setup: ## .venv with the pinned packages; every target below makes it first
 	    echo "Installing $(REQUIREMENTS) into .venv: some minutes the first time"; \
 	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS) && \
 	    cp $(REQUIREMENTS) .venv/installed.txt; }
+	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/plots_template.py || \
+	    $(RUN) python -m tools.plots_template
 
 repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale
 	@$(RUN) python -m stages.params

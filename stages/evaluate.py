@@ -1,4 +1,4 @@
-"""Predictions of a saved model → metrics and confusion matrix. Arithmetic only: no TensorFlow here.
+"""Predictions of a saved model → metrics and the tables behind the plots. Arithmetic only: no TensorFlow here.
 
 The model was loaded from disk and run on the test split by `stages.train`, which has TensorFlow loaded anyway.
 """
@@ -10,7 +10,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, f1_score, log_loss, top_k_accuracy_score
+from sklearn.metrics import (
+    confusion_matrix,
+    f1_score,
+    log_loss,
+    precision_recall_fscore_support,
+    top_k_accuracy_score,
+)
 
 from stages import params, tracking
 from stages.console import UserError, run
@@ -21,7 +27,7 @@ DIGITS = 6  # what float32 probabilities carry, and what a reviewer can read in 
 
 
 def evaluate(name: str) -> None:
-    """Write reports/metrics/NAME.json and reports/plots/confusion/NAME.csv."""
+    """Write reports/metrics/NAME.json and reports/plots/{confusion,classes,reliability}/NAME.csv."""
     recipe = params.entry(params.load().models, name, "models")
     path = Path("data/predictions") / f"{name}.parquet"
     if not path.exists():
@@ -39,10 +45,12 @@ def evaluate(name: str) -> None:
     }
     with replacing(Path("reports/metrics") / f"{name}.json") as part:
         part.write_text(json.dumps(values, indent=2) + "\n")
-    plot = Path("reports/plots/confusion") / f"{name}.csv"
-    with replacing(plot) as part:
-        confusion(predictions).to_csv(part, index=False)
-    tracking.evaluation(name, recipe.dataset, predictions.attrs["model"], values, [plot])
+    plots = []
+    for plot in (confusion, classes, reliability):
+        plots.append(Path("reports/plots") / plot.__name__ / f"{name}.csv")
+        with replacing(plots[-1]) as part:
+            plot(predictions).to_csv(part, index=False)
+    tracking.evaluation(name, recipe.dataset, predictions.attrs["model"], values, plots)
     low, high = values["accuracy_low"], values["accuracy_high"]
     print(f"{name}: test accuracy {values['accuracy']:.2%} ({low:.2%} to {high:.2%}) on {values['images']:,} images")
 
@@ -56,7 +64,7 @@ def metrics(predictions: pd.DataFrame) -> dict[str, Any]:
         ece: expected calibration error over 15 bins of equal width (Guo et al., "On calibration", 2017).
     """
     true, predicted = predictions["true"].cat.codes.to_numpy(), predictions["predicted"].cat.codes.to_numpy()
-    probabilities = np.stack(predictions["probabilities"].tolist()).astype(float)
+    probabilities = _probabilities(predictions)
     labels = np.arange(probabilities.shape[1])
     right = true == predicted
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(0.95, method="wilson")
@@ -70,7 +78,7 @@ def metrics(predictions: pd.DataFrame) -> dict[str, Any]:
         ),
         "macro_f1": round(float(f1_score(true, predicted, average="macro")), DIGITS),
         "top3_accuracy": round(top3_accuracy(true, probabilities), DIGITS),
-        "ece": round(calibration_error(probabilities.max(axis=1), right), DIGITS),
+        "ece": round(calibration_error(calibration(probabilities.max(axis=1), right)), DIGITS),
     }
 
 
@@ -82,16 +90,28 @@ def top3_accuracy(true: np.ndarray, probabilities: np.ndarray) -> float:
     return float(top_k_accuracy_score(true, probabilities, k=3, labels=np.arange(classes)))
 
 
-def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Mean distance between confidence and accuracy over bins of confidence, weighted by their images.
+def calibration(confidence: np.ndarray, right: np.ndarray) -> pd.DataFrame:
+    """A row for each of 15 bins of confidence, of equal width, that holds any images.
 
     Args:
         confidence: (n,) probability of the predicted class.
         right: (n,) whether the prediction is right.
+
+    Returns:
+        low, high: the bin's borders. confidence and accuracy: means of its images. images: their number.
     """
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=confidence - right, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(right))
+    images = np.bincount(bins, minlength=CALIBRATION_BINS)
+    borders = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    table = pd.DataFrame({"low": borders[:-1], "high": borders[1:], "images": images})
+    for column, values in (("confidence", confidence), ("accuracy", right)):
+        table[column] = np.bincount(bins, values, CALIBRATION_BINS) / np.maximum(images, 1)
+    return table.loc[images > 0, ["low", "high", "confidence", "accuracy", "images"]]
+
+
+def calibration_error(bins: pd.DataFrame) -> float:
+    """Mean distance between confidence and accuracy over the bins of `calibration`, weighted by their images."""
+    return float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["images"]))
 
 
 def unseen(predictions: pd.DataFrame, prefix: str | None) -> dict[str, Any]:
@@ -122,6 +142,27 @@ def confusion(predictions: pd.DataFrame) -> pd.DataFrame:
             "share": shares.ravel().round(4),
         }
     )
+
+
+def classes(predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row for each class: precision, recall, f1 (0 where they are not defined), and the number of its images."""
+    names = list(predictions["true"].cat.categories)
+    precision, recall, f1, images = precision_recall_fscore_support(
+        predictions["true"], predictions["predicted"], labels=names, zero_division=0
+    )
+    table = pd.DataFrame({"class": names, "precision": precision, "recall": recall, "f1": f1, "images": images})
+    return table.round(4)
+
+
+def reliability(predictions: pd.DataFrame) -> pd.DataFrame:
+    """The bins of `calibration`: how often a model is right when it is so confident."""
+    right = (predictions["true"] == predictions["predicted"]).to_numpy()
+    return calibration(_probabilities(predictions).max(axis=1), right).round(4)
+
+
+def _probabilities(predictions: pd.DataFrame) -> np.ndarray:
+    """All of them as an array (images, classes) of float64."""
+    return np.stack(predictions["probabilities"].tolist()).astype(float)
 
 
 if __name__ == "__main__":

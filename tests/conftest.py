@@ -1,14 +1,19 @@
 """A small project of its own for each test that needs one: real files, real archives, few images."""
 
+import io
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -73,3 +78,93 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+AWKWARD = ["<script>alert(1)</script>", "NA", "1", "$x^$", "a class whose name is too long for a figure", "T-shirt/top"]
+MODELS = ["mnist_dense", "cifar10_small_cnn_augmented", "imagenette_vgg16"]
+
+
+def examples(dataset: str, number: int) -> Iterator[tuple[str, Any, int]]:
+    """Images as the format of `dataset` gives them: grey or in colour, or JPEG files of varying size."""
+    random = np.random.default_rng(number)
+    for index in range(number):
+        height, width, channels = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}.get(dataset, (120 + index, 150, 3))
+        image: Any = random.integers(0, 256, (height, width, channels)).astype(np.uint8)
+        if dataset == "imagenette":
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "JPEG")
+            image = buffer.getvalue()
+        yield f"{index % 10}/{'ILSVRC2012_val_' if index % 2 else 'n0_'}{index}.JPEG", image, index % 10
+
+
+@pytest.fixture(scope="session")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three models, measured and not yet reported: their data, predictions and metrics."""
+    from stages import evaluate, params, records
+
+    folder = tmp_path_factory.mktemp("measured")
+
+    def few(values: Any) -> None:
+        values["models"] = {name: values["models"][name] for name in MODELS}
+        del values["datasets"]["fashion_mnist"]
+        values["datasets"]["mnist"]["classes"][: len(AWKWARD)] = AWKWARD
+
+    write_params(folder, few)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        tables = [f"reports/plots/{plot}" for plot in ("confusion", "classes", "reliability")]
+        for path in ("data/predictions", "data/counts", "reports/history", "reports/metrics", *tables):
+            Path(path).mkdir(parents=True)
+        published = {
+            "mnist_dense": {"figure": "78–80 %", "split": "validation", "source": "https://example.com/?a=1&b=2"}
+        }
+        Path("reports/published.yaml").write_text(json.dumps(published))
+        values = params.load()
+        for name, dataset in values.datasets.items():
+            records.write(
+                name, dataset.class_names, {split: examples(name, TINY[split]) for split in ("train", "test")}
+            )
+            counts = {split: dict.fromkeys(dataset.class_names, TINY[split] // 10) for split in ("train", "test")}
+            (Path("data/counts") / f"{name}.json").write_text(json.dumps(counts))
+        for seed, (name, model) in enumerate(values.models.items()):
+            source = values.features[model.dataset].dataset if model.dataset in values.features else model.dataset
+            random = np.random.default_rng(seed)
+            keys, _, labels = zip(*examples(source, TINY["test"]), strict=True)
+            probabilities = random.dirichlet(np.ones(10), len(keys)).astype(np.float32)
+            predictions = pd.DataFrame(
+                {
+                    "key": keys,
+                    "true": pd.Categorical.from_codes(labels, values.datasets[source].class_names),
+                    "predicted": pd.Categorical.from_codes(
+                        probabilities.argmax(axis=1), values.datasets[source].class_names
+                    ),
+                    "probabilities": list(probabilities),
+                }
+            )
+            predictions.attrs["model"] = f"{seed:032x}"
+            predictions.to_parquet(f"data/predictions/{name}.parquet", index=False)
+            history = pd.DataFrame(random.random((2, 4)), [1, 2], ["accuracy", "loss", "val_accuracy", "val_loss"])
+            history.to_csv(f"reports/history/{name}.csv", index_label="epoch")
+            metrics = {
+                **evaluate.metrics(predictions),
+                **evaluate.unseen(predictions, model.unseen_prefix),
+                "validation_accuracy": 0.5,
+                "parameters": 79510,
+                "epochs": 2,
+                "precision": "float32",
+            }
+            Path(f"reports/metrics/{name}.json").write_text(json.dumps(metrics))
+            for plot in (evaluate.confusion, evaluate.classes, evaluate.reliability):
+                plot(predictions).to_csv(f"reports/plots/{plot.__name__}/{name}.csv", index=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reported(measured: Path) -> Path:
+    """The same folder after `stages.report`."""
+    from stages import report
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(measured)
+        report.report()
+    return measured

@@ -57,6 +57,25 @@ def test_confusion_counts_and_shares() -> None:
     assert table.loc["fox"]["share"].sum() == 0  # a class without images
 
 
+def test_classes_give_precision_recall_and_f1() -> None:
+    table = evaluate.classes(FOUR).set_index("class")
+    assert list(table.index) == CLASSES
+    assert table.loc["cat"].tolist() == [0.5, 1, 0.6667, 1]  # one of the two taken for cats is one
+    assert table.loc["dog"].tolist() == [1, 0.5, 0.6667, 2]
+    assert table.loc["fox"].tolist() == [0, 0, 0, 0]
+
+
+def test_reliability_has_the_bins_of_the_calibration_error() -> None:
+    table = evaluate.reliability(FOUR)
+    assert table["images"].tolist() == [1, 2, 1]  # at 0.5, 0.6 and 0.7; empty bins are left out
+    assert table["confidence"].tolist() == [0.5, 0.6, 0.7]
+    assert table["accuracy"].tolist() == [0, 1, 1]
+    assert table["high"].tolist() == pytest.approx([8 / 15, 10 / 15, 11 / 15], abs=1e-4)
+    assert evaluate.calibration_error(table) == pytest.approx(evaluate.metrics(FOUR)["ece"], abs=1e-4)
+    certain = evaluate.calibration(np.array([1.0, 0.0]), np.array([True, False]))
+    assert certain["high"].tolist() == pytest.approx([1 / 15, 1])  # the last bin holds its upper border
+
+
 def test_unseen_images_are_those_of_the_prefix() -> None:
     assert evaluate.unseen(FOUR, "ILSVRC2012_val_") == {"unseen_images": 2, "unseen_accuracy": 1.0}
     assert evaluate.unseen(FOUR, "n0_") == {"unseen_images": 2, "unseen_accuracy": 0.5}
@@ -83,4 +102,6 @@ def test_the_stage_reads_what_train_writes(project: Path) -> None:
     evaluate.evaluate("mnist_dense")
     found = json.loads(Path("reports/metrics/mnist_dense.json").read_text())
     assert found["validation_accuracy"] == 0.7  # of the epoch with the lowest loss
-    assert len(pd.read_csv("reports/plots/confusion/mnist_dense.csv")) == 16
+    rows = {plot: len(pd.read_csv(f"reports/plots/{plot}/mnist_dense.csv")) for plot in ("confusion", "classes")}
+    assert rows == {"confusion": 16, "classes": 4}
+    assert pd.read_csv("reports/plots/reliability/mnist_dense.csv")["images"].sum() == 4

@@ -1,13 +1,19 @@
-"""The page says what the metrics say."""
+"""The table says what the metrics say; table, page and pictures are the same bytes in every process."""
 
-import json
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
-from stages import params, report
+from stages import params, report, results
 from stages.console import UserError
-from tests.conftest import write_params
+from tests.conftest import MODELS, ROOT
 
 METRICS = {
     "images": 20,
@@ -21,47 +27,88 @@ METRICS = {
 }
 
 
-def write(values: params.Params) -> None:
-    for folder in ("reports/metrics", "data/counts"):
-        Path(folder).mkdir(parents=True)
-    Path("reports/published.yaml").write_text(
-        "mnist_dense: {figure: 97 %, split: validation, source: 'https://example.com'}"
-    )
-    for name in values.models:
-        unseen = {"unseen_images": 7, "unseen_accuracy": 0.5} if name == "imagenette_vgg16" else {}
-        (Path("reports/metrics") / f"{name}.json").write_text(json.dumps({**METRICS, **unseen}))
-    for name in values.datasets:
-        (Path("data/counts") / f"{name}.json").write_text(json.dumps({"train": {"a": 3, "b": 1000}}))
+def found(values: params.Params) -> list[results.Model]:
+    """Every model of params.yaml with the metrics above."""
+    claim = {"figure": "97 %", "split": "validation", "source": "https://example.com"}
+    empty: dict[str, Any] = dict.fromkeys(["history", "confusion", "classes", "reliability", "mistakes", "md5"])
+    return [
+        results.Model(
+            name=name,
+            recipe=recipe,
+            images_of=recipe.dataset,
+            metrics={**METRICS, **({"unseen_images": 7, "unseen_accuracy": 0.5} if recipe.unseen_prefix else {})},
+            published=claim if name == "mnist_dense" else None,
+            **empty,
+        )
+        for name, recipe in values.recipes.items()
+    ]
 
 
 def test_a_row_for_each_model_and_dataset(project: Path) -> None:
-    write(params.load())
-    report.report()
-    page = Path("reports/README.md").read_text()
+    datasets = [results.Dataset("cifar10", {"train": {"a": 3, "b": 1000}}, drawn=False)]
+    text = report.readme(found(params.load()), datasets, ["mnist", "vgg16"])
     assert (
         "| [`mnist_dense`](history/mnist_dense.csv) | mnist | dense | 79,510 | 10 | 91.23% | 90.67% (90.00% – 91.00%) "
-        in page
+        in text
     )
-    assert "| [97 % validation](https://example.com) |" in page
-    assert page.count("(history/") == 13
-    assert "| cifar10 | train | 1,003 | 2 | 3 | 1,000 |" in page
-    assert "on the 7 test images whose names are not of" in page
-    assert "**Drawn samples: mnist, fashion_mnist, cifar10, imagenette, vgg16.**" in page
+    assert "| [97 % validation](https://example.com) |" in text
+    assert text.count("(history/") == 13
+    assert "| cifar10 | train | 1,003 | 2 | 3 | 1,000 |" in text
+    assert "on the 7 test images whose names are not of" in text
+    assert "**Drawn samples: mnist, vgg16.**" in text
+    assert "Drawn samples" not in report.readme(found(params.load()), datasets, [])
 
 
-def test_the_caution_names_the_drawn_datasets_alone(project: Path) -> None:
-    def change(values: dict[str, dict[str, dict[str, str]]]) -> None:
-        for name in ("mnist", "cifar10", "imagenette"):
-            values["datasets"][name]["source"] = "published"
-
-    write_params(project, change)
-    write(params.load())
-    report.report()
-    assert "**Drawn samples: fashion_mnist, vgg16.**" in Path("reports/README.md").read_text()
+def test_the_caution_names_what_is_drawn(reported: Path) -> None:
+    assert "**Drawn samples: mnist, cifar10, imagenette, vgg16.**" in (reported / "reports/README.md").read_text()
 
 
-def test_a_missing_metric_is_one_line(project: Path) -> None:
-    write(params.load())
-    Path("reports/metrics/mnist_cnn.json").unlink()
-    with pytest.raises(UserError, match=r"reports/metrics/mnist_cnn.json: missing; run `dvc repro`"):
-        report.report()
+def test_a_missing_metric_is_one_line_before_any_work(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(measured)
+    path = Path("reports/metrics/mnist_dense.json")
+    text = path.read_text()
+    path.unlink()
+    try:
+        with pytest.raises(UserError, match=r"reports/metrics/mnist_dense.json: missing; run `dvc repro`"):
+            report.report()
+    finally:
+        path.write_text(text)
+
+
+def test_pictures_of_every_dataset_and_model(reported: Path) -> None:
+    pictures = reported / "reports/pictures"
+    files = {str(path.relative_to(pictures)) for path in pictures.rglob("*") if path.is_file()}
+    datasets = ("mnist", "cifar10", "imagenette")
+    assert files == {
+        *(f"samples/{name}.jpg" for name in datasets),
+        *(f"distribution/{name}.png" for name in datasets),
+        *(f"confusion/{name}.png" for name in MODELS),
+        *(f"mistakes/{name}.jpg" for name in MODELS),
+        "augmented/cifar10_small_cnn_augmented.jpg",  # the only one that augments
+    }
+    for file in files:
+        with Image.open(pictures / file) as picture:
+            assert min(picture.size) > 200, file
+
+
+def test_the_same_bytes_in_another_process(reported: Path, tmp_path: Path) -> None:
+    """With another seed of Python's hashes, and another configuration of Matplotlib."""
+    shutil.copytree(reported, tmp_path / "copy", ignore=shutil.ignore_patterns("README.md", "index.html", "pictures"))
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nsvg.fonttype: path\nsavefig.bbox: tight\n")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PYTHONHASHSEED": "1",
+        "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "stages.report"], cwd=tmp_path / "copy", env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert hashes(tmp_path / "copy/reports") == hashes(reported / "reports")
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    """Of every file below a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest() for path in files}

@@ -1,0 +1,102 @@
+"""The page as a browser reads it: it needs nothing but itself, and says what the metrics say."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from stages import page
+from tests.conftest import AWKWARD, MODELS
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes, and the texts between them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def read(reported: Path) -> Reader:
+    return Reader(reported / "reports/index.html")
+
+
+def test_nothing_is_loaded_from_elsewhere(reported: Path, read: Reader) -> None:
+    for tag, attributes in read.elements:
+        assert attributes.get("src", "data:").startswith("data:"), tag
+        assert "srcset" not in attributes
+    assert read.all("link") == read.all("iframe") == []
+    links = {anchor["href"] for anchor in read.all("a") if not anchor["href"].startswith("#")}
+    assert links == {"https://example.com/?a=1&b=2"}  # the source of a published figure
+    text = (reported / "reports/index.html").read_text()
+    assert re.findall(r"url\((?!#|%23)|@import", text) == []  # but for parts of the same figure
+    assert len(text) < 5_000_000
+    assert any("default-src 'none'" in meta.get("content", "") for meta in read.all("meta"))
+
+
+def test_every_image_says_what_it_shows(read: Reader) -> None:
+    """By itself, or as one of a row that does."""
+    rows = [attributes["aria-label"] for attributes in read.all("div") if attributes.get("role") == "img"]
+    assert len(rows) == 30  # classes of three datasets
+    silent = [image for image in read.all("img") if not image["alt"]]
+    assert len(silent) == sum(int(row.split()[0]) for row in rows)
+    spoken = [image["alt"] for image in read.all("img") if image["alt"]]
+    assert any(alt.startswith("Confusion matrix of 10 classes") for alt in spoken)
+    assert any("taken for" in alt for alt in spoken)
+
+
+def test_a_row_and_a_section_for_each_model(reported: Path, read: Reader) -> None:
+    assert [details["id"] for details in read.all("details")] == [f"model-{name}" for name in MODELS]
+    identifiers = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    targets = [anchor["href"] for anchor in read.all("a") if anchor["href"].startswith("#model-")]
+    assert targets == [f"#model-{name}" for name in MODELS]
+    assert {heading["aria-sort"] for heading in read.all("th") if "aria-sort" in heading} == {"none"}
+    for number, name in enumerate(MODELS):
+        metrics = json.loads((reported / f"reports/metrics/{name}.json").read_text())
+        assert page.percent(metrics["accuracy"]) in read.texts
+        assert f"{number:032x}" in read.texts  # the MD5 of the file of the model
+    unseen = json.loads((reported / "reports/metrics/imagenette_vgg16.json").read_text())
+    assert any("the accuracy is " + page.percent(unseen["unseen_accuracy"]) in text for text in read.texts)
+
+
+def test_names_are_text_whatever_they_hold(reported: Path, read: Reader) -> None:
+    for name in AWKWARD:
+        assert name in read.texts
+    assert len(read.all("script")) == 1
+    assert "<script>alert" not in (reported / "reports/index.html").read_text()
+
+
+def test_what_is_published_may_be_a_range() -> None:
+    assert page.published_range("90.67 %") == (90.67, 90.67)
+    assert page.published_range("78–80 %") == (78, 80)
+
+
+def test_confusion_in_a_sentence() -> None:
+    table = pd.DataFrame(
+        {
+            "actual": ["cat", "cat", "dog", "dog"],
+            "predicted": ["cat", "dog", "cat", "dog"],
+            "count": [9, 1, 40, 60],
+            "share": [0.9, 0.1, 0.4, 0.6],
+        }
+    )
+    assert page.confused(table) == (
+        f"The largest confusion: {page.percent(0.4)} of “dog” (40 images) are taken for “cat”."
+    )
+    assert page.confused(table[table["actual"] == table["predicted"]]).startswith("No image")
