@@ -15,18 +15,19 @@ export BASE EXPERIMENTS
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
-# Keyed on what the lock says, not on its date: a checkout that brings the same lock back installs nothing.
+# Keyed on what the lock says, not on its date: a checkout that brings the same lock back installs nothing. What it says
+# goes to standard error: `make review > comment.md` holds the comment alone.
 setup: ## .venv with the pinned packages; every target below makes it first
 	@test -x .venv/bin/pip || { \
 	    $(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 	    { echo "Python 3.10 to 3.13 is needed, but $(PYTHON) is not: make PYTHON=/path/to/python3" >&2; exit 1; }; \
 	    $(PYTHON) -m venv .venv; }
 	@cmp -s $(REQUIREMENTS) .venv/installed.txt || { \
-	    echo "Installing $(REQUIREMENTS) into .venv: some minutes the first time"; \
+	    echo "Installing $(REQUIREMENTS) into .venv: some minutes the first time" >&2; \
 	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS) && \
 	    cp $(REQUIREMENTS) .venv/installed.txt; }
 	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/plots_template.py || \
-	    $(RUN) python -m tools.plots_template
+	    $(RUN) python -m tools.plots_template >&2
 
 repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale
 	@$(RUN) python -m stages.params

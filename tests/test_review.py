@@ -49,7 +49,7 @@ def predictions(wrong: range, images: int = IMAGES) -> pd.DataFrame:
 def write(folder: Path, name: str, wrong: range, images: int = IMAGES) -> None:
     """Everything that `train` and `evaluate` write of a model, as if it had made these predictions."""
     frame = predictions(wrong, images)
-    for path in ("data/models", "data/predictions", "reports/plots/confusion"):
+    for path in ("data/models", "data/predictions"):
         (folder / path).mkdir(parents=True, exist_ok=True)
     for stale in (folder / f"data/models/{name}.keras", folder / f"data/predictions/{name}.parquet"):
         stale.unlink(missing_ok=True)  # DVC's links to its cache are read-only
@@ -57,7 +57,9 @@ def write(folder: Path, name: str, wrong: range, images: int = IMAGES) -> None:
     frame.to_parquet(folder / f"data/predictions/{name}.parquet")
     measured = {**evaluate.metrics(frame), "validation_accuracy": 0.8, "epochs": 1}
     (folder / f"reports/metrics/{name}.json").write_text(json.dumps(measured, indent=2))
-    evaluate.confusion(frame).to_csv(folder / f"reports/plots/confusion/{name}.csv", index=False)
+    for plot in (evaluate.confusion, evaluate.classes, evaluate.reliability):
+        (folder / "reports/plots" / plot.__name__).mkdir(parents=True, exist_ok=True)
+        plot(frame).to_csv(folder / f"reports/plots/{plot.__name__}/{name}.csv", index=False)
 
 
 def keep(folder: Path, *stages: str) -> None:
