@@ -1,11 +1,12 @@
 """Experiments as DVC runs them, a row for each model, and over seeds."""
 
+import json
 import statistics
 import sys
 from pathlib import Path
 
 import pytest
-from dvc.api import metrics_show
+from dvc.api import DVCFileSystem
 
 from tests.conftest import commit, copy_work_tree, run, write_params
 
@@ -45,7 +46,7 @@ def cells(text: str) -> list[list[str]]:
 
 def metrics(folder: Path, rev: str) -> dict[str, float]:
     """What DVC itself says of a commit or an experiment."""
-    return metrics_show("reports/metrics/mnist_dense.json", repo=str(folder), rev=rev)
+    return json.loads(DVCFileSystem(str(folder), rev=rev).read_text("reports/metrics/mnist_dense.json"))
 
 
 def test_seeds_are_compared_where_nothing_else_differs(repository: Path) -> None:

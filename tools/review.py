@@ -85,7 +85,7 @@ def holm(p_values: list[float]) -> list[float]:
     """P-values adjusted for their number (Holm, "A simple sequentially rejective multiple test procedure", 1979).
 
     With them the chance that any of the models is called better or worse without being so is 5 % in all, not 5 % for
-    each: where a change reaches thirteen models, one review in two would else have a word that nothing deserves.
+    each: where a change reaches thirteen models, every second review would else have an undeserved word.
     """
     order = np.argsort(p_values)
     scaled = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
@@ -96,12 +96,17 @@ def holm(p_values: list[float]) -> list[float]:
 
 def _models(values: params.Params, before: Revision, after: Revision) -> Iterator[str]:
     """What became of the models: compared, added, removed, not measured."""
-    changed = [name for name in after.metrics if name in before.metrics and before.metrics[name] != after.metrics[name]]
+    changed = [
+        name  # a metric that only one side has is new, not changed
+        for name, found in after.metrics.items()
+        if any(found[key] != value for key, value in before.metrics.get(name, {}).items() if key in found)
+    ]
     if changed:
         yield from _changed(changed, before, after)
         drawn = [name for name in changed if values.is_drawn(name)]
         if drawn:
-            yield f"On drawn samples, which say nothing of the real data: {_names(drawn)}."
+            which = "" if drawn == changed else f": {_names(drawn)}"
+            yield f"On drawn samples, which say nothing of the real data{which}."
     old, new = before.params.get("models", {}), after.params.get("models", {})
     for what, names, figures in (
         ("Added", [name for name in new if name not in old], after.metrics),
@@ -178,7 +183,7 @@ def _stale(name: str, revision: Revision) -> bool:
     """Whether dvc.lock has a model trained with other params than params.yaml gives."""
     train = revision.stages.get(f"train@{name}")
     if not train:
-        return True
+        return False
     values = {**revision.params, f"models.{name}": revision.params["models"][name]}
     return any(values.get(key) != value for key, value in train["params"]["params.yaml"].items())
 
@@ -206,7 +211,7 @@ def _data(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
 def _outputs(stages: dict[str, Any]) -> dict[str, str]:
     """Hash and size of each output of the stages that make data."""
     return {
-        out["path"]: f"{out['md5'][:7]}, {out['size'] / 1e6:,.1f} MB"
+        out["path"]: f"{out['md5'][:7]}, {out['size']:,} bytes"
         for name, stage in stages.items()
         if name.startswith(DATA)
         for out in stage["outs"]
