@@ -154,13 +154,12 @@ def summary(model: Model) -> list[str]:
     best, worst = ranked.iloc[0], ranked.iloc[-1]
     bins = model.reliability
     gap = float(np.average(bins["confidence"] - bins["accuracy"], weights=bins["images"])) * 100
-    sentences = [
+    return [
         f"Recognised best: “{best['class']}” (F1 {best['f1']:.2f}); worst: “{worst['class']}” ({worst['f1']:.2f}).",
         confused(model.confusion),
         f"Confidence is {abs(gap):.1f} points {'above' if gap > 0 else 'below'} accuracy on average; "
         f"the expected calibration error is {model.metrics['ece']:.3f}.",
     ]
-    return [sentence for sentence in sentences if sentence]
 
 
 def confused(confusion: pd.DataFrame) -> str:
@@ -180,10 +179,10 @@ def percent(share: float, digits: int = 2) -> str:
     return f"{share * 100:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def published_range(figure: str) -> tuple[float, float]:
+def published_range(figure: str) -> tuple[float, float] | None:
     """The lowest and the highest number of a published figure such as `90.8 %` or `78–80 %`, in percent."""
     numbers = [float(number) for number in re.findall(r"\d+(?:\.\d+)?", figure)]
-    return min(numbers), max(numbers)
+    return (min(numbers), max(numbers)) if numbers else None
 
 
 def _ranked(classes: pd.DataFrame) -> pd.DataFrame:

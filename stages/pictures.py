@@ -218,7 +218,7 @@ def _figure(width: float, height: float, columns: int = 1, **options: Any) -> tu
 
 def _mosaic(rows: list[list[tuple[Image.Image, str]]], labels: list[str] | None = None) -> Figure:
     """Captioned images in rows, drawn as one picture: an axes for each would take seconds."""
-    image = rows[0][0][0]
+    image = next(image for row in rows for image, _ in row)
     factor = max(1, round(MOSAIC / max(image.size)))
     width, height = (factor * side for side in image.size)
     left = 170 if labels else GAP

@@ -85,6 +85,7 @@ def test_names_are_text_whatever_they_hold(reported: Path, read: Reader) -> None
 def test_what_is_published_may_be_a_range() -> None:
     assert page.published_range("90.67 %") == (90.67, 90.67)
     assert page.published_range("78–80 %") == (78, 80)
+    assert page.published_range("not stated") is None
 
 
 def test_confusion_in_a_sentence() -> None:

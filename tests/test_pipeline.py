@@ -69,6 +69,8 @@ def test_every_model_is_measured(clone: Path) -> None:
     report = (clone / "reports/README.md").read_text()
     assert all(f"`{name}`" in report for name in found)
     assert "Drawn samples" in report
+    page = (clone / "reports/index.html").read_text()
+    assert all(f'id="model-{name}"' in page for name in found)
 
 
 def test_a_second_repro_has_nothing_to_do(clone: Path) -> None:
