@@ -36,6 +36,17 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
     yaml.dump(values, folder / "params.yaml")
 
 
+def only(values: Any, *models: str) -> None:
+    """Leave these models, and the data that they need, for `write_params`."""
+    values["models"] = {name: values["models"][name] for name in models}
+    used = {model["dataset"] for model in values["models"].values()}
+    values["features"] = {name: entry for name, entry in values["features"].items() if name in used}
+    used |= {entry["dataset"] for entry in values["features"].values()}
+    values["datasets"] = {name: entry for name, entry in values["datasets"].items() if name in used}
+    backbones = {entry["backbone"] for entry in values["features"].values()}
+    values["weights"] = {name: entry for name, entry in values["weights"].items() if name in backbones}
+
+
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run a command in `folder` with the tests' own interpreter as `python`."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -61,10 +72,10 @@ def copy_work_tree(folder: Path) -> None:
     assert run(folder, "git", "init", "-q", "-b", "main").returncode == 0
 
 
-def clone_of_work_tree(folder: Path) -> Path:
-    """The work tree with tiny samples and one epoch, committed in a repository of its own in `folder`."""
+def clone_of_work_tree(folder: Path, change: Callable[[Any], None] = lambda values: None) -> Path:
+    """The work tree with what `write_params` makes of params.yaml, committed in a repository of its own in `folder`."""
     copy_work_tree(folder)
-    write_params(folder)
+    write_params(folder, change)
     commit(folder, "tiny")
     return folder
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import clone_of_work_tree, run, write_params
+from tests.conftest import clone_of_work_tree, only, run
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -52,23 +52,12 @@ def alive(group: int) -> bool:
     return True
 
 
-def only(values: dict[str, Any], *models: str) -> None:
-    """Leave these models in params.yaml, and the datasets that they need."""
-    values["models"] = {name: values["models"][name] for name in models}
-    used = {model["dataset"] for model in values["models"].values()}
-    values["features"] = {name: entry for name, entry in values["features"].items() if name in used}
-    used |= {entry["dataset"] for entry in values["features"].values()}
-    values["datasets"] = {name: entry for name, entry in values["datasets"].items() if name in used}
-    if not values["features"]:
-        values["weights"] = {}
-
-
-def few(values: dict[str, Any]) -> None:
+def few(values: Any) -> None:
     only(values, "mnist_dense")
     values["train"]["epochs"] = 30
 
 
-def every_kind(values: dict[str, Any]) -> None:
+def every_kind(values: Any) -> None:
     only(
         values, "mnist_cnn", "fashion_mnist_lenet", "cifar10_small_cnn_augmented", "imagenette_cnn", "imagenette_vgg16"
     )
@@ -84,9 +73,7 @@ def test_kills_change_nothing(tmp_path: Path, change: Any, kills: int, longest: 
     """Forty kills, in every stage, take half an hour; six in a pipeline of one model two minutes."""
     clones = [tmp_path / "calm", tmp_path / "killed"]
     for clone in clones:
-        clone.mkdir()
-        clone_of_work_tree(clone)
-        write_params(clone, change)
+        clone_of_work_tree(clone, change)
     assert start(clones[0]).wait() == 0
     kill_at_random(clones[1], kills, longest, seed=7)
     assert (clones[1] / "dvc.lock").read_text() == (clones[0] / "dvc.lock").read_text()
