@@ -80,5 +80,5 @@ def test_an_experiment_is_a_row_for_each_model_that_it_trained(repository: Path)
     assert rows["small"][:2] == ["batch_size=16", "mnist_dense"]
     assert rows["waiting"][:2] == ["seed=9", "queued"]
     base, small = metrics(repository, "HEAD"), metrics(repository, "small")
-    points = f"{100 * (small['accuracy'] - base['accuracy']):+.2f}"
+    points = f"{100 * (small['accuracy'] - base['accuracy']):+.2f}".replace("-", "−")
     assert rows["small"][3:] == [f"{small['accuracy']:.2%}", f"{base['accuracy']:.2%}", points]

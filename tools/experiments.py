@@ -7,7 +7,7 @@ than a screen. Here a model is a row.
 from collections.abc import Iterator
 
 from stages.console import run
-from tools.revision import ABSENT, Revision, differences, experiments, table
+from tools.revision import ABSENT, Revision, differences, experiments, points, table
 
 
 def show() -> None:
@@ -29,16 +29,16 @@ def _rows(name: str, experiment: Revision, state: str, head: Revision) -> Iterat
     if not found:
         yield [name, changed, state or "no other metrics", *[ABSENT] * 4]
     for model, training in found.items():
-        test, was = training.metrics["accuracy"], base[model]
+        was = base[model]
         seed = f"seed={training.seed} " if was and training.seed != was.seed else ""
         yield [
             name,
             seed + training.changes(was) if was else "new",
             model,
             f"{training.metrics['validation_accuracy']:.2%}",
-            f"{test:.2%}",
+            f"{training.metrics['accuracy']:.2%}",
             f"{was.metrics['accuracy']:.2%}" if was else ABSENT,
-            f"{100 * (test - was.metrics['accuracy']):+.2f}" if was else ABSENT,
+            points(was.metrics, training.metrics) if was else ABSENT,
         ]
         name = ""
 

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 
 from stages import params
 from stages.console import run
-from tools.revision import ABSENT, Revision, differences, table
+from tools.revision import ABSENT, Revision, differences, points, table
 
 LEVEL = 0.05
 DATA = ("download@", "download_weights@", "preprocess@", "extract@")
@@ -131,13 +131,12 @@ def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[st
     for name in names:
         old, new = before.metrics[name], after.metrics[name]
         test = tests.get(name)
-        points = 100 * (new["accuracy"] - old["accuracy"])
         rows.append(
             [
                 f"`{name}`",
                 f"{old['accuracy']:.2%}",
                 f"{new['accuracy']:.2%}",
-                f"{points:+.2f}".replace("-", "−"),
+                points(old, new),
                 f"{test.lost:,}" if test else ABSENT,
                 f"{test.gained:,}" if test else ABSENT,
                 _p_value(adjusted[name]) if test else ABSENT,

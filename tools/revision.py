@@ -136,6 +136,11 @@ def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, s
         yield key, json.dumps(before), json.dumps(after)
 
 
+def points(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """By how many percentage points the test accuracy has changed."""
+    return f"{100 * (after['accuracy'] - before['accuracy']):+.2f}".replace("-", "−")
+
+
 def table(head: list[str], align: str, rows: Iterable[list[str]]) -> str:
     """A Markdown table that a terminal shows in columns too; `align` has an l or an r for each."""
     sides = [{"l": "left", "r": "right"}[letter] for letter in align]
