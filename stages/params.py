@@ -85,9 +85,9 @@ class Dataset(Section):
 
 
 class Weights(Section):
-    """An entry of `weights:`: the one file of a backbone."""
+    """An entry of `weights:`: the file of a backbone."""
 
-    files: Annotated[Files, Field(max_length=1)]
+    files: Files
     source: Origin | None = None
 
 
@@ -244,6 +244,10 @@ def _check_references(params: Params, path: Path) -> None:
         entry(params.datasets, features.dataset, f"features.{name}.dataset")
         entry(params.weights, features.backbone, f"features.{name}.backbone")
         _check_module(f"{path}: features.{name}.backbone", "backbones", features.backbone)
+        if len(files := params.weights[features.backbone].files) > 1:
+            raise UserError(
+                f"{path}: weights.{features.backbone}.files: {', '.join(files)}: {name} reads one; remove the others"
+            )
     for name, model in params.models.items():
         key = f"models.{name}"
         entry({**params.datasets, **params.features}, model.dataset, f"{key}.dataset")
