@@ -118,8 +118,10 @@ def info(name: str) -> Any:
         UserError: the records are not there, or not as long as they were written.
     """
     folder = RECORDS / name
-    if not (folder / "dataset_info.json").exists():
-        raise UserError(f"{folder}: no records; run `dvc repro` or `dvc pull`")
+    try:
+        (folder / "dataset_info.json").read_bytes()  # what is forbidden is named here, and not below
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no records; run `dvc repro` or `dvc pull`") from None
     try:
         found = tfds.builder_from_directory(folder).info
     except Exception as error:  # of JSON, of protobuf, of TFDS: they have no base class in common

@@ -38,6 +38,7 @@ def test_the_file_of_the_repository_is_valid() -> None:
         (lambda v: v["train"].update(epochs=True), "train.epochs: True: "),
         (lambda v: v["train"].update(epoch=25), "train.epoch: unknown key with value 25; did you mean 'epochs'?"),
         (lambda v: v["train"].update(validation_fraction=1.0), "train.validation_fraction: 1.0: "),
+        (lambda v: v["train"].update(validation_fraction=0.0), "train.validation_fraction: 0.0: "),
         (lambda v: v["train"].update(learning_rate=float("nan")), "train.learning_rate: nan: "),
         (lambda v: v["models"]["mnist_cnn"].update(dataset="mnits"), "models.mnist_cnn.dataset: there is no 'mnits'"),
         (

@@ -11,7 +11,8 @@ from typing import Literal
 
 from stages.console import UserError
 
-AGAIN = "delete it and download it again"
+# DVC links a file from its cache without looking at it: deleted alone, the damaged one would come back.
+AGAIN = "get it again with `dvc repro --force --single-item download@DATASET`"
 
 # What honest archives stay far below. A hostile one ends in an error before it fills the memory.
 LARGEST_FILE = 1 << 28  # bytes
