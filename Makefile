@@ -4,6 +4,7 @@ REQUIREMENTS ?= requirements.txt# or requirements-gpu.txt, in a .venv of its own
 TARGETS ?=
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 EXPERIMENTS ?=
+TIME ?= 600# seconds of `make fuzz`
 
 BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
@@ -11,7 +12,7 @@ RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
 export BASE EXPERIMENTS
 
-.PHONY: help setup repro pull test check verify review plots gate experiments seeds lock
+.PHONY: help setup repro pull test check verify review plots gate experiments seeds fuzz lock
 help:
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
 
@@ -62,6 +63,10 @@ experiments: setup ## what each DVC experiment of HEAD changed, a row for each m
 
 seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all of HEAD
 	@$(RUN) python -m tools.seeds "$$EXPERIMENTS"
+
+fuzz: setup ## the readers of archives against any bytes, for TIME seconds
+	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
+	@$(RUN) python -m tools.fuzz $(TIME)
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
     --custom-compile-command "make lock"

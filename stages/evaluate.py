@@ -32,7 +32,14 @@ def evaluate(name: str) -> None:
     path = Path("data/predictions") / f"{name}.parquet"
     if not path.exists():
         raise UserError(f"{path}: missing; run `dvc repro train@{name}` or `dvc pull`")
-    predictions = pd.read_parquet(path)
+    with path.open("rb") as file:
+        try:
+            predictions = pd.read_parquet(file)
+        except (OSError, ValueError) as error:  # what Arrow raises on anything but a whole file
+            raise UserError(
+                f"{path}: damaged: {str(error).splitlines()[0]}; write it again with "
+                f"`dvc repro --force --single-item train@{name}`"
+            ) from None
     history = pd.read_csv(Path("reports/history") / f"{name}.csv", index_col="epoch")
     kept = history["val_loss"].idxmin() if recipe.restore_best else history.index[-1]
     values = {

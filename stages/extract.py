@@ -52,10 +52,9 @@ def _forward(backbone: "keras.Model", features: params.Features, split: str) -> 
     import tensorflow as tf
 
     forward = tf.function(backbone, autograph=False)
-    batches = records.read(features.dataset, split, features.image_size).batch(BATCH).prefetch(2)
-    for batch in batches:
-        outputs = tf.cast(forward(batch["input"], training=False), tf.float16).numpy()
-        for key, output, label in zip(batch["key"].numpy(), outputs, batch["label"].numpy(), strict=True):
+    for batch in records.batches(features.dataset, split, BATCH, features.image_size):
+        outputs = tf.cast(forward(tf.constant(batch["input"]), training=False), tf.float16).numpy()
+        for key, output, label in zip(batch["key"], outputs, batch["label"], strict=True):
             yield key.decode(), np.ascontiguousarray(output), int(label)
 
 

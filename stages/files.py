@@ -1,10 +1,14 @@
 """Outputs that are either whole or not there."""
 
+import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from stages.console import UserError
 
 
 @contextmanager
@@ -12,6 +16,9 @@ def replacing(target: Path) -> Iterator[Path]:
     """Give a path beside `target` to write a file or a folder to; move it into place when the block ends well.
 
     The path is the same in every process, so that what a killed run left behind is removed by the next one.
+
+    Raises:
+        UserError: the disk is full, whichever way the library that wrote to it said so.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
@@ -20,8 +27,32 @@ def replacing(target: Path) -> Iterator[Path]:
         yield part
         _remove(target)
         os.replace(part, target)
+    except Exception as error:
+        if not _is_full(error):
+            raise
+        folder = min((target.parent, Path(tempfile.gettempdir())), key=lambda folder: shutil.disk_usage(folder).free)
+        raise UserError(
+            f"{target}: no space left in {folder}: {_size(part):,} bytes of it were written, "
+            f"{shutil.disk_usage(folder).free:,} are free; make space and run `dvc repro` again"
+        ) from None
     finally:
         _remove(part)
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, says that a disk or a quota is full."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow and HDF5 have errors of their own
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, or of all files of a folder."""
+    return sum(file.lstat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
 def _remove(path: Path) -> None:

@@ -4,10 +4,11 @@ import difflib
 import importlib.util
 import inspect
 import re
+import reprlib
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -24,7 +25,7 @@ from ruamel.yaml.error import YAMLError
 
 from stages.console import UserError
 
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -35,10 +36,10 @@ Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
 
 
 def _distinct(classes: Classes) -> Classes:
-    """Refuse class names that a table could not tell apart."""
+    """Refuse class names that a table could not tell apart, or that a list of one name a line would change."""
     names = list(classes.values()) if isinstance(classes, dict) else classes
-    if len(set(names)) < len(names) or not all(names):
-        raise ValueError("class names should be distinct and not empty")
+    if len(set(names)) < len(names) or not all(name.isprintable() and name == name.strip() != "" for name in names):
+        raise ValueError("class names should be distinct and printable, without spaces around them")
     return classes
 
 
@@ -61,8 +62,8 @@ Files = Annotated[dict[FileName, Annotated[list[Source], Field(min_length=1)]], 
 class SampleSize(Section):
     """Images drawn for each split."""
 
-    train: Annotated[int, Field(ge=20)]
-    test: Annotated[int, Field(ge=10)]
+    train: Annotated[int, Field(ge=20, le=1_000_000)]
+    test: Annotated[int, Field(ge=10, le=1_000_000)]
 
 
 class Dataset(Section):
@@ -95,7 +96,7 @@ class Features(Section):
 
     dataset: Name
     backbone: Name
-    image_size: Annotated[int, Field(ge=32)]
+    image_size: Annotated[int, Field(ge=32, le=4096)]
     precision: Precision = "auto"
 
 
@@ -130,7 +131,7 @@ class Model(Section):
     learning_rate: Rate
     batch_size: Positive
     epochs: Positive
-    image_size: Annotated[int, Field(ge=8)] | None = None
+    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     precision: Precision = "float32"
     schedule: Literal["constant", "cosine"] = "constant"
     early_stopping: Positive | None = None
@@ -162,6 +163,7 @@ class Params(Section):
 
     source: Origin
     seed: Annotated[int, Field(ge=0, lt=2**32)]
+    skip_bad_images: bool
     datasets: dict[Name, Dataset]
     weights: dict[Name, Weights]
     features: dict[Name, Features]
@@ -201,12 +203,17 @@ def load(path: Path = Path("params.yaml")) -> Params:
     try:
         # DVC's own parser: PyYAML would read the 1e-05 that `dvc exp run -S` writes as a string.
         values = YAML(typ="safe", pure=True).load(path.read_text())
-    except (YAMLError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:  # the latter two: of a number, of brackets without end
         raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return check(values, path)
+
+
+def check(values: Any, path: Path) -> Params:
+    """What was read from `path`, as parameters; errors as of `load`."""
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {_explain(error, Params)}") from None
+        raise UserError(f"{path}: {_explain(error, values, Params)}") from None
     _check_references(params, path)
     return params
 
@@ -237,6 +244,10 @@ def _check_references(params: Params, path: Path) -> None:
         entry(params.datasets, features.dataset, f"features.{name}.dataset")
         entry(params.weights, features.backbone, f"features.{name}.backbone")
         _check_module(f"{path}: features.{name}.backbone", "backbones", features.backbone)
+        if len(files := params.weights[features.backbone].files) > 1:
+            raise UserError(
+                f"{path}: weights.{features.backbone}.files: {', '.join(files)}: {name} reads one; remove the others"
+            )
     for name, model in params.models.items():
         key = f"models.{name}"
         entry({**params.datasets, **params.features}, model.dataset, f"{key}.dataset")
@@ -249,7 +260,7 @@ def _check_references(params: Params, path: Path) -> None:
         try:
             options.model_validate(model.options)
         except ValidationError as error:
-            raise UserError(f"{path}: {_explain(error, options, key)}") from None
+            raise UserError(f"{path}: {_explain(error, model.options, options, key)}") from None
     for name in params.gates:
         if name not in params.models:
             raise UserError(f"{path}: gates.{name}: there is no such model; {_choices(name, params.models)}")
@@ -274,45 +285,68 @@ def _options_of(build: Callable[..., Any], name: str) -> type[Section]:
     return create_model(name, __base__=Section, **fields)
 
 
-def _explain(error: ValidationError, root: type[BaseModel], prefix: str = "") -> str:
-    """The most telling of pydantic's errors as one line: key, value, what is allowed."""
-    # A misspelt key is two errors, one missing and one unknown: the unknown one is what the user wrote.
-    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    # Types of a union and "[key]" are pydantic's notes, not parts of the file.
-    parts = [str(part) for part in first["loc"] if not any(mark in str(part) for mark in ("[", "("))]
-    key = ".".join(filter(None, [prefix, *parts])) or "the file"
+def _explain(error: ValidationError, values: Any, root: type[BaseModel], prefix: str = "") -> str:
+    """The most telling of pydantic's errors in `values` as one line: key, value, what is allowed."""
+    # A misspelt key is two errors, one missing and one unknown: the unknown one is what the user wrote. Of a union,
+    # the type that the value does not have says least.
+    ranks = {"extra_forbidden": 0, "list_type": 2, "dict_type": 2}
+    first = min(error.errors(), key=lambda found: ranks.get(found["type"], 1))
+    parts = _place(values, first["loc"])
+    if first["type"] == "missing":
+        parts.append(str(first["loc"][-1]))
+    key = ".".join([*filter(None, [prefix]), *map(_printable, parts)]) or "the file"
     if first["type"] == "missing":
         return f"{key}: missing; add it"
     if first["type"] == "extra_forbidden":
         return (
             f"{key}: unknown key with value {_shown(first['input'])}; {_choices(parts[-1], _keys_beside(root, parts))}"
         )
-    return f"{key}: {_shown(first['input'])}: {first['msg'][0].lower()}{first['msg'][1:]}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{key}: {_shown(first['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _place(values: Any, location: tuple[int | str, ...]) -> list[str]:
+    """The keys and indices that lead to an error, without pydantic's notes among them: types of a union, "[key]"."""
+    parts = []
+    for part in map(str, location):
+        inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
+        found = [value for key, value in inner if str(key) == part]
+        if found:
+            parts.append(part)
+            values = found[0]
+    return parts
+
+
+def _printable(text: str) -> str:
+    """On one line, and to be seen."""
+    return text if text.isprintable() and text.strip() else ascii(text)
 
 
 def _shown(value: Any) -> str:
-    """A value in an error: short, and without the password of a URL."""
-    text = re.sub(r"//[^/\s]*@", "//***@", repr(value))
+    """A value in an error: short, however large and deep it is, and without the password of a URL."""
+    shortened = reprlib.Repr()
+    shortened.maxstring = shortened.maxother = 10_000  # first the password, then the length
+    shortened.maxlevel = 2
+    try:
+        text = re.sub(r"//[^/\s]*@", "//***@", shortened.repr(value))
+    except ValueError:
+        return "a number of thousands of digits"
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def _keys_beside(root: Any, parts: list[str]) -> list[str]:
+def _keys_beside(section: Any, parts: list[str]) -> list[str]:
     """The keys that a section allows where `parts` ends."""
-    section = root
     for part in parts[:-1]:
-        if isinstance(section, type) and issubclass(section, BaseModel):
-            section = section.model_fields[part].annotation
-        else:
-            section = get_args(section)[-1]
-        for choice in get_args(section):
-            if isinstance(choice, type) and issubclass(choice, BaseModel) and not hasattr(section, "__origin__"):
-                section = choice
-    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
+        is_section = isinstance(section, type) and issubclass(section, BaseModel)
+        section = section.model_fields[part].annotation if is_section else get_args(section)[-1]
+        while get_args(section) and get_origin(section) not in (dict, list):
+            section = get_args(section)[0]  # of Annotated, or of a section that may be null
+    return list(section.model_fields)
 
 
 def _choices(name: str, known: Any) -> str:
     close = difflib.get_close_matches(name, known, n=1)
-    return (f"did you mean {close[0]!r}? " if close else "") + "allowed: " + ", ".join(known)
+    return (f"did you mean {close[0]!r}? " if close else "") + "allowed: " + ", ".join(map(_printable, known))
 
 
 def main() -> None:

@@ -1,13 +1,12 @@
-"""Archives in data/raw → TFRecords in data/records, and a table of images per class and split."""
+"""Archives in data/raw → TFRecords in data/records, a table of images per class and split, and what is no image."""
 
 import importlib
 import json
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from stages import params, records
-from stages.console import import_tensorflow, run
+from stages import jpeg, params, records
+from stages.console import UserError, import_tensorflow, run
 from stages.files import replacing
 
 SPLITS = ("train", "test")
@@ -16,23 +15,41 @@ Reader = Callable[[Path, str, list[str] | dict[str, str]], Iterator[records.Exam
 
 
 def preprocess(name: str) -> None:
-    """Write the records of dataset `name`: data/records/NAME and data/counts/NAME.json."""
-    dataset = params.entry(params.load().datasets, name, "datasets")
+    """Write the records of dataset `name`: data/records/NAME, data/counts/NAME.json and data/skipped/NAME.json.
+
+    Raises:
+        UserError: a file that is no image, if skip_bad_images is false; a class without training images.
+    """
+    values = params.load()
+    dataset = params.entry(values.datasets, name, "datasets")
     import_tensorflow()
     examples: Reader = importlib.import_module(f"stages.formats.{dataset.format}").examples
     folder = Path("data/raw") / name
-    counts: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
+    counts = {split: dict.fromkeys(dataset.class_names, 0) for split in SPLITS}
+    skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
 
     def counted(split: str) -> Iterator[records.Example]:
         for key, image, label in examples(folder, split, dataset.classes):
+            fault = jpeg.fault(image, decode=values.skip_bad_images) if isinstance(image, bytes) else ""
+            if fault and not values.skip_bad_images:
+                raise UserError(
+                    f"{folder}: {split}: {key!r} {fault}; remove it, or set skip_bad_images: true in params.yaml"
+                )
+            if fault:
+                skipped[split][key] = fault
+                continue
             counts[split][dataset.class_names[label]] += 1
             yield key, image, label
+        if absent := [label for label, count in counts["train"].items() if not count]:
+            raise UserError(f"{folder}: class {absent[0]!r} has no training images; remove it from classes or add some")
 
     records.write(name, dataset.class_names, {split: counted(split) for split in SPLITS})
-    table = {split: {label: counts[split][label] for label in dataset.class_names} for split in SPLITS}
-    with replacing(Path("data/counts") / f"{name}.json") as path:
-        path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+    for what, table in (("counts", counts), ("skipped", skipped)):
+        with replacing(Path("data") / what / f"{name}.json") as path:
+            path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
     print(", ".join(f"{split}: {sum(counts[split].values()):,} images" for split in SPLITS))
+    if dropped := sum(map(len, skipped.values())):
+        print(f"skipped {dropped:,} files that are no images: data/skipped/{name}.json")
 
 
 if __name__ == "__main__":

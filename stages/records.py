@@ -7,7 +7,8 @@ sample, and the features of an image stand at the same place as the image.
 
 import io
 import itertools
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,12 +115,30 @@ def info(name: str) -> Any:
     """The `tfds.core.DatasetInfo` of data/records/NAME: features, class names, split sizes.
 
     Raises:
-        UserError: the records are not there.
+        UserError: the records are not there, or not as long as they were written.
     """
     folder = RECORDS / name
-    if not (folder / "dataset_info.json").exists():
-        raise UserError(f"{folder}: no records; run `dvc repro` or `dvc pull`")
-    return tfds.builder_from_directory(folder).info
+    try:
+        (folder / "dataset_info.json").read_bytes()  # what is forbidden is named here, and not below
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no records; run `dvc repro` or `dvc pull`") from None
+    try:
+        found = tfds.builder_from_directory(folder).info
+    except Exception as error:  # of JSON, of protobuf, of TFDS: they have no base class in common
+        raise _damaged(name, f"dataset_info.json or features.json: {str(error).splitlines()[0]}") from None
+    for split, expected in found.splits.items():
+        size = sum(shard.stat().st_size for shard in map(Path, expected.filepaths) if shard.exists())
+        # Twice a length and a checksum around each record. What is cut off between two of them, TensorFlow cannot see.
+        if size != expected.num_bytes + 16 * expected.num_examples:
+            raise _damaged(name, f"split {split!r} has {size:,} bytes, not those of {expected.num_examples:,} examples")
+    return found
+
+
+def _damaged(name: str, what: str) -> UserError:
+    return UserError(
+        f"{RECORDS / name}: damaged: {what}; write it again with `dvc repro --force --single-item preprocess@{name}`, "
+        "or extract@ if it holds features"
+    )
 
 
 def read(name: str, split: str, image_size: int | None = None) -> "tf.data.Dataset":
@@ -145,24 +164,61 @@ def read(name: str, split: str, image_size: int | None = None) -> "tf.data.Datas
     )
 
 
+def batches(name: str, split: str, size: int, image_size: int | None = None) -> Iterator[dict[str, np.ndarray]]:
+    """The examples of `read` in batches of `size`, one after the other.
+
+    Raises:
+        UserError: a record is damaged, or an image that cannot be decoded.
+    """
+    import tensorflow as tf
+
+    iterator = read(name, split, image_size).batch(size).prefetch(2).as_numpy_iterator()
+    while True:
+        try:
+            batch = next(iterator, None)
+        except tf.errors.OpError as error:
+            undecodable = _undecodable(name, split) if isinstance(error, tf.errors.InvalidArgumentError) else None
+            if undecodable is not None:
+                raise UserError(
+                    f"{RECORDS / name}: {undecodable!r} cannot be decoded; remove it from the archive, or try "
+                    "skip_bad_images: true in params.yaml"
+                ) from None
+            raise _damaged(name, f"split {split!r}: {re.sub('{{.*?}} | .Op:.*', '', error.message)}") from None
+        if batch is None:
+            return
+        yield batch
+
+
+def _undecodable(name: str, split: str) -> str | None:
+    """The key of the first image of a split that TensorFlow cannot decode, if there is one."""
+    import tensorflow as tf
+
+    builder = tfds.builder_from_directory(RECORDS / name)
+    for example in builder.as_dataset(split=split, decoders={"input": tfds.decode.SkipDecoding()}):
+        try:
+            tf.io.decode_image(example["input"])
+        except tf.errors.InvalidArgumentError:
+            return example["key"].numpy().decode()
+    return None
+
+
 def load(name: str, split: str, image_size: int | None = None) -> Arrays:
     """A whole split in memory, decoded once. Arguments as in `read`.
 
     Raises:
-        UserError: the images differ in size and no image_size is given.
+        UserError: the images differ in size and no image_size is given; the records are damaged.
     """
     size = info(name).splits[split].num_examples
-    batches = read(name, split, image_size).batch(256).prefetch(2)
-    shape = batches.element_spec["input"].shape[1:]
-    if not shape.is_fully_defined():
+    spec = read(name, split, image_size).element_spec["input"]
+    if not spec.shape.is_fully_defined():
         raise UserError(f"{name}: its images differ in size; give the model an image_size in params.yaml")
     arrays = Arrays(
         keys=np.empty(size, object),
-        inputs=np.empty((size, *shape), batches.element_spec["input"].dtype.as_numpy_dtype),
+        inputs=np.empty((size, *spec.shape), spec.dtype.as_numpy_dtype),
         labels=np.empty(size, np.int32),
     )
     start = 0
-    for batch in batches.as_numpy_iterator():
+    for batch in batches(name, split, 256, image_size):
         stop = start + len(batch["label"])
         arrays.keys[start:stop] = [key.decode() for key in batch["key"]]
         arrays.inputs[start:stop] = batch["input"]

@@ -6,12 +6,15 @@ import hashlib
 import os
 import pty
 import random
+import shutil
 import socket
+import ssl
 import struct
 import subprocess
 import sys
 import termios
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -51,12 +54,12 @@ class Server:
         return [headers.get("Range") for _, headers in self.requests]
 
 
-def send(body: bytes, status: int = 200, cut: int | None = None, **headers: str) -> Reply:
-    """The whole body, whatever was asked for; `cut`: the connection closes after so many bytes of it."""
+def send(body: bytes, status: int = 200, cut: int | None = None, length: int | None = None, **headers: str) -> Reply:
+    """The whole body, whatever was asked for; `cut`: the connection closes after so many bytes; `length`: a lie."""
 
     def reply(handler: BaseHTTPRequestHandler) -> None:
         handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body)))
+        handler.send_header("Content-Length", str(len(body) if length is None else length))
         for key, value in headers.items():
             handler.send_header(key.replace("_", "-"), value)
         handler.end_headers()
@@ -71,6 +74,15 @@ def send_range(body: bytes) -> Reply:
     def reply(handler: BaseHTTPRequestHandler) -> None:
         start = int(handler.headers["Range"].removeprefix("bytes=").removesuffix("-"))
         send(body[start:], 206, Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}")(handler)
+
+    return reply
+
+
+def send_range_or_all(body: bytes) -> Reply:
+    """As a server that knows ranges."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        (send_range if "Range" in handler.headers else send)(body)(handler)
 
     return reply
 
@@ -194,6 +206,69 @@ def test_starts_over_where_the_range_is_another(server: Server, tmp_path: Path, 
     assert [asked is None for asked in server.ranges()] == [True, False, True]
 
 
+def reset(body: bytes, after: int) -> Reply:
+    """So many bytes of the body, then the connection is reset: not closed, as `cut` is."""
+
+    def reply(handler: BaseHTTPRequestHandler) -> None:
+        send(body, cut=after)(handler)
+        handler.wfile.flush()
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        handler.connection.close()
+
+    return reply
+
+
+def test_resumes_after_a_reset(server: Server, tmp_path: Path) -> None:
+    """What came before a reset may be lost, but nothing twice."""
+    url = server.at("/a", reset(BODY, CUT), send_range_or_all(BODY))
+    assert fetched(tmp_path, source(url)) == BODY
+    server.at("/a", reset(BODY, CUT))
+    assert "broken off" in refused_after(tmp_path, source(url))
+
+
+def test_a_stalled_server_is_left(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its reply, and in the midst of it."""
+    monkeypatch.setattr(download, "TIMEOUT", (0.3, 0.3))
+    monkeypatch.setattr(download, "BACKOFF", (0.0,))
+    asleep = threading.Event()
+
+    def silent(handler: BaseHTTPRequestHandler) -> None:
+        asleep.wait(30)
+
+    def stalled(handler: BaseHTTPRequestHandler) -> None:
+        send(BODY, cut=CUT)(handler)
+        handler.wfile.flush()
+        asleep.wait(30)
+
+    started = time.monotonic()
+    try:
+        bad = [source(server.at("/silent", silent)), source(server.at("/stalled", stalled))]
+        assert fetched(tmp_path, *bad, source(server.at("/good", send(BODY)))) == BODY
+        message = refused_after(tmp_path, *bad)
+    finally:
+        asleep.set()
+    assert "no connection" in message
+    assert "broken off after" in message
+    assert time.monotonic() - started < 10
+
+
+def test_a_slow_server_is_waited_for(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The timeout is for the time without a byte, not for the whole."""
+    monkeypatch.setattr(download, "TIMEOUT", (0.5, 0.5))
+
+    def slow(handler: BaseHTTPRequestHandler) -> None:
+        send(BODY, cut=0)(handler)
+        for start in range(0, len(BODY), 40_000):
+            handler.wfile.write(BODY[start : start + 40_000])
+            handler.wfile.flush()
+            time.sleep(0.1)
+
+    started = time.monotonic()
+    assert fetched(tmp_path, source(server.at("/a", slow))) == BODY
+    assert time.monotonic() - started > 0.5
+    assert len(server.requests) == 1
+
+
 def test_gives_up_on_a_connection_that_always_breaks(server: Server, tmp_path: Path) -> None:
     """Attempts are bounded."""
     assert "broken off" in refused(tmp_path, source(server.at("/a", send(BODY, cut=CUT))))
@@ -211,6 +286,11 @@ def test_tries_again_after(server: Server, tmp_path: Path, status: int) -> None:
     ("bad", "why"),
     [
         (send(BODY[::-1]), "wrong hash"),
+        (send(BODY[:-1]), "wrong hash"),
+        (send(BODY + b"more"), "wrong hash"),
+        (send(BODY, length=len(BODY) - 1), "wrong hash"),
+        (send(BODY, length=len(BODY) + 1), "broken off"),
+        (send(gzip.compress(BODY), Content_Encoding="gzip"), "wrong hash"),  # by a proxy that was not asked to
         (send(PAGE, Content_Type="text/html"), "an HTML page"),
         (send(b"gone", 404), "HTTP 404"),
         (send(b"", 403), "HTTP 403"),
@@ -252,9 +332,60 @@ def test_follows_a_few_redirects(server: Server, tmp_path: Path) -> None:
     assert len(server.requests) == 1 + download.MAX_REDIRECTS
 
 
+def certificate(folder: Path) -> Path:
+    """A self-signed one for this machine, with its key."""
+    file = folder / "certificate.pem"
+    name = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    kind = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
+    subprocess.run(
+        ["openssl", "req", *kind, *name, "-keyout", str(file), "-out", str(folder / "public.pem")],
+        check=True,
+        capture_output=True,
+    )
+    file.write_text(file.read_text() + (folder / "public.pem").read_text())
+    return file
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+def test_certificates_are_verified(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that nobody vouches for is left; one that is vouched for is not, but does not lead to http."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    folder = tmp_path / "certificates"
+    folder.mkdir()
+    context.load_cert_chain(certificate(folder))
+    plain = server.at("/plain", send(BODY))
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            (send(b"", 302, Location=plain) if self.path == "/away" else send(BODY))(self)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    class Quiet(ThreadingHTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            """That the other side hangs up is what the test is about."""
+
+    files = tmp_path / "files"
+    files.mkdir()
+    with Quiet(("127.0.0.1", 0), Handler) as https:
+        https.socket = context.wrap_socket(https.socket, server_side=True)
+        thread = threading.Thread(target=https.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            url = f"https://127.0.0.1:{https.server_port}"
+            assert "certificate verify failed" in refused(files, source(url + "/a"))
+            monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(folder / "public.pem"))
+            assert fetched(files, source(url + "/a")) == BODY
+            assert "a redirect to http, which is not followed" in refused_after(files, source(url + "/away"))
+        finally:
+            https.shutdown()
+            thread.join()
+
+
 @pytest.mark.parametrize(("target", "followed"), [("http://host/b", False), ("//host/b", True), ("/b", True)])
 def test_never_leaves_https(target: str, followed: bool) -> None:
-    """Without a certificate to test with, asked of the session itself."""
+    """Of every kind of address, asked of the session itself."""
     response = requests.Response()
     response.url, response.status_code = "https://host/a", 302
     response.headers["Location"] = target

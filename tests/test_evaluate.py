@@ -48,6 +48,14 @@ def test_metrics() -> None:
     assert found["ece"] == pytest.approx((0.3 + 2 * 0.4 + 0.5) / 4, abs=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
+def test_metrics_of_one_image_and_of_one_class() -> None:
+    for count in (1, 3):
+        found = evaluate.metrics(predictions([1] * count, [[0.1, 0.7, 0.1, 0.1]] * count))
+        assert (found["accuracy"], found["macro_f1"], found["top3_accuracy"]) == (1.0, 1.0, 1.0)
+        assert found["loss"] == pytest.approx(-math.log(0.7), abs=1e-6)
+
+
 def test_confusion_counts_and_shares() -> None:
     table = evaluate.confusion(FOUR).set_index(["actual", "predicted"])
     assert len(table) == 16

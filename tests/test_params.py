@@ -1,18 +1,23 @@
 """params.yaml: what is valid, and what one line says of what is not."""
 
 import ast
+import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from stages import params
 from stages.console import UserError
 from tests.conftest import ROOT, write_params
 
+SOURCES = [{"url": "file:///x", "hash": "md5:" + "0" * 32}]
 # How a result is announced, moved into place, and told to MLflow
 NO_RESULT = {ROOT / "stages/console.py", ROOT / "stages/files.py", ROOT / "stages/tracking.py"}
 
@@ -33,6 +38,7 @@ def test_the_file_of_the_repository_is_valid() -> None:
         (lambda v: v["train"].update(epochs=True), "train.epochs: True: "),
         (lambda v: v["train"].update(epoch=25), "train.epoch: unknown key with value 25; did you mean 'epochs'?"),
         (lambda v: v["train"].update(validation_fraction=1.0), "train.validation_fraction: 1.0: "),
+        (lambda v: v["train"].update(validation_fraction=0.0), "train.validation_fraction: 0.0: "),
         (lambda v: v["train"].update(learning_rate=float("nan")), "train.learning_rate: nan: "),
         (lambda v: v["models"]["mnist_cnn"].update(dataset="mnits"), "models.mnist_cnn.dataset: there is no 'mnits'"),
         (
@@ -63,14 +69,18 @@ def test_the_file_of_the_repository_is_valid() -> None:
             lambda v: v["datasets"].update(vgg16=v["datasets"]["mnist"]),
             "weights.vgg16: the name is taken by datasets.vgg16",
         ),
+        (lambda v: v["datasets"]["mnist"]["classes"].append("a\nb"), "datasets.mnist.classes"),
+        (lambda v: v["datasets"]["mnist"]["classes"].append("1 "), "datasets.mnist.classes"),
+        (lambda v: v["weights"]["vgg16"]["files"].update(b=SOURCES), "weights.vgg16.files: "),
+        (lambda v: v["models"]["mnist_cnn"].update(batch_size=10**30), "models.mnist_cnn.batch_size: 1000"),
+        (lambda v: v["models"]["mnist_cnn"].update(filters=[10**30]), "models.mnist_cnn.filters.0: 1000"),
+        (lambda v: v["models"]["imagenette_cnn"].update(image_size=10**9), "models.imagenette_cnn.image_size: 1000"),
         (
             lambda v: v["datasets"]["mnist"]["files"]["t10k-labels-idx1-ubyte.gz"][0].update(hash="sha256:12"),
             "datasets.mnist.files.t10k-labels-idx1-ubyte.gz.0.hash: 'sha256:12': ",
         ),
         (
-            lambda v: v["datasets"]["mnist"]["files"].update(
-                {"../../evil": [{"url": "file:///x", "hash": "md5:" + "0" * 32}]}
-            ),
+            lambda v: v["datasets"]["mnist"]["files"].update({"../../evil": SOURCES}),
             "datasets.mnist.files.../../evil",
         ),
     ],
@@ -82,12 +92,146 @@ def test_an_error_is_one_line_that_names_the_key(tmp_path: Path, change: Callabl
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "source: [", "seed: 1\nseed: 2", "\x00"])
-def test_what_is_no_mapping_is_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "params.yaml").write_text(text)
-    with pytest.raises(UserError) as caught:
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in pairwise("abcdefghijklmnop")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[1, 2]",
+        b"text",
+        b"42",
+        b"null",
+        b"source: [",
+        b"seed: 1\nseed: 2",
+        b"\tseed: 1",
+        b"seed:\t\t1\n\t- x",
+        b"\x00",
+        b"\xff\xfe\xfa\x80",
+        b"seed: !!python/object/apply:os.system [touch x]",
+        b"seed: *nowhere",
+        b"? [a, b]\n: 1",
+        b"? {a: b}\n: 1",
+        b"seed: 2001-99-99",
+        b"seed: " + b"9" * 5000,
+        b"seed: 0x" + b"f" * 5000,
+        b"seed: " + b"[" * 3000,
+        b"&a [*a]",
+        b"seed: &a {a: *a}",
+        b"models: &a {a: *a}",
+        LAUGHS.encode(),
+        b"models: {m: {" + LAUGHS.replace("\n", ", ").encode() + b"dataset: *p}}",
+    ],
+)
+def test_what_is_no_mapping_of_ours_is_one_line(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "params.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=r"^\S+params\.yaml: \S.+$") as caught:
         params.load(tmp_path / "params.yaml")
-    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 1000
+
+
+def test_anchors_and_merge_keys_count_as_what_they_stand_for(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    text = text.replace("train:\n", "train: &train\n", 1).replace("features:\n", "features:\n  <<: {}\n", 1)
+    (tmp_path / "params.yaml").write_text(text.replace("  epochs: null\n", "  <<: {epochs: 3}\n", 1))
+    assert params.load(tmp_path / "params.yaml").train.epochs == 3
+    (tmp_path / "params.yaml").write_text(text.replace("  epochs: null\n", "  <<: {epoch: 3}\n", 1))
+    with pytest.raises(UserError, match=r"train\.epoch: unknown key"):
+        params.load(tmp_path / "params.yaml")
+
+
+REAL = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+TEXT = st.text(max_size=9) | st.sampled_from(["[x]", "f(x)", "a.b", "a\nb", " a", "\x85", "null", "//u:pw@host"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from([10**400, 1e-320, -0.0])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT | st.integers() | st.none(), inner, max_size=3),
+    max_leaves=5,
+)
+Place = tuple[Any, ...]  # the keys and indices that lead to a value
+QUICK = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+
+
+def places(value: Any, place: Place = ()) -> Iterator[Place]:
+    """Where each value in the file stands, the innermost first."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*place, key))
+        yield (*place, key)
+
+
+def at(values: Any, place: Place) -> Any:
+    for key in place:
+        values = values[key]
+    return values
+
+
+def covers(found: Any, given: Any) -> bool:
+    """Whether nothing of what was given is missing or another: what was not given has its default."""
+    if isinstance(given, dict):
+        return isinstance(found, dict) and all(key in found and covers(found[key], given[key]) for key in given)
+    if isinstance(given, list):
+        return len(found) == len(given) and all(map(covers, found, given))
+    return found == given and isinstance(found, bool) == isinstance(given, bool)
+
+
+def outcome(values: Any) -> str:
+    """The error, or nothing if the values are valid: then all of them count."""
+    try:
+        found = params.check(values, Path("params.yaml"))
+    except UserError as error:
+        message = str(error)
+        assert re.fullmatch(r"params\.yaml: .+: .+", message), message  # one line
+        assert len(message) < 1500
+        return message
+    assert covers(found.model_dump(), values)
+    return ""
+
+
+@settings(QUICK, max_examples=400)
+@given(data=st.data())
+def test_any_mutation_is_valid_or_one_line_that_names_the_key(data: st.DataObject) -> None:
+    values = copy.deepcopy(REAL)
+    for _ in range(data.draw(st.integers(1, 2))):
+        *where, key = data.draw(st.sampled_from(list(places(values))))
+        section = at(values, tuple(where))
+        mutation = data.draw(st.sampled_from(["remove", "replace", "rename", "move"]))
+        value = section[key]
+        if mutation == "replace":
+            section[key] = data.draw(VALUES)
+            continue
+        del section[key]
+        if mutation == "rename" and isinstance(section, dict):
+            section[data.draw(TEXT | st.just(f"{key}s") | st.integers())] = value
+        elif mutation == "move":
+            mappings = [place for place in [(), *places(values)] if isinstance(at(values, place), dict)]
+            at(values, data.draw(st.sampled_from(mappings)))[str(key)] = value
+    outcome(values)
+
+
+@pytest.mark.parametrize("place", [p for p in [(), *places(REAL)] if isinstance(at(REAL, p), dict)], ids=str)
+@pytest.mark.parametrize("key", ["zzz", "options", "model_extra", "with (brackets) [and] a\nline", 7, None])
+def test_no_unknown_key_is_ignored(place: Place, key: Any) -> None:
+    values = copy.deepcopy(REAL)
+    at(values, place)[key] = 1.5
+    message = outcome(values)
+    assert str(key).replace("\n", r"\n") in message or place[-1] == "classes"
+
+
+@settings(QUICK, max_examples=120)
+@given(st.integers(0, 9000), st.integers(0, 40), st.binary(max_size=6) | st.sampled_from([b"*a", b"&a [*a]", b"<<: "]))
+def test_any_damage_to_the_text_is_valid_or_one_line(tmp_path: Path, start: int, length: int, new: bytes) -> None:
+    text = (ROOT / "params.yaml").read_bytes()
+    (tmp_path / "params.yaml").write_bytes(text[:start] + new + text[start + length :])
+    try:
+        params.load(tmp_path / "params.yaml")
+    except UserError as error:
+        lines = str(error).splitlines()
+    else:
+        lines = ["valid"]
+    assert len(lines) == 1
 
 
 def test_an_override_of_train_wins_over_every_model(tmp_path: Path) -> None:

@@ -109,3 +109,66 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(project: Path) -> Non
 def test_missing_records_are_one_line(project: Path) -> None:
     with pytest.raises(UserError, match="data/records/nothing: no records; run `dvc repro`"):
         records.info("nothing")
+
+
+def damaged(shard: bytes, how: str) -> bytes:
+    """What may become of a shard of 30 records of the same length."""
+    record = len(shard) // 30
+    flipped = bytearray(shard)
+    flipped[len(shard) // 2] ^= 1
+    return {
+        "empty": b"",
+        "half": shard[: len(shard) // 2],
+        "without its last bytes": shard[:-3],
+        "without its last record": shard[:-record],
+        "without its first record": shard[record:],
+        "with a record twice": shard + shard[:record],
+        "with another bit": bytes(flipped),
+        "with another bit in its first length": b"\1" + shard[1:],
+    }[how]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "missing",
+        "empty",
+        "half",
+        "without its last bytes",
+        "without its last record",
+        "without its first record",
+        "with a record twice",
+        "with another bit",
+        "with another bit in its first length",
+    ],
+)
+def test_a_damaged_shard_is_named(project: Path, how: str) -> None:
+    features = [(f"{i:02d}", np.full((4, 4, 8), i, np.float16), i % 3) for i in range(30)]
+    records.write("drawn", ["a", "b", "c"], {"train": features})
+    (shard,) = Path("data/records/drawn").glob("*-train.*")
+    if how == "missing":
+        shard.unlink()
+    else:
+        shard.write_bytes(damaged(shard.read_bytes(), how))
+    with pytest.raises(UserError, match=r"^data/records/drawn: damaged: split 'train.*dvc repro --force") as caught:
+        records.load("drawn", "train[:20]")
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize("text", [b"", b"{}", b"\xff\x00", b'{"a'])
+def test_damaged_metadata_is_named(project: Path, file: str, text: bytes) -> None:
+    records.write("drawn", ["a", "b", "c"], {"train": pixels(30, (4, 4, 1))})
+    (Path("data/records/drawn") / file).write_bytes(text)
+    with pytest.raises(UserError, match=r"^data/records/drawn: damaged: ") as caught:
+        records.load("drawn", "train")
+    assert str(caught.value).isprintable()
+
+
+def test_an_image_that_tensorflow_cannot_decode_is_named(project: Path) -> None:
+    """What opens, has its end, and yet is none."""
+    bad = bytearray(jpeg(40, 40))
+    bad[bad.index(b"\xff\xc4") + 6] ^= 0xFF  # of a Huffman table
+    records.write("photos", ["a"], {"train": [("good", jpeg(9, 9), 0), ("n1/bad.JPEG", bytes(bad), 0)]})
+    with pytest.raises(UserError, match=r"^data/records/photos: 'n1/bad.JPEG' cannot be decoded; .*skip_bad_images"):
+        records.load("photos", "train", image_size=8)

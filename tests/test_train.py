@@ -120,6 +120,27 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
         train.fit(model, entry, broken, broken, 1)
 
 
+def test_a_batch_larger_than_the_split_is_the_whole_split() -> None:
+    (larger, history), (whole, _) = fitted({"batch_size": 100_000}), fitted({"batch_size": 70})
+    assert all(np.array_equal(a, b) for a, b in zip(larger.get_weights(), whole.get_weights(), strict=True))
+    assert len(history) == 3
+
+
+def test_one_class_alone_is_learnt() -> None:
+    """A class without training images is an error of preprocess; a split of few images may still hold one class."""
+    one = arrays()
+    one = records.Arrays(one.keys, one.inputs, np.zeros_like(one.labels))
+    model = train.build(recipe(), (8, 8, 1), np.dtype("uint8"), 2, 1)
+    history = train.fit(model, recipe(epochs=15), one, one, 1)
+    assert history["accuracy"].iloc[-1] == 1.0
+
+
+@pytest.mark.parametrize(("images", "fraction"), [(1, 0.5), (4, 0.1), (40, 1e-12), (40, 0.999)])
+def test_a_split_without_images_is_one_line(images: int, fraction: float) -> None:
+    with pytest.raises(UserError, match=r"^params.yaml: train.validation_fraction: .* images of mnist leaves an empty"):
+        train._split("mnist", images, fraction)
+
+
 def test_an_architecture_that_does_not_fit_its_images_is_one_line() -> None:
     entry = params.load(ROOT / "params.yaml").models["cifar10_cnn"]
     with pytest.raises(UserError, match="cnn does not fit inputs of shape") as caught:

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from stages.console import UserError
-from stages.formats._archive import AGAIN, files_of, only, unpacked
+from stages.formats._archive import AGAIN, files_of, only, open_tar, unpacked
 
 SHAPE = (3, 32, 32)  # channels, rows, columns
 RECORD = 1 + 3 * 32 * 32
@@ -27,7 +27,7 @@ def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> I
     """
     path = only(folder, "*.tar.gz")
     # Not a stream ("r|"): the published archive holds its batches in no order. Going back unpacks from the start again.
-    with unpacked(path) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+    with unpacked(path) as stream, open_tar(stream, "r:") as archive:
         members = {PurePosixPath(member.name).name: member for member in files_of(archive, path)}
         batches = _batches(path, members, split)
         _check_names(path, archive, members, list(classes))
@@ -48,7 +48,7 @@ def _batches(path: Path, members: dict[str, tarfile.TarInfo], split: str) -> lis
     if split == "test":
         names = ["test_batch.bin"]
     else:
-        numbers = [int(found[1]) for name in members if (found := re.fullmatch(r"data_batch_(\d+)\.bin", name))]
+        numbers = [int(found[1]) for name in members if (found := re.fullmatch(r"data_batch_([0-9]{1,4})\.bin", name))]
         names = [f"data_batch_{number}.bin" for number in range(1, max(numbers, default=1) + 1)]
     for name in names:
         if name not in members:

@@ -7,7 +7,7 @@ from pydantic import Field
 if TYPE_CHECKING:
     import keras
 
-Width = Annotated[int, Field(gt=0)]
+Width = Annotated[int, Field(gt=0, lt=2**16)]
 
 
 def build(

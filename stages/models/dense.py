@@ -12,7 +12,7 @@ def build(
     input_shape: tuple[int, ...],
     num_classes: int,
     *,
-    units: Annotated[list[Annotated[int, Field(gt=0)]], Field(min_length=1)],
+    units: Annotated[list[Annotated[int, Field(gt=0, lt=2**16)]], Field(min_length=1)],
 ) -> "keras.Model":
     """Flatten, one ReLU layer for each of `units`, softmax.
 

@@ -1,0 +1,231 @@
+"""Faults of the machine, as processes meet them: full and read-only disks, damaged data, a name that is a command."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import extract, params, preprocess, records, sample, train
+from tests.conftest import ROOT, clone_of_work_tree, run, write_params
+from tests.test_kill import only
+
+SIZE = 64 << 20  # bytes of the disk that fills up
+# What makes a disk of its own within a process, without anybody's permission where the system allows it.
+ISOLATED = ["unshare", "--map-root-user", "--mount"]
+MOUNT = [*ISOLATED, "mount", "-t", "tmpfs", "none", "/tmp"]
+needs_mounts = pytest.mark.skipif(
+    shutil.which("unshare") is None or subprocess.run(MOUNT, capture_output=True).returncode != 0,
+    reason="this system lets no process mount a disk of its own",
+)
+
+
+def small(values: Any) -> None:
+    """One model on pixels, one on features."""
+    values["models"] = {name: values["models"][name] for name in ("mnist_dense", "imagenette_vgg16")}
+    values["datasets"] = {name: values["datasets"][name] for name in ("mnist", "imagenette")}
+    values["features"]["imagenette_vgg16"].update(image_size=32, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in which every stage has run; what it made is in `made/`, to link to."""
+    folder = tmp_path_factory.mktemp("made")
+    write_params(folder, small)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        values = params.load()
+        archives: dict[str, params.Dataset | params.Weights] = {**values.datasets, **values.weights}
+        for name, entry in archives.items():
+            sample.draw(name, entry, Path("data/raw") / name)
+        for name in values.datasets:
+            preprocess.preprocess(name)
+        extract.extract("imagenette_vgg16")
+        train.train("mnist_dense")
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def copy_of(made: Path, folder: Path) -> Path:
+    """A project of its own with all that was made."""
+    return Path(shutil.copytree(made, folder / "project"))
+
+
+def in_process(folder: Path, script: str, **values: str) -> subprocess.CompletedProcess[str]:
+    """Run a shell script in `folder`, with mounts of its own; `python -m stages.NAME` are the project's stages."""
+    environment = {**os.environ, **values, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable}
+    return subprocess.run(
+        [*ISOLATED, "sh", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True
+    )
+
+
+FULL = """
+mount -t tmpfs -o size=$SIZE none "$DISK"
+ln -s $LINKS "$DISK"
+head -c $FILL /dev/zero > "$DISK/fill"
+$PYTHON -m $STAGE && exit 9
+echo "left: $(ls -A "$DISK" | tr '\\n' ' ')"
+rm "$DISK/fill"
+$PYTHON -m $STAGE >&2
+echo "then: $(ls -A "$DISK" | tr '\\n' ' ')"
+"""
+
+
+@needs_mounts
+@pytest.mark.parametrize(
+    ("stage", "disk", "links", "room", "output"),
+    [
+        ("download mnist", "data/raw", [], 8 << 10, "mnist"),
+        ("preprocess mnist", "data/records", [], 8 << 10, "mnist"),
+        ("extract imagenette_vgg16", "data/records", ["imagenette"], 8 << 10, "imagenette_vgg16"),
+        ("train mnist_dense", "data/models", [], 8 << 10, "mnist_dense.keras"),
+        ("evaluate mnist_dense", "reports/metrics", [], 0, "mnist_dense.json"),
+    ],
+)
+def test_a_full_disk_is_one_line_and_what_is_written_then_is_whole(
+    made: Path, tmp_path: Path, stage: str, disk: str, links: list[str], room: int, output: str
+) -> None:
+    project = copy_of(made, tmp_path)
+    (project / disk).mkdir(parents=True, exist_ok=True)
+    for name in links:
+        (project / disk / name).rename(project / name)
+    done = in_process(
+        project,
+        FULL,
+        SIZE=str(SIZE),
+        DISK=disk,
+        LINKS=" ".join(str(project / name) for name in [*links, "params.yaml"]),
+        FILL=str(SIZE - room),
+        STAGE=f"stages.{stage}",
+    )
+    assert done.returncode == 0, done.stderr
+    line, *rest = done.stderr.splitlines()
+    assert line.startswith(f"error: {disk}/{output}: no space left in {disk}: ")
+    assert "make space and run `dvc repro` again" in line
+    assert not any(other.startswith(("error", "Traceback", "Exception")) for other in rest), done.stderr
+    linked = [*links, "params.yaml"]
+    assert f"left: {' '.join(sorted([*linked, 'fill']))} \n" in done.stdout
+    assert f"then: {' '.join(sorted([*linked, output]))} \n" in done.stdout
+
+
+@needs_mounts
+@pytest.mark.parametrize(
+    ("stage", "disk"), [("download mnist", "data/raw"), ("evaluate mnist_dense", "reports/metrics")]
+)
+def test_a_read_only_folder_is_named(made: Path, tmp_path: Path, stage: str, disk: str) -> None:
+    project = copy_of(made, tmp_path)
+    (project / disk).mkdir(parents=True, exist_ok=True)
+    done = in_process(project, f"mount -t tmpfs -o ro none {disk}; exec $PYTHON -m stages.{stage}")
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: {disk}/\S+: Read-only file system\n", done.stderr)
+
+
+# Root may do everything, unless it gives that up.
+PLAIN_USER = "setpriv --bounding-set=-all --inh-caps=-all"
+
+
+@needs_mounts
+@pytest.mark.skipif(shutil.which("setpriv") is None, reason="setpriv takes root's rights away")
+@pytest.mark.parametrize(
+    ("stage", "forbidden", "message"),
+    [
+        ("download mnist", "data/raw", "data/raw/.mnist.part: Permission denied"),
+        ("preprocess mnist", "data/raw/mnist/*", "data/raw/mnist/train-images-idx3-ubyte.gz: Permission denied"),
+        ("train mnist_dense", "data/records/mnist/*", "data/records/mnist/dataset_info.json: Permission denied"),
+        ("evaluate mnist_dense", "data/predictions/*", "data/predictions/mnist_dense.parquet: Permission denied"),
+    ],
+)
+def test_what_is_forbidden_is_named(made: Path, tmp_path: Path, stage: str, forbidden: str, message: str) -> None:
+    project = copy_of(made, tmp_path)
+    done = in_process(project, f"chmod 000 {forbidden}; exec {PLAIN_USER} $PYTHON -m stages.{stage}")
+    run(project, "chmod", "-R", "u+rwX", "data")
+    assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 and so on PAR1"])
+def test_damaged_predictions_are_named(made: Path, tmp_path: Path, content: bytes) -> None:
+    project = copy_of(made, tmp_path)
+    (project / "data/predictions/mnist_dense.parquet").write_bytes(content)
+    done = run(project, "env", f"PYTHONPATH={ROOT}", "python", "-m", "stages.evaluate", "mnist_dense")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: data/predictions/mnist_dense.parquet: damaged: ")
+    assert "`dvc repro --force --single-item train@mnist_dense`" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (project / "reports/metrics").exists()
+
+
+def shard(clone: Path) -> Path:
+    return next((clone / "data/records/mnist").glob("*-train.tfrecord-*"))
+
+
+def cached(clone: Path, file: Path) -> Path:
+    """The object of DVC's cache that has the bytes of `file`."""
+    md5 = hashlib.md5(file.read_bytes()).hexdigest()
+    return clone / ".dvc/cache/files/md5" / md5[:2] / md5[2:]
+
+
+def test_a_damaged_or_missing_cache_is_never_trained_on(tmp_path: Path) -> None:
+    """DVC takes its cache for good: it is the reader of records that finds the damage, and says what helps."""
+    clone = clone_of_work_tree(tmp_path / "clone")
+    write_params(clone, lambda values: only(values, "mnist_dense"))
+    done = run(clone, "dvc", "repro")
+    assert done.returncode == 0, done.stderr
+    lock = (clone / "dvc.lock").read_text()
+    good = shard(clone).read_bytes()
+
+    # A bit flips in the cache, and with it in the file that is a link to it. Then another model is asked for.
+    file = cached(clone, shard(clone))
+    file.chmod(0o644)
+    file.write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
+    file.chmod(0o444)
+    text = (clone / "params.yaml").read_text()
+    (clone / "params.yaml").write_text(text.replace("units: [100]", "units: [10]"))
+    done = run(clone, "dvc", "repro", "train@mnist_dense")
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: data/records/mnist: damaged: split 'train")
+    assert "Traceback" not in done.stderr
+
+    # What the line says helps.
+    command = re.search("`dvc (repro --force --single-item preprocess@mnist)`", line)
+    assert command
+    assert run(clone, "dvc", *command[1].split()).returncode == 0
+    assert shard(clone).read_bytes() == good
+    (clone / "params.yaml").write_text(text)
+    assert run(clone, "dvc", "repro").returncode == 0
+    assert (clone / "dvc.lock").read_text() == lock
+
+    # An object and its link are gone: checking out says so, and the pipeline makes them again.
+    cached(clone, shard(clone)).unlink()
+    shard(clone).unlink()
+    done = run(clone, "dvc", "checkout", "preprocess@mnist")
+    assert done.returncode != 0
+    assert "records/mnist" in done.stderr
+    assert run(clone, "dvc", "repro").returncode == 0
+    assert shard(clone).read_bytes() == good
+    assert (clone / "dvc.lock").read_text() == lock
+
+
+def test_no_pickle_and_no_code_in_a_model_is_run(tmp_path: Path) -> None:
+    """A model of someone else's that would run what it brings along."""
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + len(__import__("os").listdir()))])
+    model.save(tmp_path / "model.keras")
+    images = records.Arrays(np.array(["a"], object), np.zeros((1, 4), np.float32), np.zeros(1, np.int32))
+    with pytest.raises(ValueError, match=r"safe_mode|unsafe|Lambda"):
+        train.predict(tmp_path / "model.keras", images, ["a", "b", "c", "d"])
+    unsafe = re.compile(
+        r"\bpickle\.|import pickle|joblib|allow_pickle=True|read_pickle|safe_mode=False|enable_unsafe|import yaml\b"
+        r"|shell=True|os\.system"
+    )
+    for module in [*(ROOT / "stages").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
+        assert not unsafe.search(module.read_text()), module
