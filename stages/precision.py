@@ -17,10 +17,10 @@ def resolve(precision: str) -> str:
 
     if tf.config.list_physical_devices("GPU"):
         return "mixed_float16"
-    return "mixed_bfloat16" if _processor_flags() & NATIVE_BFLOAT16 else "float32"
+    return "mixed_bfloat16" if processor_flags() & NATIVE_BFLOAT16 else "float32"
 
 
-def _processor_flags() -> set[str]:
+def processor_flags() -> set[str]:
     """Names of the processor's instruction sets; empty where the system has no /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -66,3 +66,12 @@ def test_light_stages_import_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == []
+
+
+def test_what_is_hidden_from_keras_can_be_imported_afterwards() -> None:
+    code = (
+        "import sys; from stages.console import import_tensorflow; import_tensorflow(); "
+        "print('sklearn' in sys.modules, 'matplotlib' in sys.modules); import sklearn, matplotlib, pandas"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False False\n", "")
