@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 
 from stages import extract, params, preprocess, records, sample, train
-from tests.conftest import ROOT, clone_of_work_tree, run, write_params
-from tests.test_kill import only
+from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
 
 SIZE = 64 << 20  # bytes of the disk that fills up
 # What makes a disk of its own within a process, without anybody's permission where the system allows it.
