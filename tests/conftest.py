@@ -18,6 +18,12 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 TINY = {"train": 40, "test": 20}
+LONG = ["test_pipeline", "test_experiments", "test_kill", "test_faults", "test_seeds", "test_review", "test_tracking"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The modules that take minutes first, so that none of them is what everybody waits for in the end."""
+    items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 
 
 def write_params(folder: Path, change: Callable[[Any], None] = lambda values: None) -> None:
@@ -78,6 +84,12 @@ def clone_of_work_tree(folder: Path, change: Callable[[Any], None] = lambda valu
     write_params(folder, change)
     commit(folder, "tiny")
     return folder
+
+
+def outputs(folder: Path) -> dict[str, str]:
+    """The hash of every output in dvc.lock."""
+    stages = YAML(typ="safe").load(folder / "dvc.lock")["stages"].values()
+    return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import clone_of_work_tree, only, run
+from tests.conftest import clone_of_work_tree, commit, only, outputs, run
 
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
@@ -84,3 +84,21 @@ def test_kills_change_nothing(tmp_path: Path, change: Any, kills: int, longest: 
     assert files[0] == files[1]
     assert run(clones[1], "dvc", "status", "--quiet").returncode == 0
     assert not list((clones[1] / ".dvc/tmp").glob("checkpoints/*"))
+
+
+def test_two_at_once_and_a_queue_beside_them(tmp_path: Path) -> None:
+    """DVC's locks hold: whoever comes second waits or says so, and nobody's outputs are mixed."""
+    calm, busy = (clone_of_work_tree(tmp_path / name, few) for name in ("calm", "busy"))
+    assert start(calm).wait() == 0
+    both = [start(busy), start(busy)]
+    assert 0 in [process.wait() for process in both], (tmp_path / "busy.log").read_text()[-2000:]
+    commit(busy, "reproduced")
+    assert run(busy, "dvc", "exp", "run", "--queue", "-S", "seed=1").returncode == 0
+    assert run(busy, "dvc", "queue", "start").returncode == 0
+    with (busy / "stages/models/dense.py").open("a") as module:
+        module.write("# a comment: train it again\n")
+    assert start(busy).wait() == 0, (tmp_path / "busy.log").read_text()[-2000:]
+    while "Running" in (status := run(busy, "dvc", "queue", "status").stdout) or "Queued" in status:
+        time.sleep(1)
+    assert "Success" in status
+    assert outputs(busy) == outputs(calm)

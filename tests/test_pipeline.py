@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages import params
-from tests.conftest import clone_of_work_tree, run
+from tests.conftest import clone_of_work_tree, outputs, run
 
 
 def repro(folder: Path, *arguments: str) -> set[str]:
@@ -28,12 +28,6 @@ def edit(folder: Path, old: str, new: str) -> None:
     text = (folder / "params.yaml").read_text()
     assert text.count(old) == 1
     (folder / "params.yaml").write_text(text.replace(old, new))
-
-
-def outputs(folder: Path) -> dict[str, str]:
-    """The hash of every output in dvc.lock."""
-    stages = YAML(typ="safe").load(folder / "dvc.lock")["stages"].values()
-    return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
 
 
 @pytest.fixture(scope="module")
