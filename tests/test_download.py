@@ -447,6 +447,7 @@ def command(folder: Path, name: str, files: dict[str, list[Source]]) -> "subproc
         "datasets": {},
         "features": {},
         "models": {},
+        "gates": {},
         "weights": {"net": {"files": listed}},
     }
     YAML(typ="safe", pure=True).dump(values, folder / "params.yaml")
@@ -504,7 +505,14 @@ def test_sample_is_drawn_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     """A dataset's own `source` wins, and its sources are not asked."""
     values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
     mnist = values["datasets"]["mnist"] | {"source": "sample", "sample": {"train": 20, "test": 10}}
-    values |= {"source": "published", "datasets": {"mnist": mnist}, "weights": {}, "features": {}, "models": {}}
+    values |= {
+        "source": "published",
+        "datasets": {"mnist": mnist},
+        "weights": {},
+        "features": {},
+        "models": {},
+        "gates": {},
+    }
     YAML(typ="safe", pure=True).dump(values, tmp_path / "params.yaml")
     monkeypatch.chdir(tmp_path)
     download.download("mnist")
