@@ -12,9 +12,9 @@ RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
 export BASE EXPERIMENTS
 
-.PHONY: help setup repro pull test check verify review plots gate experiments seeds fuzz lock
+.PHONY: help setup repro pull test test-slow check verify review plots gate experiments seeds fuzz lock
 help:
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
 # Keyed on what the lock says, not on its date: a checkout that brings the same lock back installs nothing. What it says
 # goes to standard error: `make review > comment.md` holds the comment alone.
@@ -36,6 +36,9 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 
 test: setup ## the tests
 	@$(RUN) pytest
+
+test-slow: setup ## the tests that take long: forty kills, damaged caches
+	@$(RUN) pytest -m slow
 
 check: setup ## style and types
 	@$(RUN) ruff check

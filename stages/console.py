@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,12 @@ class UserError(Exception):
 def run(stage: Callable[..., None], *names: str) -> None:
     """Call `stage` with the arguments that `names` describe; turn its failure into one line and exit code 1.
 
-    Anything but a `UserError`, an `OSError` that names a file, or Ctrl-C is a bug of ours and keeps its traceback.
+    A name may stand behind its stage's, as DVC has it: train@mnist_cnn. Anything but a `UserError`, an `OSError` that
+    names a file, or Ctrl-C is a bug of ours and keeps its traceback.
     """
-    arguments = sys.argv[1:]
+    command = Path(sys.argv[0])
+    arguments = [re.sub(rf"^{command.stem}\w*@", "", argument) for argument in sys.argv[1:]]
     if len(arguments) != len(names):
-        command = Path(sys.argv[0])
         sys.exit(f"usage: python -m {' '.join([f'{command.parent.name}.{command.stem}', *map(str.upper, names)])}")
     try:
         stage(*arguments)

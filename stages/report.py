@@ -63,6 +63,11 @@ def readme(models: list[results.Model], datasets: list[results.Dataset], drawn: 
         "## Models\n\nAccuracy on the test split with its 95 % Wilson interval.\n\n" + model_table(models),
         *(_unseen(model.name, model.metrics) for model in models if model.metrics.get("unseen_images")),
         "## Data\n\nImages in each split, and in its smallest and largest class.\n\n" + dataset_table(datasets),
+        *(
+            f"`{dataset.name}`: {dataset.skipped:,} files were no images; `data/skipped/{dataset.name}.json` lists them."
+            for dataset in datasets
+            if dataset.skipped
+        ),
     ]
     return "\n\n".join(filter(None, sections)) + "\n"
 

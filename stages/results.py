@@ -37,11 +37,12 @@ class Model:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images of each split and class, in the order of the labels, and whether they are drawn."""
+    """Images of each split and class, in the order of the labels, whether they are drawn, files that were no images."""
 
     name: str
     counts: dict[str, dict[str, int]]
     drawn: bool
+    skipped: int = 0
 
 
 def models(values: params.Params) -> list[Model]:
@@ -56,10 +57,13 @@ def models(values: params.Params) -> list[Model]:
 
 def datasets(values: params.Params) -> list[Dataset]:
     """All datasets of params.yaml, in its order."""
-    return [
-        Dataset(name, json.loads(_existing(DATA / "counts" / f"{name}.json").read_text()), values.is_sample(entry))
-        for name, entry in values.datasets.items()
-    ]
+    found = []
+    for name, entry in values.datasets.items():
+        counts, skipped = (
+            json.loads(_existing(DATA / what / f"{name}.json").read_text()) for what in ("counts", "skipped")
+        )
+        found.append(Dataset(name, counts, values.is_sample(entry), sum(map(len, skipped.values()))))
+    return found
 
 
 def mistakes(predictions: pd.DataFrame) -> pd.DataFrame:

@@ -140,7 +140,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         tables = [f"reports/plots/{plot}" for plot in ("confusion", "classes", "reliability")]
-        for path in ("data/predictions", "data/counts", "reports/history", "reports/metrics", *tables):
+        for path in ("data/predictions", "data/counts", "data/skipped", "reports/history", "reports/metrics", *tables):
             Path(path).mkdir(parents=True)
         published = {
             "mnist_dense": {"figure": "78–80 %", "split": "validation", "source": "https://example.com/?a=1&b=2"}
@@ -153,6 +153,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             counts = {split: dict.fromkeys(dataset.class_names, TINY[split] // 10) for split in ("train", "test")}
             (Path("data/counts") / f"{name}.json").write_text(json.dumps(counts))
+            skipped = {"train": {"n01/note.txt": "is not a JPEG file"} if name == "imagenette" else {}, "test": {}}
+            (Path("data/skipped") / f"{name}.json").write_text(json.dumps(skipped))
         for seed, (name, model) in enumerate(values.models.items()):
             source = values.features[model.dataset].dataset if model.dataset in values.features else model.dataset
             random = np.random.default_rng(seed)

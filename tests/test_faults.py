@@ -227,3 +227,14 @@ def test_no_pickle_and_no_code_in_a_model_is_run(tmp_path: Path) -> None:
     )
     for module in [*(ROOT / "stages").rglob("*.py"), *(ROOT / "tools").rglob("*.py")]:
         assert not unsafe.search(module.read_text()), module
+
+
+def test_a_name_in_params_that_is_a_command_is_not_run(tmp_path: Path) -> None:
+    """DVC hands a command to the shell; the name of a dataset is no part of it."""
+    name = "mnist; touch pwned #"
+    clone = clone_of_work_tree(tmp_path / "clone", lambda values: only(values, "mnist_dense"))
+    write_params(clone, lambda values: values["datasets"].update({name: values["datasets"]["mnist"]}))
+    done = run(clone, "dvc", "repro", f"download@{name}")
+    assert done.returncode != 0
+    assert "error: params.yaml: datasets" in done.stderr
+    assert not list(tmp_path.rglob("pwned"))

@@ -63,6 +63,12 @@ def test_the_caution_names_what_is_drawn(reported: Path) -> None:
     assert "**Drawn samples: mnist, cifar10, imagenette, vgg16.**" in (reported / "reports/README.md").read_text()
 
 
+def test_files_that_were_no_images_are_told(reported: Path) -> None:
+    told = "1 files were no images"
+    assert f"`imagenette`: {told}; `data/skipped/imagenette.json`" in (reported / "reports/README.md").read_text()
+    assert (reported / "reports/index.html").read_text().count(told) == 1
+
+
 def test_a_missing_metric_is_one_line_before_any_work(measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(measured)
     path = Path("reports/metrics/mnist_dense.json")
