@@ -64,7 +64,7 @@ def readme(models: list[results.Model], datasets: list[results.Dataset], drawn: 
         *(_unseen(model.name, model.metrics) for model in models if model.metrics.get("unseen_images")),
         "## Data\n\nImages in each split, and in its smallest and largest class.\n\n" + dataset_table(datasets),
         *(
-            f"`{dataset.name}`: {dataset.skipped:,} files were no images; `data/skipped/{dataset.name}.json` lists them."
+            f"`{dataset.name}`: {dataset.skipped:,} files are no images; `data/skipped/{dataset.name}.json` lists them."
             for dataset in datasets
             if dataset.skipped
         ),

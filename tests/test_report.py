@@ -64,7 +64,7 @@ def test_the_caution_names_what_is_drawn(reported: Path) -> None:
 
 
 def test_files_that_were_no_images_are_told(reported: Path) -> None:
-    told = "1 files were no images"
+    told = "1 files are no images"
     assert f"`imagenette`: {told}; `data/skipped/imagenette.json`" in (reported / "reports/README.md").read_text()
     assert (reported / "reports/index.html").read_text().count(told) == 1
 
