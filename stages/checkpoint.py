@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # Of the work tree: experiments in the queue have one each, so that two that are the same do not meet.
 FOLDER = Path(".dvc/tmp/checkpoints")
+SECONDS_BETWEEN = 10.0  # what takes less to train again is not worth the writing
 
 
 @dataclass

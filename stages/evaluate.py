@@ -42,9 +42,9 @@ def evaluate(name: str) -> None:
             ) from None
     history = pd.read_csv(Path("reports/history") / f"{name}.csv", index_col="epoch")
     kept = history["val_loss"].idxmin() if recipe.restore_best else history.index[-1]
+    tested = {**metrics(predictions), **unseen(predictions, recipe.unseen_prefix)}
     values = {
-        **metrics(predictions),
-        **unseen(predictions, recipe.unseen_prefix),
+        **tested,
         "validation_accuracy": round(float(history.loc[kept, "val_accuracy"]), DIGITS),
         "parameters": predictions.attrs["parameters"],
         "epochs": len(history),
@@ -57,7 +57,7 @@ def evaluate(name: str) -> None:
         plots.append(Path("reports/plots") / plot.__name__ / f"{name}.csv")
         with replacing(plots[-1]) as part:
             plot(predictions).to_csv(part, index=False)
-    tracking.evaluation(name, recipe.dataset, predictions.attrs["model"], values, plots)
+    tracking.evaluation(name, recipe.dataset, predictions.attrs["model"], tested, plots)
     low, high = values["accuracy_low"], values["accuracy_high"]
     print(f"{name}: test accuracy {values['accuracy']:.2%} ({low:.2%} to {high:.2%}) on {values['images']:,} images")
 

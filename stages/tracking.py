@@ -147,19 +147,18 @@ def training(name: str, recipe: params.Model, rest: Mapping[str, Any], key: str)
     sender.end()
 
 
-def evaluation(name: str, experiment: str, model: str, metrics: Mapping[str, Any], plots: list[Path]) -> None:
+def evaluation(name: str, experiment: str, model: str, metrics: Mapping[str, float], plots: list[Path]) -> None:
     """Add the measures of a model, and the files of its plots, to the run that trained it.
 
     Args:
         name: of the model.
         experiment: its dataset.
         model: MD5 of the model file.
-        metrics: of which the numbers are sent, as test_….
+        metrics: numbers, sent as test_….
         plots: files.
     """
     record = Record(experiment, name, tags={"stage": f"evaluate@{name}"}, model=model)
-    numbers = {key: value for key, value in metrics.items() if isinstance(value, int | float)}
-    record.metrics = [(f"test_{key}", float(value), record.started, 0) for key, value in numbers.items()]
+    record.metrics = [(f"test_{key}", float(value), record.started, 0) for key, value in metrics.items()]
     for plot in plots:
         target = UNSENT / record.id / "plots" / plot.parent.name
         target.mkdir(parents=True, exist_ok=True)

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import tempfile
+import time
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -108,7 +109,7 @@ def fit(
     """Train `model` in place by its recipe.
 
     Every epoch is a call of its own whose order depends on seed and epoch alone, not on the epochs before it: a
-    training that was killed goes on after the last one that it finished.
+    training that was killed goes on after the last one that is in its checkpoint.
 
     Args:
         model: uncompiled.
@@ -134,6 +135,7 @@ def fit(
     inputs, labels = _tensors(training)
     held_out = _batches(*_tensors(validation), np.arange(len(validation.keys)), PREDICT_BATCH)
     progress = checkpoint.restore(kept, model) if kept else checkpoint.Progress()
+    saved = time.monotonic()
     for done, row in enumerate(progress.rows, 1):
         on_epoch(done, row)
     if progress.rows:
@@ -163,8 +165,9 @@ def fit(
         if row["val_loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = row["val_loss"], epoch
             progress.best_weights = model.get_weights() if recipe.restore_best else []
-        if kept:
+        if kept and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:
             checkpoint.save(kept, model, progress)
+            saved = time.monotonic()
         on_epoch(epoch + 1, row)
     if recipe.restore_best:
         model.set_weights(progress.best_weights)

@@ -37,8 +37,9 @@ def trained(path: Path, folder: Path, kill_after: int = 99, **changes: Any) -> t
     return (folder / "model.keras").read_bytes(), history
 
 
-def test_a_training_that_is_killed_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_a_training_that_is_killed_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dropout, augmentation, the order of the images, Adam's moments and the best epoch are all carried over."""
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     whole, history = trained(tmp_path / "whole.npz", tmp_path)
     for kill_after in (1, 2):
         with pytest.raises(KilledError):

@@ -110,7 +110,7 @@ def test_a_training_is_a_run_and_an_evaluation_adds_to_it(folder: Path, monkeypa
         for epoch in (1, 2):
             tracked.epoch(epoch, ROW)
         tracked.model(path)
-    metrics = {"accuracy": 0.75, "images": 20, "precision": "float32"}
+    metrics = {"accuracy": 0.75, "images": 20}
     tracking.evaluation("mnist_dense", "mnist", tracking.md5(path), metrics, [folder / "plots/mnist_dense.csv"])
 
     (run,) = runs(f"sqlite:///{folder}/mlflow.db")
