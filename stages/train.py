@@ -128,7 +128,9 @@ def fit(
     """
     import keras
 
-    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](recipe.learning_rate)
+    from stages.adam import Adam
+
+    optimizer = {"adam": Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](recipe.learning_rate)
     model.compile(
         optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=STEPS_PER_CALL
     )
@@ -230,8 +232,15 @@ def _key(recipe: params.Model, precision: str, training: records.Arrays, validat
     import keras
     import tensorflow as tf
 
+    from stages import adam
+
     versions = [keras.__version__, tf.__version__, np.__version__, precision, str(seed), recipe.model_dump_json()]
-    code = [__file__, augment.__file__, importlib.import_module(f"stages.models.{recipe.architecture}").__file__]
+    code = [
+        __file__,
+        adam.__file__,
+        augment.__file__,
+        importlib.import_module(f"stages.models.{recipe.architecture}").__file__,
+    ]
     arrays = [training.inputs, training.labels, validation.inputs, validation.labels]
     return checkpoint.key(
         [*(text.encode() for text in versions), *(Path(str(file)).read_bytes() for file in code), *arrays]
