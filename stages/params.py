@@ -164,6 +164,7 @@ class Params(Section):
     source: Origin
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     skip_bad_images: bool
+    engine: Literal["local", "ray"]
     datasets: dict[Name, Dataset]
     weights: dict[Name, Weights]
     features: dict[Name, Features]
