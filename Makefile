@@ -78,4 +78,5 @@ lock: setup ## requirements*.txt from requirements*.in, with as few changes as w
 	@$(COMPILE) $(UPGRADE) requirements.in -o requirements.txt
 	@$(COMPILE) requirements-gpu.in -c requirements.txt --no-emit-package tensorflow-cpu -o requirements-gpu.txt
 	@sed -n 's/\[.*\]\(==[^\]*[^ \]\).*/\1/p' requirements.txt > constraints.txt
-	@for lock in requirements.txt requirements-gpu.txt; do echo '-c constraints.txt' >> $$lock; done
+	@$(COMPILE) $(UPGRADE) requirements-cluster.in -c requirements.txt -o requirements-cluster.txt
+	@for lock in requirements.txt requirements-gpu.txt requirements-cluster.txt; do echo '-c constraints.txt' >> $$lock; done

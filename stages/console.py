@@ -4,7 +4,8 @@ import errno
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +39,7 @@ def run(stage: Callable[..., None], *names: str) -> None:
 def import_tensorflow() -> None:
     """Import TensorFlow without its start-up notes, which no log level reaches: they precede its logging.
 
-    What it writes to standard error at the level of the process is dropped for the time of the import; an `ImportError`
-    comes through. Costs seconds, so call it when the parameters are known to be good.
+    Costs seconds, so call it when the parameters are known to be good.
 
     Keras imports whole libraries, where they are installed, for parts of it that no stage uses: a third of the time.
     They are hidden from it, but not from who imports them afterwards.
@@ -48,19 +48,28 @@ def import_tensorflow() -> None:
     modules: dict[str, Any] = sys.modules  # a name that stands for None there is as if it were not installed
     hidden = [name for name in ("sklearn", "matplotlib", "pandas") if name not in modules]
     modules.update(dict.fromkeys(hidden))
+    try:
+        with silent():
+            import absl.logging
+            import tensorflow as tf
+
+            absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own deprecations
+            tf.config.list_physical_devices()
+            tf.zeros(1)  # the devices, too, have something to say when they are first used
+    finally:
+        for name in hidden:
+            del modules[name]
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Drop what is written to standard error at the level of the process; exceptions come through."""
     sys.stderr.flush()
     kept = os.dup(2)
     with open(os.devnull, "w") as nothing:
         os.dup2(nothing.fileno(), 2)
     try:
-        import absl.logging
-        import tensorflow as tf
-
-        absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own deprecations
-        tf.config.list_physical_devices()
-        tf.zeros(1)  # the devices, too, have something to say when they are first used
+        yield
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-        for name in hidden:
-            del modules[name]

@@ -1,9 +1,9 @@
 """Images in data/records → bottleneck features of a frozen backbone in data/records: a dataset like any other."""
 
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,51 +11,81 @@ from stages import params, records
 from stages.console import UserError, import_tensorflow, run
 from stages.precision import resolve
 
-if TYPE_CHECKING:
-    import keras
-
 BATCH = 32  # large enough for the full rate on a CPU
+
+Batch = Mapping[str, np.ndarray]  # key, input, label: see `records.batches`
 
 
 def extract(name: str) -> None:
     """Write the records of feature set `name` to data/records/NAME, with the splits, keys and labels of its dataset."""
     values = params.load()
     features = params.entry(values.features, name, "features")
-    weights = next(iter(values.weights[features.backbone].files))
+    weights = Path("data/raw") / features.backbone / next(iter(values.weights[features.backbone].files))
     import_tensorflow()
     dataset = records.info(features.dataset)
     if dataset.features["input"].shape[-1] != 3:
         raise UserError(f"params.yaml: features.{name}.dataset: {features.dataset} is not in colour; choose another")
+    classes = dataset.features["label"].names
+    read = partial(records.batches, features.dataset, size=BATCH)
+    if values.engine == "ray":
+        from stages import cluster
 
-    import keras
-    import tensorflow as tf
+        with cluster.connected():
+            outputs = cluster.mapped(
+                {split: partial(read, split, decode=False) for split in dataset.splits},
+                partial(records.decoded, features.dataset, features.image_size),
+                partial(Extractor, features),
+                [weights],
+            )
+            precision = _write(name, classes, outputs)
+    else:
+        extractor = Extractor(features, weights)
+        images = {split: read(split, image_size=features.image_size) for split in dataset.splits}
+        precision = _write(name, classes, {split: map(extractor, batches) for split, batches in images.items()})
+    print(f"{features.backbone} features of {features.dataset}, {precision}")
 
-    tf.config.experimental.enable_op_determinism()
-    keras.config.set_dtype_policy(resolve(features.precision))
-    backbone = importlib.import_module(f"stages.backbones.{features.backbone}").build(
-        features.image_size, Path("data/raw") / features.backbone / weights
-    )
-    records.write(
-        name,
-        dataset.features["label"].names,
-        {split: _forward(backbone, features, split) for split in dataset.splits},
-    )
-    print(f"{features.backbone} features of {features.dataset}, {keras.config.dtype_policy().name}")
+
+class Extractor:
+    """A frozen backbone in the memory of a process, called with one batch of images after the other."""
+
+    def __init__(self, features: params.Features, weights: Path) -> None:
+        import_tensorflow()
+        import keras
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+        self.precision = resolve(features.precision)
+        keras.config.set_dtype_policy(self.precision)
+        backbone = importlib.import_module(f"stages.backbones.{features.backbone}")
+        self._forward = tf.function(backbone.build(features.image_size, weights), autograph=False)
+
+    def __call__(self, batch: Batch) -> tuple[str, list[records.Example]]:
+        """(precision, [(key, float16 features, label)]). float16 halves the records; it holds more than bfloat16."""
+        import tensorflow as tf
+
+        outputs = tf.cast(self._forward(tf.constant(batch["input"]), training=False), tf.float16).numpy()
+        return self.precision, [
+            (key.decode(), np.ascontiguousarray(output), int(label))
+            for key, output, label in zip(batch["key"], outputs, batch["label"], strict=True)
+        ]
 
 
-def _forward(backbone: "keras.Model", features: params.Features, split: str) -> Iterator[records.Example]:
-    """The features of a split, a batch in memory at a time.
+def _write(name: str, classes: list[str], outputs: Mapping[str, Iterator[tuple[str, list[records.Example]]]]) -> str:
+    """Write what an `Extractor` made, or several did, as records; the precision of it."""
+    precisions: set[str] = set()
 
-    Yields:
-        (key, float16 features, label). float16 halves the records; its 11 bits hold more than bfloat16's 8.
-    """
-    import tensorflow as tf
+    def examples(split: str) -> Iterator[records.Example]:
+        for precision, found in outputs[split]:
+            precisions.add(precision)
+            if len(precisions) > 1:
+                raise UserError(
+                    f"params.yaml: features.{name}.precision: auto is {' and '.join(sorted(precisions))} on different "
+                    "nodes; choose one"
+                )
+            yield from found
 
-    forward = tf.function(backbone, autograph=False)
-    for batch in records.batches(features.dataset, split, BATCH, features.image_size):
-        outputs = tf.cast(forward(tf.constant(batch["input"]), training=False), tf.float16).numpy()
-        for key, output, label in zip(batch["key"], outputs, batch["label"], strict=True):
-            yield key.decode(), np.ascontiguousarray(output), int(label)
+    records.write(name, classes, {split: examples(split) for split in outputs})
+    return precisions.pop()
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$")]
 Classes = TypeVar("Classes", list[str], dict[str, str])
 Origin = Literal["sample", "published"]
 Precision = Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"]
+Devices = Literal["one", "all"]
 
 
 def _distinct(classes: Classes) -> Classes:
@@ -108,6 +109,7 @@ class Train(Section):
     batch_size: Positive | None = None
     learning_rate: Rate | None = None
     precision: Precision | None = None
+    devices: Devices | None = None
 
 
 class Augment(Section):
@@ -133,6 +135,7 @@ class Model(Section):
     epochs: Positive
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None
     precision: Precision = "float32"
+    devices: Devices = "one"
     schedule: Literal["constant", "cosine"] = "constant"
     early_stopping: Positive | None = None
     restore_best: bool = False
@@ -164,6 +167,7 @@ class Params(Section):
     source: Origin
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     skip_bad_images: bool
+    engine: Literal["local", "ray"]
     datasets: dict[Name, Dataset]
     weights: dict[Name, Weights]
     features: dict[Name, Features]

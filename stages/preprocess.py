@@ -3,6 +3,8 @@
 import importlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from stages import jpeg, params, records
@@ -23,14 +25,15 @@ def preprocess(name: str) -> None:
     values = params.load()
     dataset = params.entry(values.datasets, name, "datasets")
     import_tensorflow()
-    examples: Reader = importlib.import_module(f"stages.formats.{dataset.format}").examples
+    reader: Reader = importlib.import_module(f"stages.formats.{dataset.format}").examples
     folder = Path("data/raw") / name
+    read = {split: partial(reader, folder, split, dataset.classes) for split in SPLITS}
+    check = partial(_checked, values.skip_bad_images)
     counts = {split: dict.fromkeys(dataset.class_names, 0) for split in SPLITS}
     skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
 
-    def counted(split: str) -> Iterator[records.Example]:
-        for key, image, label in examples(folder, split, dataset.classes):
-            fault = jpeg.fault(image, decode=values.skip_bad_images) if isinstance(image, bytes) else ""
+    def counted(split: str, examples: Iterator[tuple[records.Example, str]]) -> Iterator[records.Example]:
+        for (key, image, label), fault in examples:
             if fault and not values.skip_bad_images:
                 raise UserError(
                     f"{folder}: {split}: {key!r} {fault}; remove it, or set skip_bad_images: true in params.yaml"
@@ -43,13 +46,28 @@ def preprocess(name: str) -> None:
         if absent := [label for label, count in counts["train"].items() if not count]:
             raise UserError(f"{folder}: class {absent[0]!r} has no training images; remove it from classes or add some")
 
-    records.write(name, dataset.class_names, {split: counted(split) for split in SPLITS})
+    with ExitStack() as stack:
+        if values.engine == "ray":
+            from stages import cluster
+
+            stack.enter_context(cluster.connected())
+            checked = cluster.mapped(read, check)
+        else:
+            checked = {split: map(check, examples()) for split, examples in read.items()}
+        records.write(name, dataset.class_names, {split: counted(split, checked[split]) for split in SPLITS})
     for what, table in (("counts", counts), ("skipped", skipped)):
         with replacing(Path("data") / what / f"{name}.json") as path:
             path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
     print(", ".join(f"{split}: {sum(counts[split].values()):,} images" for split in SPLITS))
     if dropped := sum(map(len, skipped.values())):
         print(f"skipped {dropped:,} files that are no images: data/skipped/{name}.json")
+
+
+def _checked(decode: bool, example: records.Example) -> tuple[records.Example, str]:
+    """An example as it will be stored, and what is wrong with its image or nothing."""
+    key, image, label = example
+    fault = jpeg.fault(image, decode) if isinstance(image, bytes) else ""
+    return (key, records.encode(image), label), fault
 
 
 if __name__ == "__main__":

@@ -30,9 +30,11 @@ tfds.disable_progress_bar()  # of its shuffling: the bar of what goes in is enou
 shuffle.MAX_MEM_BUFFER_SIZE = 64 << 20
 
 RECORDS = Path("data/records")
+PNG = b"\x89PNG"
 READ_CONFIG = {"interleave_cycle_length": 1, "try_autocache": False}  # records in the order of the shards
 
-Example = tuple[str, Any, int]  # key; image as uint8 (height, width, channels), JPEG bytes, or feature tensor; label
+# Key; image as uint8 (height, width, channels), JPEG bytes, what `encode` made of it, or feature tensor; label.
+Example = tuple[str, Any, int]
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def write(name: str, classes: list[str], splits: Mapping[str, Iterable[Example]]
                 if key in keys:
                     raise UserError(f"{name}: split {split!r} holds two images named {key!r}; rename one")
                 keys.add(key)
-                example = {"key": key, "input": _encoded(image), "label": label}
+                example = {"key": key, "input": encode(image), "label": label}
                 writer.write(key, features.encode_example(example))
             lengths, size = writer.finalize()
             infos.append(
@@ -164,42 +166,83 @@ def read(name: str, split: str, image_size: int | None = None) -> "tf.data.Datas
     )
 
 
-def batches(name: str, split: str, size: int, image_size: int | None = None) -> Iterator[dict[str, np.ndarray]]:
+def batches(
+    name: str, split: str, size: int, image_size: int | None = None, decode: bool = True
+) -> Iterator[dict[str, np.ndarray]]:
     """The examples of `read` in batches of `size`, one after the other.
+
+    Args:
+        name: of the dataset.
+        split: in the syntax of TFDS.
+        size: of a batch; the last one may be smaller.
+        image_size: as in `read`.
+        decode: whether the images are pixels; otherwise the files that are stored, for `decoded`.
 
     Raises:
         UserError: a record is damaged, or an image that cannot be decoded.
     """
     import tensorflow as tf
 
-    iterator = read(name, split, image_size).batch(size).prefetch(2).as_numpy_iterator()
+    examples = read(name, split, image_size) if decode else _stored(name, split)
+    iterator = examples.batch(size).prefetch(2).as_numpy_iterator()
     while True:
         try:
             batch = next(iterator, None)
         except tf.errors.OpError as error:
-            undecodable = _undecodable(name, split) if isinstance(error, tf.errors.InvalidArgumentError) else None
-            if undecodable is not None:
-                raise UserError(
-                    f"{RECORDS / name}: {undecodable!r} cannot be decoded; remove it from the archive, or try "
-                    "skip_bad_images: true in params.yaml"
-                ) from None
+            key = _undecodable(name, split) if isinstance(error, tf.errors.InvalidArgumentError) else None
+            if key is not None:
+                raise _bad_image(name, key) from None
             raise _damaged(name, f"split {split!r}: {re.sub('{{.*?}} | .Op:.*', '', error.message)}") from None
         if batch is None:
             return
         yield batch
 
 
+def decoded(name: str, image_size: int, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A batch of images in colour as `batches` gives it with `decode`, from one that it gave without.
+
+    Raises:
+        UserError: an image cannot be decoded.
+    """
+    import tensorflow as tf
+
+    images = []
+    with tf.device("cpu"):  # as in tf.data
+        for key, data in zip(batch["key"], batch["input"], strict=True):
+            try:
+                image = tf.io.decode_image(data, channels=3, expand_animations=False)
+            except tf.errors.InvalidArgumentError:
+                raise _bad_image(name, key.decode()) from None
+            images.append(_square(image, image_size).numpy())
+    return {**batch, "input": np.stack(images)}
+
+
+def _stored(name: str, split: str) -> "tf.data.Dataset":
+    """{key, input, label} as in `read`, the input as the bytes of its file."""
+    return tfds.builder_from_directory(RECORDS / name).as_dataset(
+        split=split,
+        decoders={"input": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(**READ_CONFIG),
+    )
+
+
 def _undecodable(name: str, split: str) -> str | None:
     """The key of the first image of a split that TensorFlow cannot decode, if there is one."""
     import tensorflow as tf
 
-    builder = tfds.builder_from_directory(RECORDS / name)
-    for example in builder.as_dataset(split=split, decoders={"input": tfds.decode.SkipDecoding()}):
+    for example in _stored(name, split):
         try:
             tf.io.decode_image(example["input"])
         except tf.errors.InvalidArgumentError:
             return example["key"].numpy().decode()
     return None
+
+
+def _bad_image(name: str, key: str) -> UserError:
+    return UserError(
+        f"{RECORDS / name}: {key!r} cannot be decoded; remove it from the archive, or try skip_bad_images: true in "
+        "params.yaml"
+    )
 
 
 def load(name: str, split: str, image_size: int | None = None) -> Arrays:
@@ -227,22 +270,24 @@ def load(name: str, split: str, image_size: int | None = None) -> Arrays:
     return arrays
 
 
-def _feature(image: Any) -> Any:
-    """The TFDS feature that holds images, or feature tensors, like this one."""
-    if isinstance(image, bytes):
-        return tfds.features.Image(shape=(None, None, 3))
-    if image.dtype == np.uint8:
-        return tfds.features.Image(shape=image.shape)
-    return tfds.features.Tensor(shape=image.shape, dtype=image.dtype, encoding="bytes")
-
-
-def _encoded(image: Any) -> Any:
-    """Pixels as PNG; JPEG bytes and feature tensors as they are."""
+def encode(image: Any) -> Any:
+    """What is stored of an image: of pixels a PNG file; files and feature tensors stay as they are."""
     if isinstance(image, bytes) or image.dtype != np.uint8:
         return image
     buffer = io.BytesIO()
     Image.fromarray(image.squeeze()).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _feature(image: Any) -> Any:
+    """The TFDS feature that holds images, or feature tensors, like this one."""
+    if isinstance(image, bytes) and image.startswith(PNG):
+        image = np.atleast_3d(np.asarray(Image.open(io.BytesIO(image))))
+    if isinstance(image, bytes):
+        return tfds.features.Image(shape=(None, None, 3))
+    if image.dtype == np.uint8:
+        return tfds.features.Image(shape=image.shape)
+    return tfds.features.Tensor(shape=image.shape, dtype=image.dtype, encoding="bytes")
 
 
 def _square(image: "tf.Tensor", size: int) -> "tf.Tensor":

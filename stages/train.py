@@ -45,7 +45,8 @@ def train(name: str) -> None:
     precision = resolve(recipe.precision)
     keras.config.set_dtype_policy(precision)
     classes = info.features["label"].names
-    model = build(recipe, fitting.inputs.shape[1:], fitting.inputs.dtype, len(classes), values.seed)
+    with _strategy(recipe.devices).scope():
+        model = build(recipe, fitting.inputs.shape[1:], fitting.inputs.dtype, len(classes), values.seed)
     print(
         f"{name}: {model.count_params():,} parameters, {len(fitting.keys):,} training images, {precision}", flush=True
     )
@@ -130,14 +131,26 @@ def fit(
 
     from stages.adam import Adam
 
-    optimizer = {"adam": Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](recipe.learning_rate)
-    model.compile(
-        optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=STEPS_PER_CALL
-    )
-    inputs, labels = _tensors(training)
-    held_out = _batches(*_tensors(validation), np.arange(len(validation.keys)), PREDICT_BATCH)
-    progress = checkpoint.restore(kept, model) if kept else checkpoint.Progress()
+    strategy = model.distribute_strategy  # the one in whose scope the model was built
+    devices = strategy.num_replicas_in_sync
+    if recipe.batch_size % devices:
+        raise UserError(
+            f"params.yaml: batch_size {recipe.batch_size} is no multiple of this machine's {devices} devices, or set "
+            "devices to one"
+        )
+    with strategy.scope():
+        adam = Adam if devices == 1 else keras.optimizers.Adam  # a kernel of one device's own
+        optimizer = {"adam": adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](recipe.learning_rate)
+        # On several devices more steps than one in a call fail at the end of an epoch (Keras 3.15, TensorFlow 2.21).
+        steps = STEPS_PER_CALL if devices == 1 else 1
+        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=steps)
+        progress = checkpoint.restore(kept, model) if kept else checkpoint.Progress()
     saved = time.monotonic()
+    inputs, labels = _tensors(training)
+    # A mean over devices is one over images if each has as many, and Keras wants no less of what it sees first.
+    whole = len(training.keys) // devices * devices
+    size = min(PREDICT_BATCH, len(validation.keys)) // devices * devices
+    held_out = _batches(*_tensors(validation), np.arange(len(validation.keys)), size)
     for done, row in enumerate(progress.rows, 1):
         on_epoch(done, row)
     if progress.rows:
@@ -149,7 +162,10 @@ def fit(
         optimizer.learning_rate = learning_rate
         order = np.random.default_rng([seed, epoch]).permutation(len(training.keys))
         logs = model.fit(
-            _batches(inputs, labels, order, recipe.batch_size), validation_data=held_out, shuffle=False, verbose=0
+            _batches(inputs, labels, order[:whole], recipe.batch_size),
+            validation_data=held_out,
+            shuffle=False,
+            verbose=0,
         ).history
         row = {key: values[0] for key, values in sorted(logs.items())}
         row["learning_rate"] = learning_rate
@@ -225,6 +241,16 @@ def predict(path: Path, test: records.Arrays, classes: list[str]) -> pd.DataFram
     predictions.attrs["parameters"] = model.count_params()
     predictions.attrs["model"] = tracking.md5(path)
     return predictions
+
+
+def _strategy(devices: str) -> "tf.distribute.Strategy":
+    """One device, or all GPUs of this machine: a batch is split among them, and their gradients are averaged."""
+    import tensorflow as tf
+
+    if devices == "one":
+        return tf.distribute.get_strategy()
+    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    return tf.distribute.MirroredStrategy([device.name for device in found])
 
 
 def _key(recipe: params.Model, precision: str, training: records.Arrays, validation: records.Arrays, seed: int) -> str:

@@ -1,0 +1,163 @@
+"""The heavy work of a stage on the nodes of a Ray cluster. No other module knows Ray, and no output depends on it.
+
+The cluster is the one at RAY_ADDRESS, or one of this machine's cores for the time of the work. Inputs are read, and
+outputs written, where the stage runs: the other nodes need the packages of requirements.txt and
+requirements-cluster.txt, but neither this repository nor its data.
+"""
+
+import logging
+import os
+import pickle
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stages.console import UserError, silent
+
+INSTALL = "pip install -r requirements-cluster.txt"
+BLOCK = 1 << 20  # bytes of small items that are one task: little for a node's memory, much for what Ray adds to a task
+STORE = 1 << 30  # bytes of memory for items on the way, of a Ray of our own
+CPUS = 8  # at most, of an actor: more threads than these add little to a batch
+
+Item = Any  # anything that pickle takes, but None: that is the end of a split
+Row = dict[str, Any]  # {item}, pickled
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Ray for the time of the block.
+
+    Raises:
+        UserError: it is not installed, or no cluster of this version answers at RAY_ADDRESS.
+    """
+    # What Ray's C++ part calls an error is nothing that a user could act upon; what ends the work is an exception.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    try:
+        import ray.data
+    except ImportError:
+        raise UserError(f"params.yaml: engine: ray is not installed; {INSTALL}, or set it to local") from None
+    address = os.environ.get("RAY_ADDRESS")
+    own: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
+    try:
+        with silent():  # it says that it was told to be silent
+            ray.init(
+                **({} if address else own),
+                runtime_env={"py_modules": [str(Path(__file__).parent)], "excludes": ["__pycache__"]},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, RuntimeError) as error:
+        raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="ray.data")  # that few items keep few processes busy
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.execution_options.preserve_order = True  # splits are written one after the other
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def mapped(
+    splits: Mapping[str, Callable[[], Iterable[Item]]],
+    function: Callable[[Item], Item],
+    make: Callable[..., Callable[[Item], Item]] | None = None,
+    files: Iterable[Path] = (),
+) -> dict[str, Iterator[Item]]:
+    """Items of each split, changed on the nodes of the cluster, in their order.
+
+    Ray holds readers back while what they read has not been worked on, and repeats what a lost worker or node was
+    working on.
+
+    Args:
+        splits: functions that read. They are called on this machine, in this folder.
+        function: of an item, for tasks on all nodes.
+        make: called with the paths of `files` in each process of a pool, one for each GPU of the cluster, or for its
+            processors if it has no GPU. What it returns is called with what `function` made of an item.
+        files: that `make` needs.
+
+    Returns:
+        What became of the items of each split. To be read in the order of `splits`.
+
+    Raises:
+        UserError: as soon as an item is reached for which a function raised one.
+    """
+    import ray
+
+    ray.data.DataContext.get_current().target_max_block_size = 1 if make else BLOCK  # an item for a process of the pool
+    here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
+    rows = ray.data.from_items([{"folder": os.getcwd()}], override_num_blocks=1)
+    rows = rows.flat_map(partial(_read, dict(splits)), label_selector=here, num_cpus=0)
+    if make is None:
+        rows = rows.map(partial(_called, function))
+    else:
+        gpus = int(ray.cluster_resources().get("GPU", 0))
+        sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+        cpus = min(CPUS, *filter(None, sizes), CPUS)
+        # Where it has the pool's own resources, Ray makes one step of both and copies nothing between them.
+        each: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": cpus}
+        rows = rows.map(partial(_called, function), **({} if gpus else each))
+        rows = rows.map(
+            _Actor,
+            fn_constructor_args=(make, {path.name: ray.put(path.read_bytes()) for path in files}, cpus),
+            compute=ray.data.ActorPoolStrategy(size=gpus or sum(size // cpus for size in sizes)),
+            **each,
+        )
+    found = iter(rows.iter_rows())
+    return {split: _results(found) for split in splits}
+
+
+def _read(splits: dict[str, Callable[[], Iterable[Item]]], row: Row) -> Iterator[Row]:
+    """The items of all splits."""
+    os.chdir(row["folder"])
+    for read in splits.values():
+        try:
+            for item in read():
+                yield {"item": pickle.dumps(item)}
+        except UserError as error:  # an item, too: what is raised, Ray wraps in its own
+            yield {"item": pickle.dumps(error)}
+            return
+        yield {"item": pickle.dumps(None)}
+
+
+def _called(function: Callable[[Item], Item], row: Row) -> Row:
+    item = pickle.loads(row["item"])
+    if item is None or isinstance(item, UserError):
+        return row
+    try:
+        return {"item": pickle.dumps(function(item))}
+    except UserError as error:
+        return {"item": pickle.dumps(error)}
+
+
+class _Actor:
+    """A process of the pool."""
+
+    def __init__(self, make: Callable[..., Callable[[Item], Item]], files: dict[str, Any], cpus: int) -> None:
+        import ray
+
+        os.environ["TF_NUM_INTRAOP_THREADS"] = str(cpus)
+        with tempfile.TemporaryDirectory() as folder:
+            paths = [Path(folder) / name for name in files]
+            for path, data in zip(paths, files.values(), strict=True):
+                path.write_bytes(ray.get(data))
+            self.function = make(*paths)
+
+    def __call__(self, row: Row) -> Row:
+        return _called(self.function, row)
+
+
+def _results(rows: Iterator[Row]) -> Iterator[Item]:
+    """The items up to the end of a split."""
+    for row in rows:
+        item = pickle.loads(row["item"])
+        if item is None:
+            return
+        if isinstance(item, UserError):
+            raise item
+        yield item
