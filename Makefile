@@ -12,7 +12,7 @@ RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
 export BASE EXPERIMENTS
 
-.PHONY: help setup repro pull test test-slow check verify review plots gate experiments seeds fuzz lock
+.PHONY: help setup repro pull test test-slow check verify review plots gate experiments seeds fuzz audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -70,6 +70,10 @@ seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all
 fuzz: setup ## the readers of archives against any bytes, for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
 	@$(RUN) python -m tools.fuzz $(TIME)
+
+audit: setup ## known vulnerabilities of the pinned packages, as PyPI has them; fails where it cannot ask
+	@for lock in requirements.txt requirements-cluster.txt; do \
+	    $(RUN) uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r $$lock || exit 1; done
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
     --custom-compile-command "make lock"

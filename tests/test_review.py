@@ -92,8 +92,9 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / path).mkdir(parents=True)
     for name in MODELS:
         (folder / f"reports/history/{name}.csv").write_text("epoch,loss\n1,1\n")
-    (folder / "data/counts").mkdir()
-    (folder / "data/counts/mnist.json").write_text("{}")
+    for table in ("counts", "skipped"):
+        (folder / f"data/{table}").mkdir()
+        (folder / f"data/{table}/mnist.json").write_text("{}")
     stages = ["preprocess@mnist", *(f"{stage}@{name}" for name in MODELS for stage in ("train", "evaluate"))]
     for tag, column in (("first", 0), ("second", 1)):
         records = folder / "data/records/mnist/features.json"
