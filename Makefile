@@ -32,6 +32,7 @@ setup: ## .venv with the pinned packages; every target below makes it first
 
 repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale
 	@$(RUN) python -m stages.params
+	@$(RUN) python -m tools.unlock
 	@$(RUN) dvc repro $(TARGETS)
 
 test: setup ## the tests

@@ -20,10 +20,15 @@ ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
-    """`dvc repro` in a process group of its own."""
+    """What `make repro` does, in a process group of its own."""
     with (folder.parent / f"{folder.name}.log").open("ab") as log:
         return subprocess.Popen(
-            ["dvc", "repro"], cwd=folder, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True
+            ["sh", "-c", "python -m tools.unlock && exec dvc repro"],
+            cwd=folder,
+            env=ENVIRONMENT,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
 
 
