@@ -4,6 +4,7 @@ REQUIREMENTS ?= requirements.txt# or requirements-gpu.txt, in a .venv of its own
 TARGETS ?=
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 EXPERIMENTS ?=
+TOPIC ?=
 TIME ?= 600# seconds of `make fuzz`
 
 BIN := $(CURDIR)/.venv/bin
@@ -12,7 +13,7 @@ RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
 export BASE EXPERIMENTS
 
-.PHONY: help setup repro pull test test-slow check verify review plots gate experiments seeds fuzz audit lock
+.PHONY: help setup repro pull test test-slow check verify review plots gate experiments seeds fuzz bench bench-torch audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -71,6 +72,12 @@ seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all
 fuzz: setup ## the readers of archives against any bytes, for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
 	@$(RUN) python -m tools.fuzz $(TIME)
+
+bench: setup ## how fast it is, all of it or one TOPIC; see benchmarks/README.md
+	@$(RUN) python -m benchmarks $(TOPIC)
+
+bench-torch: setup ## PyTorch, which the benchmark of training is compared with, in a folder of its own
+	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --target benchmarks/.torch torch==2.13.0
 
 audit: setup ## known vulnerabilities of the pinned packages, as PyPI has them; fails where it cannot ask
 	@for lock in requirements.txt requirements-cluster.txt; do \

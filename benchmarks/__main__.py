@@ -7,16 +7,15 @@ from benchmarks import common, readme
 from stages.console import UserError
 
 TOPICS = ("training", "extraction", "preprocessing", "growth", "pipeline")
-ON_DEMAND = ("accuracy",)  # hours, and the published data
 
 
 def main(arguments: list[str]) -> None:
-    """Measure the named topics, or all but the ones that take hours. With --quick: print the tables, write nothing."""
+    """Measure the named topics, or all. With --quick: print the tables, write nothing."""
     quick = "--quick" in arguments
     topics = [argument for argument in arguments if argument != "--quick"] or list(TOPICS)
     for topic in topics:
-        if topic not in TOPICS + ON_DEMAND:
-            raise UserError(f"benchmarks: there is no {topic!r}; topics are {', '.join(TOPICS + ON_DEMAND)}")
+        if topic not in TOPICS:
+            raise UserError(f"benchmarks: there is no {topic!r}; topics are {', '.join(TOPICS)}")
     for topic in topics:
         before = common.machine()
         common.log(f"{topic}, on {before['cores']} cores with a load of {before['load_before']}")
@@ -24,7 +23,7 @@ def main(arguments: list[str]) -> None:
         print(readme.section(topic, found))
         if not quick:
             common.save(topic, found)
-            readme.write(TOPICS + ON_DEMAND)
+            readme.write(TOPICS)
 
 
 if __name__ == "__main__":

@@ -13,13 +13,20 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from stages.console import UserError
 from stages.precision import NATIVE_BFLOAT16, processor_flags
 
+if TYPE_CHECKING:
+    import keras
+
 FOLDER = Path(__file__).parent
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "pillow", "dvc", "torch")
+
+PEAK_SIZE, PEAK_PRODUCTS = 2048, 8  # of the matrix products that the processor's peak is measured by
 
 Done = Callable[[Any], None]
 
@@ -59,6 +66,7 @@ def side(work: Callable[..., None], *arguments: Any) -> Iterator[Callable[[], Tu
         yield turn
     finally:
         pipe.close()
+        process.join(10)
         process.kill()
         process.join()
 
@@ -73,7 +81,7 @@ def _work(pipe: Any, work: Callable[..., None], arguments: tuple[Any, ...]) -> N
         try:
             pipe.recv()
         except EOFError:  # nobody wants more of it
-            os._exit(0)
+            sys.exit()
         start = time.perf_counter()
 
     work(done, *arguments)
@@ -96,6 +104,32 @@ def rates(turns: Mapping[str, list[Turn]], what: str) -> dict[str, list[float]]:
 def geometric_mean(ratios: list[float]) -> float:
     """Of positive numbers."""
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
+
+
+def products() -> float:
+    """Multiply bfloat16 matrices; the number of floating-point operations."""
+    import tensorflow as tf
+
+    factor = tf.ones((PEAK_SIZE, PEAK_SIZE), tf.bfloat16)
+    for _ in range(PEAK_PRODUCTS):
+        product = tf.matmul(factor, factor)
+    product[0, 0].numpy()
+    return PEAK_PRODUCTS * 2.0 * PEAK_SIZE**3
+
+
+def operations(model: "keras.Model") -> tuple[float, float]:
+    """Floating-point operations of one image in the products of a model's layers: forward, and forward and backward.
+
+    Backward is twice forward, but for the first of these layers: nothing asks for its inputs' gradient.
+    """
+    import keras
+
+    counts = []
+    for layer in model._flatten_layers(include_self=False, recursive=True):
+        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
+            positions = np.prod(layer.output.shape[1:-1]) if isinstance(layer, keras.layers.Conv2D) else 1
+            counts.append(2.0 * float(positions) * float(np.prod(layer.kernel.shape)))
+    return sum(counts), 3 * sum(counts) - counts[0]
 
 
 @dataclass

@@ -45,7 +45,8 @@ def _section(table: dict[str, Any]) -> str:
     for row in table["rows"]:
         medians = [_number(row["medians"].get(side)) for side in sides]
         ratios = [_number(row["ratios"].get(side), "×") for side in sides[1:]]
-        lines.append([f"`{row['name']}`", *medians, *ratios, *(row["notes"].get(note, "") for note in notes)])
+        name = row["name"] if " " in row["name"] else f"`{row['name']}`"
+        lines.append([name, *medians, *ratios, *(row["notes"].get(note, "") for note in notes)])
     return f"### {table['title']}, {table['unit']}\n\n" + _table(head, lines)
 
 

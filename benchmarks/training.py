@@ -12,7 +12,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import pytorch
-from benchmarks.common import Done, Goal, Result, Row, Table, Turn, geometric_mean, in_turn, log, rates, side
+from benchmarks.common import (
+    Done,
+    Goal,
+    Result,
+    Row,
+    Table,
+    Turn,
+    geometric_mean,
+    in_turn,
+    log,
+    operations,
+    products,
+    rates,
+    side,
+)
 from stages import augment, params, records, train
 from stages.console import UserError, import_tensorflow
 from stages.precision import resolve
@@ -21,7 +35,6 @@ if TYPE_CHECKING:
     import keras
 
 LARGE = 50e6  # floating-point operations an image, forward: of such models the share of the peak is a goal
-PEAK_SIZE, PEAK_PRODUCTS = 2048, 8  # matrix products of this size reach the highest rate, as measured
 
 
 def measure(quick: bool) -> Result:
@@ -60,7 +73,7 @@ def compare(names: list[str], rounds: int, seconds: float) -> Result:
             table.rows.append(row)
             if large:
                 reached = [turn.value["operations"] / turn.seconds / 1e9 for turn in turns["pipeline"]]
-                products = [turn.value["operations"] / turn.seconds / 1e9 for turn in peaks]
+                products = [turn.value / turn.seconds / 1e9 for turn in peaks]
                 shares.rows.append(Row(name, {"bfloat16 matrix product": products, "pipeline": reached}))
             log(f"{name}: " + ", ".join(f"{side} {rate:,.0f}" for side, rate in row.medians.items()) + " images/s")
     ratios = {row.name: row.ratio("pipeline") for row in table.rows}
@@ -129,36 +142,10 @@ def trainer(done: Done, names: list[str], rounds: int, seconds: float) -> None:
         def after(epoch: int, row: Any, facts: dict[str, Any] = facts) -> None:
             done(facts)
             if facts["forward"] > LARGE and epoch > 1:
-                done({"operations": products()})
+                done(products())
 
         training, validation = data(recipe, images)
         train.fit(model, recipe, training, validation, values.seed, on_epoch=after)
-
-
-def products() -> float:
-    """Multiply bfloat16 matrices; the number of floating-point operations."""
-    import tensorflow as tf
-
-    factor = tf.ones((PEAK_SIZE, PEAK_SIZE), tf.bfloat16)
-    for _ in range(PEAK_PRODUCTS):
-        product = tf.matmul(factor, factor)
-    product[0, 0].numpy()
-    return PEAK_PRODUCTS * 2.0 * PEAK_SIZE**3
-
-
-def operations(model: "keras.Model") -> tuple[float, float]:
-    """Floating-point operations of one image in the products of a model's layers: forward, and forward and backward.
-
-    Backward is twice forward, but for the first of these layers: nothing asks for its inputs' gradient.
-    """
-    import keras
-
-    counts = []
-    for layer in model._flatten_layers(include_self=False, recursive=True):
-        if isinstance(layer, (keras.layers.Conv2D, keras.layers.Dense)):
-            positions = np.prod(layer.output.shape[1:-1]) if isinstance(layer, keras.layers.Conv2D) else 1
-            counts.append(2.0 * float(positions) * float(np.prod(layer.kernel.shape)))
-    return sum(counts), 3 * sum(counts) - counts[0]
 
 
 def data(recipe: params.Model, images: int) -> tuple[records.Arrays, records.Arrays]:

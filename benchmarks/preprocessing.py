@@ -1,0 +1,90 @@
+"""Archives to TFRecords: TFDS's own builder of a dataset, as `tfds build` runs it, and the stage, on the same archive.
+
+The archives are drawn as the sample is, but larger. Neither side downloads; the archive is in the disk's cache.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import Done, Goal, Result, Row, Table, Turn, in_turn, log, rates, side
+from stages import params, preprocess, sample
+from stages.console import import_tensorflow
+
+# TFDS's name for a dataset of params.yaml, and the images that are drawn in a format
+BUILDERS = {"mnist": "mnist", "cifar10": "cifar10", "imagenette": "imagenette/320px-v2"}
+IMAGES = {"idx": 20_000, "cifar": 20_000, "image_folder": 3_000}
+
+
+def measure(quick: bool) -> Result:
+    """A dataset of each format."""
+    return compare(list(BUILDERS), rounds=1 if quick else 5, share=0.05 if quick else 1)
+
+
+def compare(names: list[str], rounds: int, share: float) -> Result:
+    """Time the datasets `names`, with so large a share of the images of IMAGES."""
+    table = Table("Archives to TFRecords", "images/s", [])
+    goals = []
+    for name in names:
+        dataset = params.load().datasets[name]
+        images = int(IMAGES[dataset.format] * share)
+        size = params.SampleSize(train=images * 4 // 5, test=images // 5)
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            sample.draw(name, dataset.model_copy(update={"sample": size}), Path(folder) / "data" / "raw" / name)
+            shutil.copy("params.yaml", folder)
+
+            def start(work: Callable[..., None], *arguments: Any) -> Callable[[], Turn]:
+                return stack.enter_context(side(work, *arguments))
+
+            sides = {"tfds build": start(build, name, folder, size), "stage": start(stage, name, folder, images)}
+            in_turn(sides, 1)
+            row = Row(name, rates(in_turn(sides, rounds), "images"), {"format": dataset.format})
+        table.rows.append(row)
+        wanted = "≥ 3.0" if dataset.format == "image_folder" else "≥ 1.5"
+        goals.append(Goal(f"preprocessing `{name}` against `tfds build`", wanted, row.ratio("stage")))
+        log(f"{name}: " + ", ".join(f"{one} {rate:,.0f}" for one, rate in row.medians.items()) + " images/s")
+    return Result([table], goals)
+
+
+def build(done: Done, name: str, folder: str, size: params.SampleSize) -> None:
+    """Prepare the dataset with TFDS's builder, unpacking included, ever anew."""
+    import_tensorflow()
+    import tensorflow_datasets as tfds
+    import tree
+
+    tfds.disable_progress_bar()
+    raw, target = Path(folder, "data", "raw", name), Path(folder, "tfds")
+    while True:
+        builder = tfds.builder(BUILDERS[name], data_dir=target)
+        published = builder._split_generators
+
+        def local(dl_manager: Any, published: Any = published) -> Any:
+            """The published splits, of the archive that is there instead of the one that would be downloaded."""
+            dl_manager.download_and_extract = lambda urls: tree.map_structure(
+                lambda url: dl_manager.extract(raw / Path(url).name), urls
+            )
+            splits = published(dl_manager)
+            for split in splits if isinstance(splits, list) else []:
+                if "num_examples" in split.gen_kwargs:  # MNIST's reader is told how many to expect
+                    split.gen_kwargs["num_examples"] = size.train if split.name == "train" else size.test
+            return splits
+
+        builder._split_generators = local
+        with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+            builder.download_and_prepare(download_dir=target / "downloads")
+        done({"images": builder.info.splits.total_num_examples})
+        shutil.rmtree(target)
+
+
+def stage(done: Done, name: str, folder: str, images: int) -> None:
+    """The stage itself, ever anew."""
+    import_tensorflow()
+    os.chdir(folder)
+    while True:
+        with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+            preprocess.preprocess(name)
+        done({"images": images})
