@@ -5,6 +5,7 @@ TARGETS ?=
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 EXPERIMENTS ?=
 TOPIC ?=
+QUICK ?=
 TIME ?= 600# seconds of `make fuzz`
 
 BIN := $(CURDIR)/.venv/bin
@@ -73,8 +74,8 @@ fuzz: setup ## the readers of archives against any bytes, for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
 	@$(RUN) python -m tools.fuzz $(TIME)
 
-bench: setup ## how fast it is, all of it or one TOPIC; see benchmarks/README.md
-	@$(RUN) python -m benchmarks $(TOPIC)
+bench: setup ## how fast it is, all of it or one TOPIC, in minutes with QUICK=1; see benchmarks/README.md
+	@$(RUN) python -m benchmarks $(if $(QUICK),--quick) $(TOPIC)
 
 bench-torch: setup ## PyTorch, which the benchmark of training is compared with, in a folder of its own
 	@.venv/bin/python -m pip install --quiet --disable-pip-version-check --target benchmarks/.torch torch==2.13.0

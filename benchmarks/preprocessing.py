@@ -7,11 +7,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Done, Goal, Result, Row, Table, Turn, in_turn, log, rates, side
+from benchmarks.common import Done, Goal, Result, Row, Table, Turn, in_turn, log, quiet, rates, side
 from stages import params, preprocess, sample
 from stages.console import import_tensorflow
 
@@ -74,7 +74,7 @@ def build(done: Done, name: str, folder: str, size: params.SampleSize) -> None:
             return splits
 
         builder._split_generators = local
-        with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+        with quiet():
             builder.download_and_prepare(download_dir=target / "downloads")
         done({"images": builder.info.splits.total_num_examples})
         shutil.rmtree(target)
@@ -85,6 +85,6 @@ def stage(done: Done, name: str, folder: str, images: int) -> None:
     import_tensorflow()
     os.chdir(folder)
     while True:
-        with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+        with quiet():
             preprocess.preprocess(name)
         done({"images": images})

@@ -24,6 +24,7 @@ from benchmarks.common import (
     log,
     operations,
     products,
+    quiet,
     rates,
     side,
 )
@@ -99,15 +100,9 @@ def plain_keras(done: Done, names: list[str], rounds: int, seconds: float) -> No
     for name in names:
         keras.backend.clear_session()
         recipe = params.load().recipes[name]
-        shape, classes = _shape(recipe)
-        architecture = importlib.import_module(f"stages.models.{recipe.architecture}")
-        model = architecture.build(shape, classes, **recipe.options)
-        if recipe.augment:
-            model = keras.Sequential([keras.Input(shape), *augment.layers(recipe.augment, seed=0), model])
+        model = tutorial(recipe)
         images, facts = _amount(model, recipe, seconds)
-        (inputs, labels), held_out = (_floats(arrays) for arrays in data(recipe, images))
-        optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer]
-        model.compile(optimizer(recipe.learning_rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
+        (inputs, labels), held_out = map(floats, data(recipe, images))
         model.fit(
             inputs,
             labels,
@@ -117,6 +112,19 @@ def plain_keras(done: Done, names: list[str], rounds: int, seconds: float) -> No
             verbose=0,
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, facts=facts: done(facts))],
         )
+
+
+def tutorial(recipe: params.Model) -> "keras.Model":
+    """The compiled network of a recipe as a tutorial writes it, for float32 inputs from 0 to 1."""
+    import keras
+
+    shape, classes = _shape(recipe)
+    model = importlib.import_module(f"stages.models.{recipe.architecture}").build(shape, classes, **recipe.options)
+    if recipe.augment:
+        model = keras.Sequential([keras.Input(shape), *augment.layers(recipe.augment, seed=0), model])
+    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](recipe.learning_rate)
+    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    return model
 
 
 def trainer(done: Done, names: list[str], rounds: int, seconds: float) -> None:
@@ -145,7 +153,8 @@ def trainer(done: Done, names: list[str], rounds: int, seconds: float) -> None:
                 done(products())
 
         training, validation = data(recipe, images)
-        train.fit(model, recipe, training, validation, values.seed, on_epoch=after)
+        with quiet():
+            train.fit(model, recipe, training, validation, values.seed, on_epoch=after)
 
 
 def data(recipe: params.Model, images: int) -> tuple[records.Arrays, records.Arrays]:
@@ -180,7 +189,7 @@ def _shape(recipe: params.Model) -> tuple[tuple[int, ...], int]:
     return shape, features["label"].num_classes
 
 
-def _floats(arrays: records.Arrays) -> tuple[np.ndarray, np.ndarray]:
+def floats(arrays: records.Arrays) -> tuple[np.ndarray, np.ndarray]:
     """As tutorials hold a dataset: pixels from 0 to 1, or features, in float32."""
     inputs = arrays.inputs.astype(np.float32)
     return (inputs / 255 if arrays.inputs.dtype == np.uint8 else inputs), arrays.labels

@@ -64,10 +64,9 @@ def preprocess(name: str) -> None:
 
 
 def _checked(decode: bool, example: records.Example) -> tuple[records.Example, str]:
-    """An example as it will be stored, and what is wrong with its image or nothing."""
-    key, image, label = example
-    fault = jpeg.fault(image, decode) if isinstance(image, bytes) else ""
-    return (key, records.encode(image), label), fault
+    """An example, and what is wrong with its image or nothing."""
+    image = example[1]
+    return example, jpeg.fault(image, decode) if isinstance(image, bytes) else ""
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 https://www.cs.toronto.edu/~kriz/cifar.html describes it. The Python version is a pickle, which runs code when read.
 """
 
+import itertools
 import re
 import tarfile
 from collections.abc import Iterator
@@ -16,11 +17,14 @@ from stages.formats._archive import AGAIN, files_of, only, open_tar, unpacked
 
 SHAPE = (3, 32, 32)  # channels, rows, columns
 RECORD = 1 + 3 * 32 * 32
+CHUNK = 256  # records that are read at once
 NAMES = "batches.meta.txt"
 
 
 def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Yield (key, image, label) in the order of the batches: image is uint8 (32, 32, 3), key the index in the split.
+    """Yield (key, image, label) in the order of the archive: image is uint8 (32, 32, 3), key the index in the split.
+
+    The index counts the batches in numeric order, whatever theirs in the archive.
 
     Raises:
         UserError: the archive is damaged or incomplete, or its class names are not `classes`.
@@ -31,16 +35,15 @@ def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> I
         members = {PurePosixPath(member.name).name: member for member in files_of(archive, path)}
         batches = _batches(path, members, split)
         _check_names(path, archive, members, list(classes))
-        index = 0
-        for batch in batches:
-            for record in _records(archive, batch):
-                label = record[0]
+        starts = itertools.accumulate((batch.size // RECORD for batch in batches), initial=0)
+        # In the order of the archive, which is read from front to back then.
+        for batch, start in sorted(zip(batches, starts, strict=False), key=lambda one: one[0].offset_data):
+            for index, (label, image) in enumerate(_records(archive, batch), start):
                 if label >= len(classes):
                     raise UserError(
                         f"{path}: {batch.name}: label {label}, but there are {len(classes)} classes; {AGAIN}"
                     )
-                yield f"{index:05d}", np.frombuffer(record, np.uint8, offset=1).reshape(SHAPE).transpose(1, 2, 0), label
-                index += 1
+                yield f"{index:05d}", image, label
 
 
 def _batches(path: Path, members: dict[str, tarfile.TarInfo], split: str) -> list[tarfile.TarInfo]:
@@ -70,8 +73,10 @@ def _check_names(path: Path, archive: tarfile.TarFile, members: dict[str, tarfil
             )
 
 
-def _records(archive: tarfile.TarFile, batch: tarfile.TarInfo) -> Iterator[bytes]:
+def _records(archive: tarfile.TarFile, batch: tarfile.TarInfo) -> Iterator[tuple[int, np.ndarray]]:
+    """Labels and images of a batch."""
     file = archive.extractfile(batch)
     assert file is not None  # a regular file
-    while record := file.read(RECORD):
-        yield record
+    while data := file.read(CHUNK * RECORD):
+        block = np.frombuffer(data, np.uint8).reshape(-1, RECORD)
+        yield from zip(block[:, 0].tolist(), block[:, 1:].reshape(-1, *SHAPE).transpose(0, 2, 3, 1), strict=True)

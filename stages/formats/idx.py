@@ -17,6 +17,7 @@ from stages.formats._archive import AGAIN, naming, unpacked
 PREFIX = {"train": "train", "test": "t10k"}
 IMAGES, LABELS = 0x0803, 0x0801  # unsigned bytes (08) in three dimensions, in one
 LARGEST = 4096  # pixels a side; more is a header that is not one
+CHUNK = 1 << 20  # bytes that are read at once
 
 
 def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, np.ndarray, int]]:
@@ -34,15 +35,18 @@ def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> I
             raise UserError(f"{labels_path}: {label_count} labels for {count} images in {images_path.name}; {AGAIN}")
         if not (0 < rows <= LARGEST and 0 < columns <= LARGEST):
             raise UserError(f"{images_path}: images of {rows} x {columns} pixels; {AGAIN}")
-        for index in range(count):
-            pixels = _exactly(images, rows * columns, images_path)
-            (label,) = _exactly(labels, 1, labels_path)
-            if label >= len(classes):
-                raise UserError(
-                    f"{labels_path}: label {label} at index {index}, but classes in params.yaml has only "
-                    f"{len(classes)}; correct classes or the file"
-                )
-            yield f"{index:05d}", np.frombuffer(pixels, np.uint8).reshape(rows, columns, 1), label
+        step = max(1, CHUNK // (rows * columns))
+        for start in range(0, count, step):
+            number = min(step, count - start)
+            pixels = np.frombuffer(_exactly(images, number * rows * columns, images_path), np.uint8)
+            block = pixels.reshape(number, rows, columns, 1)
+            for index, label in enumerate(_exactly(labels, number, labels_path)):
+                if label >= len(classes):
+                    raise UserError(
+                        f"{labels_path}: label {label} at index {start + index}, but classes in params.yaml has only "
+                        f"{len(classes)}; correct classes or the file"
+                    )
+                yield f"{start + index:05d}", block[index], label
         for stream, path in ((images, images_path), (labels, labels_path)):
             if _read(stream, 1, path):
                 raise UserError(f"{path}: more bytes than the {count} examples its header announces; {AGAIN}")
