@@ -37,11 +37,24 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 	@$(RUN) python -m tools.unlock
 	@$(RUN) dvc repro $(TARGETS)
 
+cluster: setup-cluster ## the same with `engine: ray`, and all stale models in training at the same time
+	@$(RUN) python -m stages.params
+	@$(RUN) python -m tools.cluster
+
+# Changes none of the pinned packages that are there: the lock is made on top of theirs.
+setup-cluster: setup
+	@cmp -s requirements-cluster.txt .venv/installed-cluster.txt || { \
+	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.txt && \
+	    cp requirements-cluster.txt .venv/installed-cluster.txt; }
+
 test: setup ## the tests
 	@$(RUN) pytest
 
 test-slow: setup ## the tests that take long: forty kills, damaged caches
 	@$(RUN) pytest -m slow
+
+test-cluster: setup-cluster ## the tests of Ray and of object storage, which `make test` leaves out where they are not installed
+	@$(RUN) pytest -n 0 tests/test_cluster.py tests/test_storage.py
 
 check: setup ## style and types
 	@$(RUN) ruff check

@@ -5,6 +5,7 @@ outputs written, where the stage runs: the other nodes need the packages of requ
 requirements-cluster.txt, but neither this repository nor its data.
 """
 
+import importlib
 import logging
 import os
 import pickle
@@ -14,9 +15,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from stages.console import UserError, silent
+from stages.files import replacing
 
 INSTALL = "pip install -r requirements-cluster.txt"
 BLOCK = 1 << 20  # bytes of small items that are one task: little for a node's memory, much for what Ray adds to a task
@@ -28,8 +30,8 @@ Row = dict[str, Any]  # {item}, pickled
 
 
 @contextmanager
-def connected() -> Iterator[None]:
-    """Ray for the time of the block.
+def connected() -> Iterator[str]:
+    """Ray for the time of the block; its address.
 
     Raises:
         UserError: it is not installed, or no cluster of this version answers at RAY_ADDRESS.
@@ -58,7 +60,7 @@ def connected() -> Iterator[None]:
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = True  # splits are written one after the other
     try:
-        yield
+        yield ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
 
@@ -110,6 +112,73 @@ def mapped(
         )
     found = iter(rows.iter_rows())
     return {split: _results(found) for split in splits}
+
+
+def away(
+    module: str, name: str, inputs: Iterable[Path], outputs: Iterable[Path], all_devices: bool = False
+) -> Iterator[Item]:
+    """Run `steps(name)` of a module of this project on a node of the cluster, in a folder of its own.
+
+    Ray starts it again where a node is lost. What it has yielded by then is not yielded twice.
+
+    Args:
+        module: its name.
+        name: what `steps` is called with.
+        inputs: files and folders that are copied there.
+        outputs: files that are brought back, whole or not at all.
+        all_devices: ask for all GPUs of a node rather than for one.
+
+    Yields:
+        What `steps` yields. The outputs are there when there is no more.
+
+    Raises:
+        UserError: that `steps` raised.
+    """
+    import ray
+
+    with connected():
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus, cpus = (int(max(node.get(kind, 0) for node in nodes)) for kind in ("GPU", "CPU"))
+        # As many threads as here: how sums are split among them changes the last bits of what is learnt.
+        threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", len(os.sched_getaffinity(0))))
+        remote = ray.remote(
+            max_calls=1,  # a process of its own, as here: Keras counts the layers that it has made
+            runtime_env={"env_vars": {"TF_NUM_INTRAOP_THREADS": str(threads)}},
+            **({"num_gpus": gpus if all_devices else 1} if gpus else {"num_cpus": min(threads, cpus)}),
+        )(_away)
+        files = [path for given in inputs for path in (given, *given.rglob("*")) if path.is_file()]
+        data = {str(path): ray.put(path.read_bytes()) for path in files}
+        for reference in remote.remote(module, name, data, [str(path) for path in outputs]):
+            item = ray.get(reference)
+            if isinstance(item, UserError):
+                raise item
+            if isinstance(item, _Outputs):
+                for path in outputs:
+                    with replacing(path) as part:
+                        part.write_bytes(item.files[str(path)])
+                return
+            yield item
+
+
+class _Outputs(NamedTuple):
+    """The last item of what is away: files by their paths."""
+
+    files: dict[str, bytes]
+
+
+def _away(module: str, name: str, inputs: dict[str, Any], outputs: list[str]) -> Iterator[Item]:
+    import ray
+
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        for path, data in inputs.items():
+            Path(path).parent.mkdir(parents=True, exist_ok=True)
+            Path(path).write_bytes(ray.get(data))
+        try:
+            yield from importlib.import_module(module).steps(name)
+            yield _Outputs({path: Path(path).read_bytes() for path in outputs})
+        except UserError as error:
+            yield error
 
 
 def _read(splits: dict[str, Callable[[], Iterable[Item]]], row: Row) -> Iterator[Row]:

@@ -207,8 +207,6 @@ def sync() -> None:
         UserError: MLflow does not answer, or what it does not take.
     """
     unsent = _records()
-    if any((folder / "model.keras").exists() for folder in unsent):
-        import_tensorflow()
     for folder, record in sorted(unsent.items(), key=lambda found: (found[1].key is None, found[1].started)):
         try:
             send(folder, record)
@@ -297,6 +295,7 @@ def _log_metrics(client: "MlflowClient", run_id: str, record: Record) -> None:
 
 def _log_model(run_id: str, path: Path, record: Record) -> None:
     """The model in MLflow's Keras flavour, with signature and pinned requirements: MLflow need not guess them."""
+    import_tensorflow()
     import keras
     import mlflow.keras
     import numpy as np

@@ -3,13 +3,14 @@
 import importlib
 import json
 import math
+import os
 import re
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,52 @@ STEPS_PER_CALL = 20  # training steps that TensorFlow makes without coming back 
 PREDICT_BATCH = 256
 
 
+class Begun(NamedTuple):
+    """What there is to tell of a training before its first epoch."""
+
+    parameters: int
+    images: int
+    precision: str
+    kept: Path  # the checkpoint
+
+
 def train(name: str) -> None:
     """Write data/models/NAME.keras, data/predictions/NAME.parquet and reports/history/NAME.csv."""
+    values = params.load()
+    recipe = params.entry(values.recipes, name, "models")
+    outputs = model, _, _ = _outputs(name)
+    if values.engine == "ray" and os.environ.get("RAY_ADDRESS"):  # a training of its own gains nothing from a Ray here
+        from stages import cluster
+
+        inputs = [Path("params.yaml"), records.RECORDS / recipe.dataset]
+        told = cluster.away("stages.train", name, inputs, outputs, all_devices=recipe.devices == "all")
+    else:
+        told = steps(name)
+    begun: Begun = next(told)
+    print(f"{name}: {begun.parameters:,} parameters, {begun.images:,} training images, {begun.precision}", flush=True)
+    rest = {
+        "seed": values.seed,
+        "validation_fraction": values.train.validation_fraction,
+        "computed_in": begun.precision,
+    }
+    with tracking.training(name, recipe, rest, str(begun.kept.resolve())) as tracked:
+        for epoch, row in told:
+            print(
+                f"epoch {epoch}/{recipe.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
+                f"validation {row['val_accuracy']:.4f}",
+                flush=True,
+            )
+            tracked.epoch(epoch, row)
+        tracked.model(model)
+    begun.kept.unlink(missing_ok=True)
+
+
+def steps(name: str) -> Iterator[Any]:
+    """Train a model and write its outputs: what `train` does, but for telling anybody.
+
+    Yields:
+        `Begun`, then (epoch, row) as `epochs` does. The outputs are there when there is no more.
+    """
     values = params.load()
     recipe = params.entry(values.recipes, name, "models")
     import_tensorflow()
@@ -47,24 +92,30 @@ def train(name: str) -> None:
     classes = info.features["label"].names
     with _strategy(recipe.devices).scope():
         model = build(recipe, fitting.inputs.shape[1:], fitting.inputs.dtype, len(classes), values.seed)
-    print(
-        f"{name}: {model.count_params():,} parameters, {len(fitting.keys):,} training images, {precision}", flush=True
-    )
-    rest = {"seed": values.seed, "validation_fraction": values.train.validation_fraction, "computed_in": precision}
-    path = Path("data/models") / f"{name}.keras"
     kept = checkpoint.FOLDER / f"{name}-{_key(recipe, precision, fitting, checking, values.seed)}.npz"
-    with tracking.training(name, recipe, rest, str(kept.resolve())) as tracked:
-        history = fit(model, recipe, fitting, checking, values.seed, kept, tracked.epoch)
-        save(model, path)
-        tracked.model(path)
-    with replacing(Path("reports/history") / f"{name}.csv") as part:
-        history.to_csv(part, index_label="epoch")
+    yield Begun(model.count_params(), len(fitting.keys), precision, kept)
+    rows = {}
+    for epoch, row in epochs(model, recipe, fitting, checking, values.seed, kept):
+        rows[epoch] = row
+        yield epoch, row
+    model_path, predictions_path, history_path = _outputs(name)
+    save(model, model_path)
+    with replacing(history_path) as part:
+        pd.DataFrame.from_dict(rows, orient="index").to_csv(part, index_label="epoch")
     del fitting, checking, model
-    predictions = predict(path, records.load(recipe.dataset, "test", recipe.image_size), classes)
+    predictions = predict(model_path, records.load(recipe.dataset, "test", recipe.image_size), classes)
     predictions.attrs["precision"] = precision
-    with replacing(Path("data/predictions") / f"{name}.parquet") as part:
+    with replacing(predictions_path) as part:
         predictions.to_parquet(part, index=False)
-    kept.unlink(missing_ok=True)
+
+
+def _outputs(name: str) -> tuple[Path, Path, Path]:
+    """Model, predictions and history."""
+    return (
+        Path("data/models") / f"{name}.keras",
+        Path("data/predictions") / f"{name}.parquet",
+        Path("reports/history") / f"{name}.csv",
+    )
 
 
 def build(
@@ -107,6 +158,25 @@ def fit(
     kept: Path | None = None,
     on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, row: None,
 ) -> pd.DataFrame:
+    """All of `epochs`, with the same arguments: the history, a row an epoch, from 1.
+
+    `on_epoch` is called with what `epochs` yields.
+    """
+    rows = {}
+    for epoch, row in epochs(model, recipe, training, validation, seed, kept):
+        rows[epoch] = row
+        on_epoch(epoch, row)
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def epochs(
+    model: "keras.Model",
+    recipe: params.Model,
+    training: records.Arrays,
+    validation: records.Arrays,
+    seed: int,
+    kept: Path | None = None,
+) -> Iterator[tuple[int, dict[str, float]]]:
     """Train `model` in place by its recipe.
 
     Every epoch is a call of its own whose order depends on seed and epoch alone, not on the epochs before it: a
@@ -119,10 +189,10 @@ def fit(
         validation: what it is measured on after each epoch.
         seed: of the order.
         kept: path of the checkpoint; none is written or looked for without it.
-        on_epoch: called with the number of each epoch, from 1, and its row of the history.
 
-    Returns:
-        accuracy, loss, val_accuracy, val_loss and learning_rate, a row an epoch, from 1.
+    Yields:
+        The number of each epoch, from 1, and its row of the history: accuracy, loss, val_accuracy, val_loss and
+        learning_rate. Those of a training that goes on come first.
 
     Raises:
         UserError: the loss is no longer a number.
@@ -151,8 +221,7 @@ def fit(
     whole = len(training.keys) // devices * devices
     size = min(PREDICT_BATCH, len(validation.keys)) // devices * devices
     held_out = _batches(*_tensors(validation), np.arange(len(validation.keys)), size)
-    for done, row in enumerate(progress.rows, 1):
-        on_epoch(done, row)
+    yield from enumerate(progress.rows, 1)
     if progress.rows:
         print(f"goes on after epoch {len(progress.rows)}, which an earlier run finished", flush=True)
     for epoch in range(len(progress.rows), recipe.epochs):
@@ -169,11 +238,6 @@ def fit(
         ).history
         row = {key: values[0] for key, values in sorted(logs.items())}
         row["learning_rate"] = learning_rate
-        print(
-            f"epoch {epoch + 1}/{recipe.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
-            f"validation {row['val_accuracy']:.4f}",
-            flush=True,
-        )
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
             raise UserError(
                 f"the loss is {row['loss']}, {row['val_loss']} in validation, in epoch {epoch + 1}; lower the learning "
@@ -186,10 +250,9 @@ def fit(
         if kept and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:
             checkpoint.save(kept, model, progress)
             saved = time.monotonic()
-        on_epoch(epoch + 1, row)
+        yield epoch + 1, row
     if recipe.restore_best:
         model.set_weights(progress.best_weights)
-    return pd.DataFrame(progress.rows, index=range(1, len(progress.rows) + 1))
 
 
 def save(model: "keras.Model", path: Path) -> None:

@@ -2,33 +2,49 @@
 
 import hashlib
 import os
+import re
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import mlflow
 import psutil
 import pytest
-from ruamel.yaml import YAML
 
 from stages import params
 from stages.sample import draw
-from tests.conftest import ROOT, write_params
+from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
 
 pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
 
 DATASETS = ["fashion_mnist", "imagenette"]  # pixels; JPEG files of different sizes
 FEATURES = "imagenette_vgg16"
+BIN = Path(sys.executable).parent
+
+
+def set_engine(folder: Path, engine: str) -> None:
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M))
+
+
+def enough_batches(values: Any) -> None:
+    """A dozen of them for the backbone."""
+    values["datasets"]["imagenette"]["sample"] = {"train": 300, "test": 70}
+    values["features"][FEATURES]["image_size"] = 96
+
+
+def mlflow_runs(folder: Path) -> list[Any]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return list(client.search_runs([found.experiment_id for found in client.search_experiments()]))
 
 
 def stage(folder: Path, module: str, name: str, engine: str, address: str = "") -> subprocess.Popen[str]:
     """Start a stage as DVC does, with `engine` in params.yaml."""
-    yaml = YAML()
-    values = yaml.load(folder / "params.yaml")
-    values["engine"] = engine
-    yaml.dump(values, folder / "params.yaml")
+    set_engine(folder, engine)
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
     command = [sys.executable, "-m", f"stages.{module}", name]
     return subprocess.Popen(
@@ -43,7 +59,7 @@ def finished(process: subprocess.Popen[str]) -> str:
     return said
 
 
-def outputs(folder: Path) -> dict[str, str]:
+def written(folder: Path) -> dict[str, str]:
     """The hash of every file in data/ but the archives."""
     files = [path for path in (folder / "data").rglob("*") if path.is_file() and "raw" not in path.parts]
     assert files
@@ -54,12 +70,7 @@ def outputs(folder: Path) -> dict[str, str]:
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project whose records and features the local engine has written: a dozen batches of the latter."""
     folder = tmp_path_factory.mktemp("local")
-
-    def change(values: dict[str, Any]) -> None:
-        values["datasets"]["imagenette"]["sample"] = {"train": 300, "test": 70}
-        values["features"][FEATURES]["image_size"] = 96
-
-    write_params(folder, change)
+    write_params(folder, enough_batches)
     values = params.load(folder / "params.yaml")
     for name in DATASETS:
         draw(name, values.datasets[name], folder / "data/raw" / name)
@@ -70,16 +81,11 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def other(local: Path, tmp_path: Path) -> Callable[..., Path]:
-    """A project with the same inputs: archives, or also the records of a dataset."""
-
-    def make(*inputs: str) -> Path:
-        for path in ("params.yaml", "data/raw", *inputs):
-            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-            subprocess.run(["cp", "-r", local / path, tmp_path / path], check=True)
-        return tmp_path
-
-    return make
+def other(local: Path, tmp_path: Path) -> Path:
+    """A project with the same parameters and archives."""
+    shutil.copy(local / "params.yaml", tmp_path)
+    shutil.copytree(local / "data/raw", tmp_path / "data/raw")
+    return tmp_path
 
 
 @pytest.fixture
@@ -109,38 +115,54 @@ def busy(node: Any) -> bool:
     return False
 
 
-def test_ray_on_this_machine_writes_the_same_bytes(local: Path, other: Callable[..., Path]) -> None:
-    folder = other()
-    said = [finished(stage(folder, "preprocess", name, "ray")) for name in DATASETS]
+def test_ray_on_this_machine_writes_the_same_bytes(local: Path, other: Path) -> None:
+    said = [finished(stage(other, "preprocess", name, "ray")) for name in DATASETS]
     assert said == ["train: 40 images, test: 20 images\n", "train: 300 images, test: 70 images\n"]
-    assert finished(stage(folder, "extract", FEATURES, "ray")).startswith("vgg16 features of imagenette, ")
-    assert outputs(folder) == outputs(local)
+    assert finished(stage(other, "extract", FEATURES, "ray")).startswith("vgg16 features of imagenette, ")
+    assert written(other) == written(local)
 
 
-def test_a_node_that_dies_during_extract_costs_a_retry(local: Path, other: Callable[..., Path], cluster: Any) -> None:
-    folder = other("data/records/imagenette")
-    process = stage(folder, "extract", FEATURES, "ray", cluster.address)
-    (victim, _) = cluster.worker_nodes
-    while not busy(victim):
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.01)
-    cluster.remove_node(victim, allow_graceful=False)
-    assert process.poll() is None
-    finished(process)
-    written = outputs(folder)
-    assert {path: hashed for path, hashed in outputs(local).items() if path in written} == written
-    assert any(FEATURES in path for path in written)
+def test_a_node_that_dies_changes_nothing(tmp_path: Path, cluster: Any) -> None:
+    """The pipeline on three nodes, two models in training at the same time, and one node killed during extract."""
+
+    def change(values: Any) -> None:
+        only(values, "mnist_dense", "imagenette_vgg16")
+        enough_batches(values)
+
+    here, away = (clone_of_work_tree(tmp_path / name, change) for name in ("here", "away"))
+    assert run(here, "dvc", "repro").returncode == 0
+    set_engine(away, "ray")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tools.cluster"],
+            cwd=away,
+            env={**os.environ, "RAY_ADDRESS": cluster.address, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+        victim, _ = cluster.worker_nodes
+        while not busy(victim):
+            assert process.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.01)
+        cluster.remove_node(victim, allow_graceful=False)
+        assert process.wait() == 0, (tmp_path / "log").read_text()
+    said = (tmp_path / "log").read_text()
+    assert said.index("Running stage 'extract@") < said.index("Running stage 'train@mnist_dense'")
+    assert "epoch 1/1: loss" in said and "Traceback" not in said
+    assert (away / "dvc.lock").read_text() == (here / "dvc.lock").read_text()
+    assert run(away, "dvc", "status", "--quiet").returncode == 0
+    assert {run.info.status for run in mlflow_runs(away)} == {"FINISHED"}
+    assert len(mlflow_runs(away)) == len(mlflow_runs(here)) == 2
 
 
-def test_a_damaged_archive_is_one_line_from_a_node(other: Callable[..., Path]) -> None:
-    folder = other()
-    (archive,) = (folder / "data/raw/imagenette").iterdir()
+def test_a_damaged_archive_is_one_line_from_a_node(other: Path) -> None:
+    (archive,) = (other / "data/raw/imagenette").iterdir()
     archive.write_bytes(archive.read_bytes()[:-5000])
-    process = stage(folder, "preprocess", "imagenette", "ray")
+    process = stage(other, "preprocess", "imagenette", "ray")
     _, errors = process.communicate()
     assert process.returncode == 1
     assert errors.startswith(f"error: data/raw/imagenette/{archive.name}: ") and errors.count("\n") == 1
-    assert not (folder / "data/records/imagenette").exists()
+    assert not (other / "data/records/imagenette").exists()
 
 
 def test_what_is_read_waits_for_what_is_slow(tmp_path: Path, cluster: Any) -> None:
