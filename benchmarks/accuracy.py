@@ -13,7 +13,7 @@ from stages import params, records, train
 from stages.console import UserError, import_tensorflow
 from stages.precision import resolve
 
-MODELS = ("mnist_cnn", "fashion_mnist_bn_cnn")  # a small one and a large one
+MODELS = ("mnist_cnn", "imagenette_cnn")  # a small one and a large one
 
 
 def measure(quick: bool) -> Result:

@@ -173,7 +173,7 @@ def _amount(model: "keras.Model", recipe: params.Model, seconds: float) -> tuple
     """Images of an epoch of about so many seconds on two cores, in whole batches, and what that takes."""
     forward, both = operations(model)
     batches = round(seconds / (1e-3 + recipe.batch_size * both / 250e9))
-    images = recipe.batch_size * max(batches, train.STEPS_PER_CALL)
+    images = recipe.batch_size * max(batches, 20)
     facts = {"images": images, "forward": forward, "operations": images * both + images // 9 * forward}
     return images, facts
 

@@ -45,11 +45,11 @@ def key(parts: Iterable[bytes | np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def save(path: Path, model: "keras.Model", progress: Progress) -> None:
-    """Write the state of a compiled `model` after an epoch, whole or not at all."""
+def save(path: Path, model: "keras.Model", optimizer: "keras.Optimizer", progress: Progress) -> None:
+    """Write the state of a model and of its optimizer after an epoch, whole or not at all."""
     from keras.ops import convert_to_numpy
 
-    values = map(convert_to_numpy, _variables(model))
+    values = map(convert_to_numpy, _variables(model, optimizer))
     arrays: dict[str, Any] = {f"variable{number}": value for number, value in enumerate(values)}
     arrays |= {f"best{number}": weights for number, weights in enumerate(progress.best_weights)}
     rest = {"rows": progress.rows, "best_loss": progress.best_loss, "best_epoch": progress.best_epoch}
@@ -57,9 +57,9 @@ def save(path: Path, model: "keras.Model", progress: Progress) -> None:
         np.savez(file, rest=np.frombuffer(json.dumps(rest).encode(), np.uint8), **arrays)
 
 
-def restore(path: Path, model: "keras.Model") -> Progress:
-    """Put a compiled `model` into the state that `path` holds; no progress at all if it is not there or damaged."""
-    variables = _variables(model)
+def restore(path: Path, model: "keras.Model", optimizer: "keras.Optimizer") -> Progress:
+    """Put a model and its optimizer into the state that `path` holds; no progress at all if it is absent or damaged."""
+    variables = _variables(model, optimizer)
     try:
         with np.load(path, allow_pickle=False) as arrays:
             rest = json.loads(arrays["rest"].tobytes())
@@ -72,8 +72,6 @@ def restore(path: Path, model: "keras.Model") -> Progress:
     return Progress(best_weights=weights, **rest)
 
 
-def _variables(model: "keras.Model") -> "list[keras.Variable]":
+def _variables(model: "keras.Model", optimizer: "keras.Optimizer") -> "list[keras.Variable]":
     """Weights, the counters of dropout's and augmentation's random numbers, and the optimizer's moments and steps."""
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)
-    return [*model.variables, *model.optimizer.variables]
+    return [*model.variables, *optimizer.variables]

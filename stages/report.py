@@ -1,4 +1,4 @@
-"""All results → reports/README.md, reports/index.html and reports/pictures.
+"""All results → reports/README.md, reports/index.html and reports/pictures; the test results → MLflow.
 
 The first is one table for Git and the eye of a reviewer; page and pictures, which DVC keeps, show the rest.
 """
@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from stages import gallery, page, params, pictures, results
+from stages import gallery, page, params, pictures, results, tracking
 from stages.console import import_tensorflow, run
 from stages.files import replacing
 
@@ -44,6 +44,7 @@ def report() -> None:
             print(f"pictures of {dataset.name}", flush=True)
     with replacing(REPORTS / "index.html") as part:
         part.write_text(page.render([views[model.name] for model in models], dataset_views, drawn), encoding="utf-8")
+    tracking.deliver()
     print(f"reports/index.html: {len(models)} models")
 
 

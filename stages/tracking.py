@@ -70,11 +70,10 @@ class Sender:
     """A record that is being written, and sent while it is: MLflow is asked again after a failure only by `sync`."""
 
     def __init__(self, record: Record) -> None:
-        self.folder, self.record = UNSENT / record.id, record
+        self.record = record
         self._failed = False
         self._sent_at = -SECONDS_BETWEEN
-        self._write()
-        self._send()
+        self._say()
 
     def epoch(self, step: int, row: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, from 1. One that is logged already, before a kill, is passed over."""
@@ -82,36 +81,23 @@ class Sender:
             return
         now = _now()
         self.record.metrics += [(key, float(value), now, step) for key, value in row.items()]
-        self._write()
-        if time.monotonic() - self._sent_at >= SECONDS_BETWEEN:
-            self._send()
+        self._say(time.monotonic() - self._sent_at >= SECONDS_BETWEEN)
 
     def model(self, path: Path) -> None:
         """Log the file of the trained model."""
-        shutil.copyfile(path, self.folder / "model.keras")
+        shutil.copyfile(path, UNSENT / self.record.id / "model.keras")
         self.record.model = md5(path)
 
     def end(self, status: str = "FINISHED") -> None:
         """Nothing more to say: send what is left."""
         self.record.ended, self.record.status = _now(), status
-        self._write()
-        self._send()
+        self._say()
 
-    def _write(self) -> None:
-        with replacing(self.folder / "record.json") as part:
-            part.write_text(json.dumps(asdict(self.record), indent=1))
-
-    def _send(self) -> None:
-        if self._failed:
-            return
-        try:
-            send(self.folder, self.record)
-        except Exception as error:  # whatever it is, it must not cost a training
-            self._failed = True
-            print(
-                f"warning: MLflow at {uri()}: {_reason(error)}; the run is kept and `{SYNC}` sends it later", flush=True
-            )
-        self._sent_at = time.monotonic()
+    def _say(self, now: bool = True) -> None:
+        _write(self.record)
+        if now and not self._failed:
+            self._failed = not _sent(UNSENT / self.record.id, self.record)
+            self._sent_at = time.monotonic()
 
 
 @contextmanager
@@ -148,7 +134,9 @@ def training(name: str, recipe: params.Model, rest: Mapping[str, Any], key: str)
 
 
 def evaluation(name: str, experiment: str, model: str, metrics: Mapping[str, float], plots: list[Path]) -> None:
-    """Add the measures of a model, and the files of its plots, to the run that trained it.
+    """Keep the measures of a model, and the files of its plots, for the run that trained it: `deliver` sends them.
+
+    MLflow takes longer to import than a model to evaluate.
 
     Args:
         name: of the model.
@@ -163,7 +151,16 @@ def evaluation(name: str, experiment: str, model: str, metrics: Mapping[str, flo
         target = UNSENT / record.id / "plots" / plot.parent.name
         target.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(plot, target / plot.name)
-    Sender(record)
+    _write(record)
+
+
+def deliver() -> None:
+    """Send what `evaluation` has kept, of all models at once."""
+    STORE.mkdir(parents=True, exist_ok=True)
+    with FileLock(STORE / ".deliver"):  # experiments side by side
+        for folder, record in _records().items():
+            if record.key is None and not _sent(folder, record):
+                return
 
 
 def send(folder: Path, record: Record) -> None:
@@ -351,6 +348,24 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             flat[f"{prefix}{key}"] = str(value)
     return flat
+
+
+def _write(record: Record) -> None:
+    with replacing(UNSENT / record.id / "record.json") as part:
+        part.write_text(json.dumps(asdict(record), indent=1))
+
+
+def _sent(folder: Path, record: Record) -> bool:
+    """Send a record, or say once why it is not sent: whatever the reason, it must not cost a stage."""
+    try:
+        send(folder, record)
+    except Exception as error:
+        print(
+            f"warning: MLflow at {uri()}: {_reason(error)}; what it has not taken is kept; `{SYNC}` sends it later",
+            flush=True,
+        )
+        return False
+    return True
 
 
 def _records() -> dict[Path, Record]:

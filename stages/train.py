@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-STEPS_PER_CALL = 20  # training steps that TensorFlow makes without coming back to Python
 PREDICT_BATCH = 256
 
 
@@ -199,6 +198,7 @@ def epochs(
     """
     import keras
 
+    from stages import loops
     from stages.adam import Adam
 
     strategy = model.distribute_strategy  # the one in whose scope the model was built
@@ -211,16 +211,13 @@ def epochs(
     with strategy.scope():
         adam = Adam if devices == 1 else keras.optimizers.Adam  # a kernel of one device's own
         optimizer = {"adam": adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](recipe.learning_rate)
-        # On several devices more steps than one in a call fail at the end of an epoch (Keras 3.15, TensorFlow 2.21).
-        steps = STEPS_PER_CALL if devices == 1 else 1
-        model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"], steps_per_execution=steps)
-        progress = checkpoint.restore(kept, model) if kept else checkpoint.Progress()
+        if model.dtype_policy.name == "mixed_float16":
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        optimizer.build(model.trainable_variables)
+        progress = checkpoint.restore(kept, model, optimizer) if kept else checkpoint.Progress()
+    learn = loops.training(model, optimizer, training, recipe.batch_size)
+    check = loops.checking(model, validation, PREDICT_BATCH)
     saved = time.monotonic()
-    inputs, labels = _tensors(training)
-    # A mean over devices is one over images if each has as many, and Keras wants no less of what it sees first.
-    whole = len(training.keys) // devices * devices
-    size = min(PREDICT_BATCH, len(validation.keys)) // devices * devices
-    held_out = _batches(*_tensors(validation), np.arange(len(validation.keys)), size)
     yield from enumerate(progress.rows, 1)
     if progress.rows:
         print(f"goes on after epoch {len(progress.rows)}, which an earlier run finished", flush=True)
@@ -230,14 +227,15 @@ def epochs(
         learning_rate = _learning_rate(recipe, epoch)
         optimizer.learning_rate = learning_rate
         order = np.random.default_rng([seed, epoch]).permutation(len(training.keys))
-        logs = model.fit(
-            _batches(inputs, labels, order[:whole], recipe.batch_size),
-            validation_data=held_out,
-            shuffle=False,
-            verbose=0,
-        ).history
-        row = {key: values[0] for key, values in sorted(logs.items())}
-        row["learning_rate"] = learning_rate
+        loss, accuracy = learn(order[: len(order) // devices * devices])  # no device is without an image
+        val_loss, val_accuracy = check(np.arange(len(validation.keys)))
+        row = {
+            "accuracy": accuracy,
+            "loss": loss,
+            "val_accuracy": val_accuracy,
+            "val_loss": val_loss,
+            "learning_rate": learning_rate,
+        }
         if not (math.isfinite(row["loss"]) and math.isfinite(row["val_loss"])):
             raise UserError(
                 f"the loss is {row['loss']}, {row['val_loss']} in validation, in epoch {epoch + 1}; lower the learning "
@@ -248,7 +246,7 @@ def epochs(
             progress.best_loss, progress.best_epoch = row["val_loss"], epoch
             progress.best_weights = model.get_weights() if recipe.restore_best else []
         if kept and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:
-            checkpoint.save(kept, model, progress)
+            checkpoint.save(kept, model, optimizer, progress)
             saved = time.monotonic()
         yield epoch + 1, row
     if recipe.restore_best:
@@ -256,13 +254,10 @@ def epochs(
 
 
 def save(model: "keras.Model", path: Path) -> None:
-    """Save `model` without its optimizer, the same bytes whenever it is saved."""
-    import keras
-
+    """Save `model`, which has never been compiled, the same bytes whenever it is saved."""
     with replacing(path) as part, tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model.keras"
-        # As built: a compiled model takes its optimizer along.
-        keras.Model(model.inputs, model.outputs, name=model.name).save(saved)
+        model.save(saved)
         with zipfile.ZipFile(saved) as source, zipfile.ZipFile(part, "w") as target:
             for name in sorted(source.namelist()):
                 data = source.read(name)
@@ -291,8 +286,7 @@ def predict(path: Path, test: records.Arrays, classes: list[str]) -> pd.DataFram
     import keras
 
     model = keras.models.load_model(path, compile=False, safe_mode=True)
-    batches = _batches(*_tensors(test), np.arange(len(test.keys)), PREDICT_BATCH).map(lambda inputs, _: inputs)
-    probabilities = model.predict(batches, verbose=0).astype(np.float32)
+    probabilities = model.predict(test.inputs, batch_size=PREDICT_BATCH, verbose=0).astype(np.float32)
     predictions = pd.DataFrame(
         {
             "key": test.keys,
@@ -321,13 +315,14 @@ def _key(recipe: params.Model, precision: str, training: records.Arrays, validat
     import keras
     import tensorflow as tf
 
-    from stages import adam
+    from stages import adam, loops
 
     versions = [keras.__version__, tf.__version__, np.__version__, precision, str(seed), recipe.model_dump_json()]
     code = [
         __file__,
         adam.__file__,
         augment.__file__,
+        loops.__file__,
         importlib.import_module(f"stages.models.{recipe.architecture}").__file__,
     ]
     arrays = [training.inputs, training.labels, validation.inputs, validation.labels]
@@ -352,26 +347,6 @@ def _learning_rate(recipe: params.Model, epoch: int) -> float:
     if recipe.schedule == "constant":
         return recipe.learning_rate
     return recipe.learning_rate * (1 + math.cos(math.pi * epoch / recipe.epochs)) / 2
-
-
-def _tensors(arrays: records.Arrays) -> "tuple[tf.Tensor, tf.Tensor]":
-    """Inputs and labels in TensorFlow's memory: once a split, for every dataset of an epoch keeps what it is given."""
-    import tensorflow as tf
-
-    with tf.device("cpu"):
-        return tf.constant(arrays.inputs), tf.constant(arrays.labels)
-
-
-def _batches(inputs: "tf.Tensor", labels: "tf.Tensor", order: np.ndarray, size: int) -> "tf.data.Dataset":
-    """(inputs, labels) in the given order. A batch is gathered at once: a call an image costs more than training."""
-    import tensorflow as tf
-
-    return (
-        tf.data.Dataset.from_tensor_slices(order)
-        .batch(size)
-        .map(lambda indices: (tf.gather(inputs, indices), tf.gather(labels, indices)))
-        .prefetch(tf.data.AUTOTUNE)
-    )
 
 
 if __name__ == "__main__":

@@ -53,18 +53,19 @@ def test_a_damaged_checkpoint_is_not_used(tmp_path: Path) -> None:
     import keras
 
     model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8)])
-    model.compile("adam", "mse")
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(model.trainable_variables)
     path = tmp_path / "kept.npz"
-    checkpoint.save(path, model, checkpoint.Progress([{"loss": 0.5}], 0.5))
-    assert checkpoint.restore(path, model) == checkpoint.Progress([{"loss": 0.5}], 0.5)
+    checkpoint.save(path, model, optimizer, checkpoint.Progress([{"loss": 0.5}], 0.5))
+    assert checkpoint.restore(path, model, optimizer) == checkpoint.Progress([{"loss": 0.5}], 0.5)
     before = model.get_weights()
     data = path.read_bytes()
     flipped = bytearray(data)
     flipped[data.index(before[0].tobytes()) + 5] ^= 1
     for damaged in (bytes(flipped), data[: len(data) // 2], b"", b"not an archive"):
         path.write_bytes(damaged)
-        assert checkpoint.restore(path, model) == checkpoint.Progress()
-    assert checkpoint.restore(tmp_path / "absent.npz", model) == checkpoint.Progress()
+        assert checkpoint.restore(path, model, optimizer) == checkpoint.Progress()
+    assert checkpoint.restore(tmp_path / "absent.npz", model, optimizer) == checkpoint.Progress()
     assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
 
 

@@ -112,6 +112,7 @@ def test_a_training_is_a_run_and_an_evaluation_adds_to_it(folder: Path, monkeypa
         tracked.model(path)
     metrics = {"accuracy": 0.75, "images": 20}
     tracking.evaluation("mnist_dense", "mnist", tracking.md5(path), metrics, [folder / "plots/mnist_dense.csv"])
+    tracking.deliver()
 
     (run,) = runs(f"sqlite:///{folder}/mlflow.db")
     assert run.info.status == "FINISHED"
@@ -170,6 +171,7 @@ def test_a_server_that_is_killed_half_way_loses_nothing(
         tracked.epoch(3, {**ROW, "loss": 0.5})
         tracked.model(path)
     tracking.evaluation("mnist_dense", "mnist", tracking.md5(path), {"accuracy": 0.75}, [])
+    tracking.deliver()
     said = capsys.readouterr().out
     assert said.count(f"warning: MLflow at http://127.0.0.1:{port}: ") == 2  # once for each stage
     assert "`python -m stages.tracking sync` sends it later" in said
