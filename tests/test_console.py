@@ -48,6 +48,34 @@ def test_params_yaml_missing_is_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "error: params.yaml: No such file or directory\n")
 
 
+IMPORTING = """
+import os, signal, stages
+os.kill(os.getpid(), signal.SIGINT)
+"""
+DELETING = """
+import os, signal, time
+from stages.console import run
+class Tensor:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+def stage():
+    tensor = Tensor()
+    del tensor
+    time.sleep(9)
+    print("went on")
+run(stage)
+"""
+
+
+@pytest.mark.parametrize("code", [IMPORTING, DELETING])
+def test_ctrl_c_is_one_line_wherever_it_comes(code: str) -> None:
+    """While a stage imports what it needs; and where Python prints and forgets what is raised."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert (done.stdout, done.stderr) == ("", "interrupted: `dvc repro` goes on from the last finished stage\n")
+
+
 def test_tensorflow_starts_in_silence(project: Path) -> None:
     """Three stages that use TensorFlow, from their processes: what they print is theirs."""
     for arguments in (["stages.download", "mnist"], ["stages.preprocess", "mnist"], ["stages.train", "mnist_dense"]):
