@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,7 @@ import pytest
 from stages import params, tracking
 from stages.console import UserError
 from tests.conftest import ROOT
+from tests.test_faults import in_process, needs_mounts
 
 DIGEST = "0123456789abcdef0123456789abcdef.dir"
 LOCK = f"stages:\n  preprocess@mnist:\n    outs:\n    - {{path: data/records/mnist, md5: {DIGEST}}}\n"
@@ -197,13 +199,21 @@ def test_a_server_that_does_not_answer_costs_one_wait(
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr(tracking, "SECONDS_BETWEEN", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:hunter2@{address}")
         start = time.monotonic()
         with tracking.training("mnist_dense", recipe(), {}, "key") as tracked:
             for epoch in range(1, 6):
                 tracked.epoch(epoch, ROW)
         assert time.monotonic() - start < 10
-    assert capsys.readouterr().out.count("warning: ") == 1
+        errors = []
+        for command in ("sync", "runs"):
+            with pytest.raises(UserError, match=f"^MLflow at http://{address}: MlflowException: ") as caught:
+                tracking.main(command)
+            errors.append(str(caught.value))
+    said = capsys.readouterr().out
+    assert said.count(f"warning: MLflow at http://{address}: ") == said.count("warning: ") == 1
+    assert "hunter2" not in f"{said}{errors}"
     (record,) = tracking._records().values()
     assert record.status == "FINISHED" and len(record.metrics) == 25
 
@@ -249,6 +259,19 @@ def test_two_processes_at_once_on_a_fresh_database(folder: Path) -> None:
     assert [process.communicate(timeout=120)[0] for process in started] == ["", ""]
     assert sorted((run.info.run_name, run.info.status) for run in runs()) == [("one", "FINISHED"), ("two", "FINISHED")]
     assert not (folder / "elsewhere/mlflow.db").exists()
+
+
+@needs_mounts
+def test_a_full_disk_names_the_record_of_the_run(folder: Path) -> None:
+    code = (
+        "from pathlib import Path; from stages import console, tracking\n"
+        "console.run(lambda: tracking.evaluation('m', 'mnist', '0', {}, [Path('dvc.lock')]))\n"
+    )
+    (folder / "mlruns").mkdir()
+    full = "mount -t tmpfs -o size=64k none mlruns; head -c 64k /dev/zero > mlruns/full 2> /dev/null || true"
+    done = in_process(folder, f'{full}; exec $PYTHON -c "$CODE"', CODE=code)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: mlruns/unsent/\w+/plots/dvc\.lock: no space left in mlruns/unsent/.*\n", done.stderr)
 
 
 def test_runs_names_the_run_of_each_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
