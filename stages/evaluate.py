@@ -31,7 +31,7 @@ def evaluate(name: str) -> None:
     recipe = params.entry(params.load().models, name, "models")
     path = Path("data/predictions") / f"{name}.parquet"
     with reading(path, f"train@{name}") as file:
-        predictions = pd.read_parquet(file)
+        predictions = pd.read_parquet(file, page_checksum_verification=True)
         model, parameters, precision = (predictions.attrs[key] for key in ("model", "parameters", "precision"))
     with reading(Path("reports/history") / f"{name}.csv", f"train@{name}") as file:
         history = pd.read_csv(file, index_col="epoch", dtype={"val_loss": float, "val_accuracy": float})

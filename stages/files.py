@@ -56,7 +56,13 @@ def reading(path: Path, stage: str) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path}: missing; run `dvc repro {stage}` or `dvc pull`") from None
-    except (ValueError, LookupError, TypeError, OSError) as error:  # of JSON, pandas, Arrow and pydantic
+    except (
+        ValueError,
+        LookupError,
+        TypeError,
+        NotImplementedError,
+        OSError,
+    ) as error:  # of JSON, pandas, Arrow and pydantic
         if isinstance(error, OSError) and error.filename is not None:
             raise
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]

@@ -106,7 +106,7 @@ def _model(name: str, recipe: params.Model, values: params.Params, published: Cl
         if not all(isinstance(metrics[key], int | float) for key in MEASURED):
             raise ValueError("not all of it are numbers")
     with reading(DATA / "predictions" / f"{name}.parquet", f"train@{name}") as file:
-        predictions = pd.read_parquet(file)
+        predictions = pd.read_parquet(file, page_checksum_verification=True)
         worst, md5 = mistakes(predictions), predictions.attrs["model"]
     features = values.features.get(recipe.dataset)
     return Model(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from stages import download, evaluate, extract, params, preprocess, records, sample, train
@@ -151,16 +152,20 @@ def test_what_is_forbidden_is_named(made: Path, tmp_path: Path, stage: str, forb
     assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 and so on PAR1"])
-def test_damaged_predictions_are_named(made: Path, tmp_path: Path, content: bytes) -> None:
-    project = copy_of(made, tmp_path)
-    (project / "data/predictions/mnist_dense.parquet").write_bytes(content)
-    done = run(project, "env", f"PYTHONPATH={ROOT}", "python", "-m", "stages.evaluate", "mnist_dense")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: data/predictions/mnist_dense.parquet: damaged: ")
-    assert "`dvc repro --force --single-item train@mnist_dense`" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (project / "reports/metrics").exists()
+def test_damaged_predictions_are_named(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No whole file, and one in which a bit of a probability is another."""
+    monkeypatch.chdir(copy_of(made, tmp_path))
+    path = Path("data/predictions/mnist_dense.parquet")
+    good = path.read_bytes()
+    place = good.index(np.float32(pd.read_parquet(path)["probabilities"].iloc[-1][-1]).tobytes()) + 1
+    flipped = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
+    for content in (b"", b"PAR1", b"PAR1 and so on PAR1", flipped):
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=f"^{path}: damaged: .*`dvc repro --force --single-item train@mnist_dense`$"
+        ):
+            evaluate.evaluate("mnist_dense")
+    assert not Path("reports/metrics").exists()
 
 
 WEIGHTS = "data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
