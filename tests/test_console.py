@@ -31,8 +31,7 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "error: params.yaml: models: there is no 'mnist_dens'; did you mean 'mnist_dense'? ",
         ),
         (["stages.train", "mnist_dense"], "error: data/records/mnist: no records; run `dvc repro` or `dvc pull`\n"),
-        (["stages.extract", "imagenette_vgg16"], "error: data/records/imagenette: no records; run `dvc repro`"),
-        (["stages.preprocess", "mnist"], "error: data/raw/mnist/train-images-idx3-ubyte.gz: missing; "),
+        (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
         (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
     ],
 )

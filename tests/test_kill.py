@@ -26,11 +26,11 @@ def log_of(folder: Path) -> Path:
     return folder.parent / f"{folder.name}.log"
 
 
-def start(folder: Path) -> subprocess.Popen[bytes]:
+def start(folder: Path, target: str = "") -> subprocess.Popen[bytes]:
     """What `make repro` does, in a process group of its own."""
     with log_of(folder).open("ab") as log:
         return subprocess.Popen(
-            ["sh", "-c", "python -m tools.unlock && exec dvc repro"],
+            ["sh", "-c", f"python -m tools.unlock && exec dvc repro {target}"],
             cwd=folder,
             env=ENVIRONMENT,
             stdout=log,
@@ -115,45 +115,63 @@ def every_kind(values: Any) -> None:
     values["train"]["epochs"] = 3
 
 
-@pytest.mark.parametrize(
-    ("change", "times", "kills"),
-    [(few, 1, 6), pytest.param(every_kind, 2, 40, marks=pytest.mark.slow)],
-    ids=["six", "forty"],
-)
-def test_kills_change_nothing(tmp_path: Path, change: Any, times: int, kills: int) -> None:
-    """In every stage of a pipeline of one model, and before the first; twice each in one with every kind of stage."""
-    clones = [tmp_path / "calm", tmp_path / "killed"]
-    for clone in clones:
-        clone_of_work_tree(clone, change)
-        (clone / "dvc.lock").unlink()  # it tells of stages that are not there
-    took = run_in_calm(clones[0])
-    hits = kill_at_random(clones[1], {stage: 0.8 * seconds for stage, seconds in took.items()}, times, seed=7)
+def clone(folder: Path, change: Any) -> Path:
+    """A clone without a dvc.lock: it tells of stages that are not there."""
+    clone_of_work_tree(folder, change)
+    (folder / "dvc.lock").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, float]]:
+    """The pipeline of one model, run in peace, and how long each stage took."""
+    folder = clone(tmp_path_factory.mktemp("few") / "calm", few)
+    return folder, run_in_calm(folder)
+
+
+def killed_as_calm(killed: Path, calm: Path, took: dict[str, float], times: int) -> Counter[str]:
+    """Kill so often in each stage, and compare; returns where it was."""
+    hits = kill_at_random(killed, {stage: 0.8 * seconds for stage, seconds in took.items()}, times, seed=7)
     print(f"{hits.total()} kills:", ", ".join(f"{hits[stage]} in {stage or 'DVC, at first'}" for stage in took))
-    assert hits.total() >= kills
     assert hits.keys() == took.keys()
-    assert (clones[1] / "dvc.lock").read_text() == (clones[0] / "dvc.lock").read_text()
+    assert (killed / "dvc.lock").read_text() == (calm / "dvc.lock").read_text()
     files = [
-        {str(path.relative_to(clone)) for part in ("data", "reports") for path in (clone / part).rglob("*")}
-        for clone in clones
+        {str(path.relative_to(folder)) for part in ("data", "reports") for path in (folder / part).rglob("*")}
+        for folder in (calm, killed)
     ]
     assert files[0] == files[1]
-    assert run(clones[1], "dvc", "status", "--quiet").returncode == 0
-    assert not list((clones[1] / ".dvc/tmp").glob("checkpoints/*"))
+    assert run(killed, "dvc", "status", "--quiet").returncode == 0
+    assert not list((killed / ".dvc/tmp").glob("checkpoints/*"))
+    return hits
 
 
-def test_two_at_once_and_a_queue_beside_them(tmp_path: Path) -> None:
+def test_kills_change_nothing(tmp_path: Path, calm: tuple[Path, dict[str, float]]) -> None:
+    """Once in every stage of a pipeline of one model, and before the first."""
+    assert killed_as_calm(clone(tmp_path / "killed", few), *calm, times=1).total() >= 6
+
+
+@pytest.mark.slow
+def test_forty_kills_change_nothing(tmp_path: Path) -> None:
+    """Twice in each stage of a pipeline with every kind of stage."""
+    calm, killed = (clone(tmp_path / name, every_kind) for name in ("calm", "killed"))
+    assert killed_as_calm(killed, calm, run_in_calm(calm), times=2).total() >= 40
+
+
+def test_two_at_once_and_a_queue_beside_them(tmp_path: Path, calm: tuple[Path, dict[str, float]]) -> None:
     """DVC's locks hold: whoever comes second waits or says so, and nobody's outputs are mixed."""
-    calm, busy = (clone_of_work_tree(tmp_path / name, few) for name in ("calm", "busy"))
-    assert start(calm).wait() == 0
-    both = [start(busy), start(busy)]
+    target = "evaluate@mnist_dense"
+    busy = clone(tmp_path / "busy", few)
+    both = [start(busy, target), start(busy, target)]
     assert 0 in [process.wait() for process in both], log_of(busy).read_text()[-2000:]
     commit(busy, "reproduced")
-    assert run(busy, "dvc", "exp", "run", "--queue", "-S", "seed=1").returncode == 0
+    assert run(busy, "dvc", "exp", "run", "--queue", "-S", "seed=1", target).returncode == 0
     assert run(busy, "dvc", "queue", "start").returncode == 0
     with (busy / "stages/models/dense.py").open("a") as module:
         module.write("# a comment: train it again\n")
-    assert start(busy).wait() == 0, log_of(busy).read_text()[-2000:]
+    assert start(busy, target).wait() == 0, log_of(busy).read_text()[-2000:]
     while "Running" in (status := run(busy, "dvc", "queue", "status").stdout) or "Queued" in status:
         time.sleep(1)
     assert "Success" in status
-    assert outputs(busy) == outputs(calm)
+    undisturbed = outputs(calm[0])
+    assert outputs(busy) == {path: undisturbed[path] for path in outputs(busy)}
+    assert "data/predictions/mnist_dense.parquet" in outputs(busy)
