@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from stages import params, tracking
@@ -96,9 +97,17 @@ def process(*command: str, **environment: str) -> Iterator[Callable[[], None]]:
 @contextmanager
 def server(port: int) -> Iterator[Callable[[], None]]:
     store = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "server-files", "--workers", "1"]
-    with process("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *store) as kill:
+    with process("mlflow", "ui", "--port", str(port), *store) as kill:
         wait_for(f"http://127.0.0.1:{port}/health")
+        assert listening() == {("127.0.0.1", port)}
         yield kill
+
+
+def listening() -> set[tuple[str, int]]:
+    """Where the processes listen that this one has started, and theirs."""
+    processes = psutil.Process().children(recursive=True)
+    found = [one for process in processes for one in process.net_connections("inet") if one.status == "LISTEN"]
+    return {(one.laddr.ip, one.laddr.port) for one in found}
 
 
 def test_a_training_is_a_run_and_an_evaluation_adds_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -140,9 +149,10 @@ def test_a_training_is_a_run_and_an_evaluation_adds_to_it(folder: Path, monkeypa
     assert all("==" in requirement for requirement in requirements)
     images = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.uint8)
     port = free_port()
-    serve = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local", "--host", "127.0.0.1"]
+    serve = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
     with process(*serve, "--port", str(port), MLFLOW_TRACKING_URI=tracking.uri()):
         wait_for(f"http://127.0.0.1:{port}/ping")
+        assert listening() == {("127.0.0.1", port)}
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations",
             json.dumps({"inputs": images.tolist()}).encode(),
