@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from stages.console import UserError
 
+DAMAGE = (ValueError, LookupError, TypeError, NotImplementedError, OSError)  # what JSON, pandas and Arrow raise of it
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -56,13 +58,7 @@ def reading(path: Path, stage: str) -> Iterator[BinaryIO]:
             yield file
     except FileNotFoundError:
         raise UserError(f"{path}: missing; run `dvc repro {stage}` or `dvc pull`") from None
-    except (
-        ValueError,
-        LookupError,
-        TypeError,
-        NotImplementedError,
-        OSError,
-    ) as error:  # of JSON, pandas, Arrow and pydantic
+    except DAMAGE as error:
         if isinstance(error, OSError) and error.filename is not None:
             raise
         what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]

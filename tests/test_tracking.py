@@ -20,7 +20,7 @@ import pytest
 
 from stages import params, tracking
 from stages.console import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_params
 from tests.test_faults import in_process, needs_mounts
 
 DIGEST = "0123456789abcdef0123456789abcdef.dir"
@@ -206,6 +206,7 @@ def test_a_server_that_is_killed_half_way_loses_nothing(
 def test_a_server_that_does_not_answer_costs_one_wait(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_params(folder)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr(tracking, "SECONDS_BETWEEN", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
