@@ -86,6 +86,7 @@ def went_on_after(said: list[str]) -> int:
     return int(found[1])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_process_that_is_killed_and_interrupted_ends_with_the_same_bytes(project: Path) -> None:
     """SIGKILL, then Ctrl-C, then the rest. Nothing listens meanwhile: neither the trainer nor its MLflow."""
     import keras

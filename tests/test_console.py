@@ -67,6 +67,7 @@ run(stage)
 """
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("code", [IMPORTING, DELETING])
 def test_ctrl_c_is_one_line_wherever_it_comes(code: str) -> None:
     """While a stage imports what it needs; and where Python prints and forgets what is raised."""

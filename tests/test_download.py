@@ -488,6 +488,7 @@ def test_command_writes_exactly_the_files(server: Server, tmp_path: Path) -> Non
     assert server.url + "/a" in result.stdout
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_nothing(server: Server, tmp_path: Path) -> None:
     """In the midst of a file whose rest does not come."""
     asleep = threading.Event()
