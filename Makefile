@@ -95,7 +95,8 @@ bench-torch: setup ## PyTorch, which the benchmark of training is compared with,
 
 audit: setup ## known vulnerabilities of the pinned packages, as PyPI has them; fails where it cannot ask
 	@for lock in requirements.txt requirements-cluster.txt; do \
-	    $(RUN) uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r $$lock || exit 1; done
+	    $(RUN) uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r $$lock 2> .venv/audit.log || { \
+	    echo "error: $$lock: audit failed: $$(tail -n 1 .venv/audit.log)" >&2; exit 1; }; done
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
     --custom-compile-command "make lock"

@@ -3,11 +3,16 @@
 import errno
 import os
 import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
+
+INTERRUPTED = "interrupted: `dvc repro` goes on from the last finished stage"
 
 
 class UserError(Exception):
@@ -24,6 +29,8 @@ def run(stage: Callable[..., None], *names: str) -> None:
     arguments = [re.sub(rf"^{command.stem}\w*@", "", argument) for argument in sys.argv[1:]]
     if len(arguments) != len(names):
         sys.exit(f"usage: python -m {' '.join([f'{command.parent.name}.{command.stem}', *map(str.upper, names)])}")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         stage(*arguments)
     except UserError as error:
@@ -33,7 +40,17 @@ def run(stage: Callable[..., None], *names: str) -> None:
             raise
         sys.exit(f"error: {error.filename or 'no space left'}: {error.strerror}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: `dvc repro` goes on from the last finished stage")
+        sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C. In a `__del__`, of which TensorFlow has many, an exception is printed and forgotten: wait for its end."""
+    while frame:
+        if frame.f_code.co_name == "__del__":
+            threading.Timer(0.01, signal.raise_signal, [number]).start()
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt
 
 
 def import_tensorflow() -> None:

@@ -19,8 +19,8 @@ from sklearn.metrics import (
 )
 
 from stages import params, tracking
-from stages.console import UserError, run
-from stages.files import replacing
+from stages.console import run
+from stages.files import reading, replacing
 
 CALIBRATION_BINS = 15
 DIGITS = 6  # what float32 probabilities carry, and what a reviewer can read in a diff
@@ -30,25 +30,20 @@ def evaluate(name: str) -> None:
     """Write reports/metrics/NAME.json and reports/plots/{confusion,classes,reliability}/NAME.csv."""
     recipe = params.entry(params.load().models, name, "models")
     path = Path("data/predictions") / f"{name}.parquet"
-    if not path.exists():
-        raise UserError(f"{path}: missing; run `dvc repro train@{name}` or `dvc pull`")
-    with path.open("rb") as file:
-        try:
-            predictions = pd.read_parquet(file)
-        except (OSError, ValueError) as error:  # what Arrow raises on anything but a whole file
-            raise UserError(
-                f"{path}: damaged: {str(error).splitlines()[0]}; write it again with "
-                f"`dvc repro --force --single-item train@{name}`"
-            ) from None
-    history = pd.read_csv(Path("reports/history") / f"{name}.csv", index_col="epoch")
-    kept = history["val_loss"].idxmin() if recipe.restore_best else history.index[-1]
+    with reading(path, f"train@{name}") as file:
+        predictions = pd.read_parquet(file, page_checksum_verification=True)
+        model, parameters, precision = (predictions.attrs[key] for key in ("model", "parameters", "precision"))
+    with reading(Path("reports/history") / f"{name}.csv", f"train@{name}") as file:
+        history = pd.read_csv(file, index_col="epoch", dtype={"val_loss": float, "val_accuracy": float})
+        kept = history["val_loss"].idxmin() if recipe.restore_best else history.index[-1]
+        validation_accuracy = round(float(history.loc[kept, "val_accuracy"]), DIGITS)
     tested = {**metrics(predictions), **unseen(predictions, recipe.unseen_prefix)}
     values = {
         **tested,
-        "validation_accuracy": round(float(history.loc[kept, "val_accuracy"]), DIGITS),
-        "parameters": predictions.attrs["parameters"],
+        "validation_accuracy": validation_accuracy,
+        "parameters": parameters,
         "epochs": len(history),
-        "precision": predictions.attrs["precision"],
+        "precision": precision,
     }
     with replacing(Path("reports/metrics") / f"{name}.json") as part:
         part.write_text(json.dumps(values, indent=2) + "\n")
@@ -57,7 +52,7 @@ def evaluate(name: str) -> None:
         plots.append(Path("reports/plots") / plot.__name__ / f"{name}.csv")
         with replacing(plots[-1]) as part:
             plot(predictions).to_csv(part, index=False)
-    tracking.evaluation(name, recipe.dataset, predictions.attrs["model"], tested, plots)
+    tracking.evaluation(name, recipe.dataset, model, tested, plots)
     low, high = values["accuracy_low"], values["accuracy_high"]
     print(f"{name}: test accuracy {values['accuracy']:.2%} ({low:.2%} to {high:.2%}) on {values['images']:,} images")
 

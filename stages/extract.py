@@ -1,5 +1,6 @@
 """Images in data/records → bottleneck features of a frozen backbone in data/records: a dataset like any other."""
 
+import hashlib
 import importlib
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -9,6 +10,7 @@ import numpy as np
 
 from stages import params, records
 from stages.console import UserError, import_tensorflow, run
+from stages.files import reading
 from stages.precision import resolve
 
 BATCH = 32  # large enough for the full rate on a CPU
@@ -20,7 +22,7 @@ def extract(name: str) -> None:
     """Write the records of feature set `name` to data/records/NAME, with the splits, keys and labels of its dataset."""
     values = params.load()
     features = params.entry(values.features, name, "features")
-    weights = Path("data/raw") / features.backbone / next(iter(values.weights[features.backbone].files))
+    weights = _weights(values, features.backbone)
     import_tensorflow()
     dataset = records.info(features.dataset)
     if dataset.features["input"].shape[-1] != 3:
@@ -68,6 +70,21 @@ class Extractor:
             (key.decode(), np.ascontiguousarray(output), int(label))
             for key, output, label in zip(batch["key"], outputs, batch["label"], strict=True)
         ]
+
+
+def _weights(values: params.Params, backbone: str) -> Path:
+    """The file of a backbone's weights. Held against its hashes where it was fetched: it has no checksum of its own."""
+    entry = values.weights[backbone]
+    ((name, sources),) = entry.files.items()
+    path = Path("data/raw") / backbone / name
+    with reading(path, f"download_weights@{backbone}") as file:
+        data = file.read()
+        if not values.is_sample(entry) and not any(
+            hashlib.new(kind, data, usedforsecurity=False).hexdigest() == expected
+            for kind, _, expected in (source.hash.partition(":") for source in sources)
+        ):
+            raise ValueError("its hash is none of those in params.yaml")
+    return path
 
 
 def _write(name: str, classes: list[str], outputs: Mapping[str, Iterator[tuple[str, list[records.Example]]]]) -> str:

@@ -1,4 +1,4 @@
-"""Outputs that are either whole or not there."""
+"""Outputs that are either whole or not there, and inputs that are either good or named."""
 
 import errno
 import os
@@ -7,8 +7,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from stages.console import UserError
+
+DAMAGE = (ValueError, LookupError, TypeError, NotImplementedError, OSError)  # what JSON, pandas and Arrow raise of it
 
 
 @contextmanager
@@ -37,6 +40,31 @@ def replacing(target: Path) -> Iterator[Path]:
         ) from None
     finally:
         _remove(part)
+
+
+@contextmanager
+def reading(path: Path, stage: str) -> Iterator[BinaryIO]:
+    """Give an output of `stage` to read. What a parser raises in the block on anything but a whole file names the file.
+
+    Args:
+        path: the file.
+        stage: what writes it, as `dvc repro` has it.
+
+    Raises:
+        UserError: it is missing or damaged. An `OSError` that names it, too: it may not be read.
+    """
+    try:
+        with path.open("rb") as file:
+            yield file
+    except FileNotFoundError:
+        raise UserError(f"{path}: missing; run `dvc repro {stage}` or `dvc pull`") from None
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        what = f"no {error}" if isinstance(error, KeyError) else " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path}: damaged: {what}; write it again with `dvc repro --force --single-item {stage}`"
+        ) from None
 
 
 def _is_full(error: BaseException | None) -> bool:

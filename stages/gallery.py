@@ -1,6 +1,6 @@
 """The images that the report shows, chosen from the records: streamed, and only those are kept."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -23,12 +23,12 @@ def samples(dataset: str, counts: dict[str, int]) -> dict[str, list[Image.Image]
     chosen: dict[str, list[Image.Image]] = {name: [] for name in counts}
     missing = sum(min(SAMPLES, count) for count in counts.values())
     names = list(counts)
-    for example in records.read(dataset, "train"):
+    for label, _, image in _examples(dataset, "train"):
         if not missing:
             break
-        images = chosen[names[int(example["label"])]]
+        images = chosen[names[label]]
         if len(images) < SAMPLES:
-            images.append(shown(example["input"].numpy()))
+            images.append(shown(image))
             missing -= 1
     return chosen
 
@@ -37,25 +37,30 @@ def tested(dataset: str, keys: Iterable[str]) -> dict[str, Image.Image]:
     """Images of the test split by their keys."""
     wanted = set(keys)
     chosen: dict[str, Image.Image] = {}
-    for example in records.read(dataset, "test"):
+    for _, key, image in _examples(dataset, "test"):
         if len(chosen) == len(wanted):
             break
-        key = example["key"].numpy().decode()
         if key in wanted:
-            chosen[key] = shown(example["input"].numpy())
+            chosen[key] = shown(image)
     return chosen
 
 
 def augmented(recipe: params.Model, seed: int) -> list[Image.Image]:
     """The first training image as the model gets it, and in nine ways as its layers change it in training."""
-    example = next(iter(records.read(recipe.dataset, "train[:1]", recipe.image_size)))
-    image = example["input"].numpy()
+    _, _, image = next(_examples(recipe.dataset, "train[:1]", recipe.image_size))
     assert recipe.augment is not None
     batch = np.repeat(image[None].astype(np.float32), WAYS, axis=0)
     for layer in augment.layers(recipe.augment, seed):
         batch = np.asarray(layer(batch, training=True))
     changed = np.clip(batch.round(), 0, 255).astype(np.uint8)
     return [shown(way) for way in (image, *changed)]
+
+
+def _examples(dataset: str, split: str, image_size: int | None = None) -> Iterator[tuple[int, str, np.ndarray]]:
+    """(label, key, image), one at a time: their sizes may differ. Damaged records are named."""
+    records.info(dataset)
+    for batch in records.batches(dataset, split, 1, image_size):
+        yield int(batch["label"][0]), batch["key"][0].decode(), batch["input"][0]
 
 
 def shown(image: np.ndarray) -> Image.Image:

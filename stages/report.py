@@ -128,9 +128,9 @@ def table(head: list[str], rows: Iterable[list[Any]]) -> str:
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
-def _claim(claim: dict[str, Any]) -> str:
-    figure = f"{claim['figure']} {claim['split']}"
-    return f"[{figure}]({claim['source']})" if claim["source"] else figure
+def _claim(claim: results.Claim) -> str:
+    figure = f"{claim.figure} {claim.split}"
+    return f"[{figure}]({claim.source})" if claim.source else figure
 
 
 def _caution(drawn: list[str]) -> str:

@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -85,7 +86,7 @@ class Sender:
 
     def model(self, path: Path) -> None:
         """Log the file of the trained model."""
-        shutil.copyfile(path, UNSENT / self.record.id / "model.keras")
+        _copy(path, UNSENT / self.record.id / "model.keras")
         self.record.model = md5(path)
 
     def end(self, status: str = "FINISHED") -> None:
@@ -148,9 +149,7 @@ def evaluation(name: str, experiment: str, model: str, metrics: Mapping[str, flo
     record = Record(experiment, name, tags={"stage": f"evaluate@{name}"}, model=model)
     record.metrics = [(f"test_{key}", float(value), record.started, 0) for key, value in metrics.items()]
     for plot in plots:
-        target = UNSENT / record.id / "plots" / plot.parent.name
-        target.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(plot, target / plot.name)
+        _copy(plot, UNSENT / record.id / "plots" / plot.parent.name / plot.name)
     _write(record)
 
 
@@ -208,16 +207,25 @@ def sync() -> None:
         try:
             send(folder, record)
         except Exception as error:
-            raise UserError(f"MLflow at {uri()}: {_reason(error)}; what it has not taken is kept") from None
+            raise UserError(f"{_failure(error)}; what it has not taken is kept") from None
         print(f"{record.tags['stage']}: {len(record.metrics)} figures")
     left = len(_records())
-    print(f"MLflow at {uri()} has " + (f"all but {left} trainings that are not over" if left else "all there is"))
+    what = f"all but {left} trainings that are not over" if left else "all there is"
+    print(f"MLflow at {_masked(uri())} has {what}")
 
 
 def runs() -> None:
-    """Print the run that produced each model of params.yaml as it lies in data/models."""
-    client = _client()
-    for name, model in params.load().models.items():
+    """Print the run that produced each model of params.yaml as it lies in data/models.
+
+    Raises:
+        UserError: MLflow does not answer.
+    """
+    models = params.load().models
+    try:
+        client = _client()
+    except Exception as error:
+        raise UserError(f"{_failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
+    for name, model in models.items():
         path = Path("data/models") / f"{name}.keras"
         if not path.exists():
             print(f"{name}: no model; run `dvc repro train@{name}` or `dvc pull`")
@@ -360,10 +368,7 @@ def _sent(folder: Path, record: Record) -> bool:
     try:
         send(folder, record)
     except Exception as error:
-        print(
-            f"warning: MLflow at {uri()}: {_reason(error)}; what it has not taken is kept; `{SYNC}` sends it later",
-            flush=True,
-        )
+        print(f"warning: {_failure(error)}; what it has not taken is kept; `{SYNC}` sends it later", flush=True)
         return False
     return True
 
@@ -373,9 +378,20 @@ def _records() -> dict[Path, Record]:
     return {path.parent: Record(**json.loads(path.read_text())) for path in UNSENT.glob("*/record.json")}
 
 
-def _reason(error: Exception) -> str:
-    """The first line of an error, short."""
-    return f"{type(error).__name__}: {str(error).strip().splitlines()[0][:200]}" if str(error) else type(error).__name__
+def _failure(error: Exception) -> str:
+    """Where MLflow is, and the first line of its error, short."""
+    message = next(iter(_masked(str(error)).strip().splitlines()), "")[:200]
+    return f"MLflow at {_masked(uri())}: {type(error).__name__}" + (f": {message}" if message else "")
+
+
+def _masked(text: str) -> str:
+    """Without the users and passwords of its URLs."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as part:  # which names the target where its disk is full
+        shutil.copyfile(source, part)
 
 
 def _now() -> int:

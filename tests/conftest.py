@@ -4,6 +4,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -97,6 +98,14 @@ def no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs go to a database in the working directory; MLflow itself sets the variable, which then outlives a test."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Processes of the test take Ctrl-C, also where all of it runs in the background and the shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

@@ -1,13 +1,20 @@
 """What a training needs to go on after a kill, on a model small enough to train in seconds."""
 
+import os
+import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
-from stages import checkpoint, params, train
+from stages import checkpoint, params, preprocess, sample, train
+from tests.conftest import ROOT, write_params
 from tests.test_train import arrays, recipe
 
 AUGMENTED = {"augment": params.Augment(horizontal_flip=True, rotation=0.1), "restore_best": True, "epochs": 4}
@@ -47,6 +54,73 @@ def test_a_training_that_is_killed_ends_with_the_same_bytes(tmp_path: Path, monk
     resumed, continued = trained(tmp_path / "killed.npz", tmp_path)
     pd.testing.assert_frame_equal(history, continued, check_exact=True)
     assert whole == resumed
+
+
+def begun(folder: Path, epochs: int) -> "tuple[subprocess.Popen[str], list[str]]":
+    """A training in a process of its own, with a checkpoint after each epoch; and what it said until so many."""
+    code = (
+        "from stages import checkpoint, console, train; checkpoint.SECONDS_BETWEEN = 0.0; "
+        "console.run(train.train, 'model')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "mnist_dense"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    said = [""]
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith(f"epoch {epochs}/"):
+            break
+    return process, said
+
+
+def went_on_after(said: list[str]) -> int:
+    """The epoch that an earlier process had finished."""
+    found = re.search(r"goes on after epoch (\d+), which an earlier run finished", "".join(said))
+    assert found, said
+    return int(found[1])
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_process_that_is_killed_and_interrupted_ends_with_the_same_bytes(project: Path) -> None:
+    """SIGKILL, then Ctrl-C, then the rest. Nothing listens meanwhile: neither the trainer nor its MLflow."""
+    import keras
+
+    write_params(project, lambda values: values["train"].update(epochs=60))
+    sample.draw("mnist", params.load().datasets["mnist"], Path("data/raw/mnist"))
+    preprocess.preprocess("mnist")
+    keras.utils.clear_session()  # names of layers are numbered through a process
+    train.train("mnist_dense")
+    files = train._outputs("mnist_dense")
+    whole = [path.read_bytes() for path in files]
+    for path in files:
+        path.unlink()
+
+    process, _ = begun(project, 10)
+    with process:
+        listening = [one for one in psutil.Process(process.pid).net_connections("inet") if one.status == "LISTEN"]
+        process.kill()
+    assert not listening
+    (kept,) = Path(".dvc/tmp/checkpoints").iterdir()
+    process, said = begun(project, 30)
+    with process:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    assert 10 <= went_on_after(said) < 60
+    assert (process.returncode, errors) == (1, "interrupted: `dvc repro` goes on from the last finished stage\n")
+    assert kept.exists() and not any(path.exists() for path in files)
+    process, said = begun(project, 60)
+    with process:
+        _, errors = process.communicate(timeout=60)
+    assert 30 <= went_on_after(said) < 60
+    assert (process.returncode, errors) == (0, "")
+    assert [path.read_bytes() for path in files] == whole
+    assert not kept.exists()
 
 
 def test_a_damaged_checkpoint_is_not_used(tmp_path: Path) -> None:

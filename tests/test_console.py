@@ -31,8 +31,7 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
             "error: params.yaml: models: there is no 'mnist_dens'; did you mean 'mnist_dense'? ",
         ),
         (["stages.train", "mnist_dense"], "error: data/records/mnist: no records; run `dvc repro` or `dvc pull`\n"),
-        (["stages.extract", "imagenette_vgg16"], "error: data/records/imagenette: no records; run `dvc repro`"),
-        (["stages.preprocess", "mnist"], "error: data/raw/mnist/train-images-idx3-ubyte.gz: missing; "),
+        (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
         (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
     ],
 )
@@ -46,6 +45,35 @@ def test_an_error_is_one_line_and_exit_code_1(project: Path, arguments: list[str
 def test_params_yaml_missing_is_one_line(tmp_path: Path) -> None:
     done = stage(tmp_path, "stages.params")
     assert (done.returncode, done.stderr) == (1, "error: params.yaml: No such file or directory\n")
+
+
+IMPORTING = """
+import os, signal, stages
+os.kill(os.getpid(), signal.SIGINT)
+"""
+DELETING = """
+import os, signal, time
+from stages.console import run
+class Tensor:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+def stage():
+    tensor = Tensor()
+    del tensor
+    time.sleep(9)
+    print("went on")
+run(stage)
+"""
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("code", [IMPORTING, DELETING])
+def test_ctrl_c_is_one_line_wherever_it_comes(code: str) -> None:
+    """While a stage imports what it needs; and where Python prints and forgets what is raised."""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert (done.stdout, done.stderr) == ("", "interrupted: `dvc repro` goes on from the last finished stage\n")
 
 
 def test_tensorflow_starts_in_silence(project: Path) -> None:

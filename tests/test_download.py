@@ -7,6 +7,7 @@ import os
 import pty
 import random
 import shutil
+import signal
 import socket
 import ssl
 import struct
@@ -438,8 +439,8 @@ def test_secrets_are_not_printed(
     assert "Authorization" in server.requests[0][1]
 
 
-def command(folder: Path, name: str, files: dict[str, list[Source]]) -> "subprocess.CompletedProcess[str]":
-    """`python -m stages.download NAME` in `folder`, with params.yaml's own values but `files` as its only weights."""
+def params_of(folder: Path, files: dict[str, list[Source]]) -> None:
+    """Write params.yaml's own values to `folder`, but `files` as the only weights, named net, and nothing else."""
     values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
     listed = {file: [one.model_dump() for one in sources] for file, sources in files.items()}
     values |= {
@@ -451,6 +452,11 @@ def command(folder: Path, name: str, files: dict[str, list[Source]]) -> "subproc
         "weights": {"net": {"files": listed}},
     }
     YAML(typ="safe", pure=True).dump(values, folder / "params.yaml")
+
+
+def command(folder: Path, name: str, files: dict[str, list[Source]]) -> "subprocess.CompletedProcess[str]":
+    """`python -m stages.download NAME` in `folder`, with the weights of `params_of`."""
+    params_of(folder, files)
     return subprocess.run(
         [sys.executable, "-m", "stages.download", name],
         cwd=folder,
@@ -480,6 +486,38 @@ def test_command_writes_exactly_the_files(server: Server, tmp_path: Path) -> Non
     assert (result.returncode, result.stderr) == (0, "")
     assert contents(tmp_path) == {"net/one.h5": BODY, "net/two.h5": BODY}
     assert server.url + "/a" in result.stdout
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_ctrl_c_leaves_nothing(server: Server, tmp_path: Path) -> None:
+    """In the midst of a file whose rest does not come."""
+    asleep = threading.Event()
+
+    def stalled(handler: BaseHTTPRequestHandler) -> None:
+        send(BODY, cut=CUT)(handler)
+        handler.wfile.flush()
+        asleep.wait(30)
+
+    params_of(tmp_path, {"one.h5": [source(server.at("/a", stalled))]})
+    with subprocess.Popen(
+        [sys.executable, "-m", "stages.download", "net"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            while not list(tmp_path.rglob("one.h5")):
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=10)
+        finally:
+            asleep.set()
+            process.kill()
+    assert process.returncode == 1
+    assert errors == "interrupted: `dvc repro` goes on from the last finished stage\n"
+    assert list((tmp_path / "data/raw").iterdir()) == []
 
 
 @pytest.mark.parametrize("before", [{}, {"net/one.h5": b"of the last run"}])

@@ -113,3 +113,18 @@ def test_the_stage_reads_what_train_writes(project: Path) -> None:
     rows = {plot: len(pd.read_csv(f"reports/plots/{plot}/mnist_dense.csv")) for plot in ("confusion", "classes")}
     assert rows == {"confusion": 16, "classes": 4}
     assert pd.read_csv("reports/plots/reliability/mnist_dense.csv")["images"].sum() == 4
+
+
+@pytest.mark.parametrize("history", [b"", b"epoch,loss\n1,2\n", b"epoch,val_accuracy,val_loss\n", b'a,"\n', b"\xff"])
+def test_a_damaged_history_is_named(project: Path, history: bytes) -> None:
+    for folder in ("data/predictions", "reports/history"):
+        Path(folder).mkdir(parents=True)
+    table = FOUR.copy()
+    table.attrs = {"parameters": 12, "precision": "float32", "model": "0" * 32}
+    table.to_parquet("data/predictions/mnist_dense.parquet")
+    Path("reports/history/mnist_dense.csv").write_bytes(history)
+    with pytest.raises(
+        UserError, match=r"^reports/history/mnist_dense\.csv: damaged: .*single-item train@mnist_dense`$"
+    ):
+        evaluate.evaluate("mnist_dense")
+    assert not Path("reports/metrics").exists()

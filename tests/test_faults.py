@@ -6,13 +6,16 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from stages import extract, params, preprocess, records, sample, train
+from stages import download, evaluate, extract, params, preprocess, records, sample, train
+from stages.console import UserError
 from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
 
 SIZE = 64 << 20  # bytes of the disk that fills up
@@ -136,6 +139,7 @@ PLAIN_USER = "setpriv --bounding-set=-all --inh-caps=-all"
     ("stage", "forbidden", "message"),
     [
         ("download mnist", "data/raw", "data/raw/.mnist.part: Permission denied"),
+        ("train mnist_dense", "params.yaml", "params.yaml: Permission denied"),
         ("preprocess mnist", "data/raw/mnist/*", "data/raw/mnist/train-images-idx3-ubyte.gz: Permission denied"),
         ("train mnist_dense", "data/records/mnist/*", "data/records/mnist/dataset_info.json: Permission denied"),
         ("evaluate mnist_dense", "data/predictions/*", "data/predictions/mnist_dense.parquet: Permission denied"),
@@ -144,20 +148,94 @@ PLAIN_USER = "setpriv --bounding-set=-all --inh-caps=-all"
 def test_what_is_forbidden_is_named(made: Path, tmp_path: Path, stage: str, forbidden: str, message: str) -> None:
     project = copy_of(made, tmp_path)
     done = in_process(project, f"chmod 000 {forbidden}; exec {PLAIN_USER} $PYTHON -m stages.{stage}")
-    run(project, "chmod", "-R", "u+rwX", "data")
+    run(project, "chmod", "-R", "u+rwX", ".")
     assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
 
 
-@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1 and so on PAR1"])
-def test_damaged_predictions_are_named(made: Path, tmp_path: Path, content: bytes) -> None:
-    project = copy_of(made, tmp_path)
-    (project / "data/predictions/mnist_dense.parquet").write_bytes(content)
-    done = run(project, "env", f"PYTHONPATH={ROOT}", "python", "-m", "stages.evaluate", "mnist_dense")
-    assert done.returncode == 1
-    assert done.stderr.startswith("error: data/predictions/mnist_dense.parquet: damaged: ")
-    assert "`dvc repro --force --single-item train@mnist_dense`" in done.stderr
-    assert done.stderr.count("\n") == 1
-    assert not (project / "reports/metrics").exists()
+def test_damaged_predictions_are_named(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No whole file, and one in which a bit of a probability is another."""
+    monkeypatch.chdir(copy_of(made, tmp_path))
+    path = Path("data/predictions/mnist_dense.parquet")
+    good = path.read_bytes()
+    place = good.index(np.float32(pd.read_parquet(path)["probabilities"].iloc[-1][-1]).tobytes()) + 1
+    flipped = good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :]
+    for content in (b"", b"PAR1", b"PAR1 and so on PAR1", flipped):
+        path.write_bytes(content)
+        with pytest.raises(
+            UserError, match=f"^{path}: damaged: .*`dvc repro --force --single-item train@mnist_dense`$"
+        ):
+            evaluate.evaluate("mnist_dense")
+    assert not Path("reports/metrics").exists()
+
+
+WEIGHTS = "data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
+
+
+def test_damaged_weights_are_named(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HDF5 sees most damage by itself, and no other bit: that is for the hash of what was fetched to tell."""
+    monkeypatch.chdir(copy_of(made, tmp_path))
+    path = Path(WEIGHTS)
+    good = path.read_bytes()
+    again = "`dvc repro --force --single-item download_weights@vgg16`"
+    for damaged in (b"", b"text", good[: len(good) // 2]):
+        path.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"^{WEIGHTS}: damaged, or not VGG16's: .*{again}$"):
+            extract.extract("imagenette_vgg16")
+    path.unlink()
+    with pytest.raises(UserError, match=f"^{WEIGHTS}: missing; "):
+        extract.extract("imagenette_vgg16")
+
+    sources = [{"url": "file:///x", "hash": f"md5:{hashlib.md5(good).hexdigest()}"}]
+
+    def fetched(values: Any) -> None:
+        small(values)
+        values["weights"]["vgg16"].update(source="published", files={path.name: sources})
+
+    write_params(Path(), fetched)
+    path.write_bytes(good)
+    assert extract._weights(params.load(), "vgg16") == path
+    path.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    with pytest.raises(UserError, match=f"^{WEIGHTS}: damaged: its hash is none of those in params.yaml; .*{again}$"):
+        extract.extract("imagenette_vgg16")
+
+
+def test_no_secret_of_a_url_is_told(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Sources with a user, a password and a token: logs, MLflow, metrics and all else that the stages write."""
+    monkeypatch.chdir(copy_of(made, tmp_path))
+
+    def change(values: Any, source: str = "sample") -> None:
+        small(values)
+        values["source"] = source
+        for sources in values["datasets"]["mnist"]["files"].values():
+            for one in sources:
+                one["url"] = "http://user:hunter2@127.0.0.1:1/a.gz?token=hunter2"
+
+    write_params(Path(), change)
+    preprocess.preprocess("mnist")
+    train.train("mnist_dense")
+    evaluate.evaluate("mnist_dense")
+    write_params(Path(), partial(change, source="published"))
+    monkeypatch.setattr(download, "BACKOFF", ())
+    with pytest.raises(UserError, match=r"no source gives it: http://127\.0\.0\.1:1/a\.gz: no connection") as error:
+        download.download("mnist")
+    assert "Connection refused" in str(error.value)
+    printed = capfd.readouterr()
+    assert "hunter2" not in f"{printed}{error.value}"
+    files = [path for path in Path().rglob("*") if path.is_file()]
+    assert {"mlflow.db", "mnist_dense.json", "mnist_dense.keras"} <= {path.name for path in files}
+    assert [str(path) for path in files if b"hunter2" in path.read_bytes()] == ["params.yaml"]
+
+
+def test_git_ignores_what_is_not_for_it() -> None:
+    """Data, caches, databases, secrets."""
+    paths = [
+        *("data/raw/mnist/a.gz", "data/models/a.keras", "mlflow.db", "mlruns/0/a", ".env"),
+        *(".dvc/cache/files/md5/00/a", ".dvc/tmp/lock", ".dvc/config.local", ".hypothesis/a", ".pytest_cache/a"),
+    ]
+    ignored = run(ROOT, "git", "check-ignore", "--no-index", *paths).stdout.split()
+    assert ignored == paths
 
 
 def shard(clone: Path) -> Path:
@@ -201,6 +279,14 @@ def test_a_damaged_or_missing_cache_is_never_trained_on(tmp_path: Path) -> None:
     assert run(clone, "dvc", "repro").returncode == 0
     assert (clone / "dvc.lock").read_text() == lock
 
+    # The file of a model is damaged, but not the cache: it comes back from there.
+    model = clone / "data/models/mnist_dense.keras"
+    whole = model.read_bytes()
+    model.unlink()
+    model.write_bytes(whole[:-1000])
+    assert run(clone, "dvc", "repro").returncode == 0
+    assert model.read_bytes() == whole
+
     # An object and its link are gone: checking out says so, and the pipeline makes them again.
     cached(clone, shard(clone)).unlink()
     shard(clone).unlink()
@@ -231,12 +317,18 @@ def test_no_pickle_and_no_code_in_a_model_is_run(tmp_path: Path) -> None:
         assert not unsafe.search(module.read_text()), module
 
 
-def test_a_name_in_params_that_is_a_command_is_not_run(tmp_path: Path) -> None:
-    """DVC hands a command to the shell; the name of a dataset is no part of it."""
-    name = "mnist; touch pwned #"
+@pytest.mark.parametrize(
+    ("section", "entry", "stage"), [("datasets", "mnist", "download"), ("models", "mnist_dense", "train")]
+)
+@pytest.mark.parametrize("name", ["a; touch pwned #", '$(touch pwned)"`touch pwned`'])
+def test_a_name_in_params_that_is_a_command_is_not_run(
+    tmp_path: Path, section: str, entry: str, stage: str, name: str
+) -> None:
+    """DVC hands a command to the shell; the name of a dataset, or of a model, is no part of it."""
     clone = clone_of_work_tree(tmp_path / "clone", lambda values: only(values, "mnist_dense"))
-    write_params(clone, lambda values: values["datasets"].update({name: values["datasets"]["mnist"]}))
-    done = run(clone, "dvc", "repro", f"download@{name}")
+    (clone / "data/records/mnist").mkdir(parents=True)  # DVC looks for what a training depends on
+    write_params(clone, lambda values: values[section].update({name: values[section][entry]}))
+    done = run(clone, "dvc", "repro", "--single-item", f"{stage}@{name}")
     assert done.returncode != 0
-    assert "error: params.yaml: datasets" in done.stderr
+    assert f"error: params.yaml: {section}" in done.stderr
     assert not list(tmp_path.rglob("pwned"))

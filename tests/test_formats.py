@@ -114,6 +114,22 @@ def test_damaged_gzip_is_named_in_every_format(tmp_path: Path, how: str) -> None
         assert f"{path}: damaged" in error_of(read)
 
 
+def test_a_folder_in_place_of_an_archive_is_named(tmp_path: Path) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    readers: dict[str, Callable[[], object]] = {
+        "train-labels-idx1-ubyte.gz": lambda: list(idx.examples(tmp_path, "train", CLASSES)),
+        "c.tar.gz": lambda: list(cifar.examples(tmp_path, "train", CLASSES)),
+        "i.tgz": lambda: list(image_folder.examples(tmp_path, "train", FOLDERS)),
+    }
+    for file, read in readers.items():
+        path = tmp_path / file
+        path.unlink(missing_ok=True)
+        path.mkdir()
+        with pytest.raises(IsADirectoryError) as caught:  # of which a stage makes its line
+            read()
+        assert caught.value.filename == str(path)
+
+
 @pytest.mark.parametrize("how", ["cut", "sum", "other"])
 def test_damaged_labels_are_not_blamed_on_the_images(tmp_path: Path, how: str) -> None:
     pack_idx(tmp_path, IMAGES, LABELS)

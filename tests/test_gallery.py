@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages import gallery, params
+from stages.console import UserError
 from tests.conftest import examples
 
 
@@ -44,3 +45,15 @@ def test_one_image_augmented_nine_ways(folder: Path) -> None:
     assert [way.tobytes() for way in gallery.augmented(recipe, seed=1)[1:]] == [way.tobytes() for way in ways]
     assert [way.tobytes() for way in gallery.augmented(recipe, seed=2)[1:]] != [way.tobytes() for way in ways]
     assert np.asarray(ways[0]).dtype == np.uint8
+
+
+def test_damaged_records_are_named(folder: Path) -> None:
+    (shard,) = Path("data/records/mnist").glob("*-train.tfrecord-*")
+    good = shard.read_bytes()
+    try:
+        for damaged in (good[:3000] + bytes([good[3000] ^ 1]) + good[3001:], good[:3000]):
+            shard.write_bytes(damaged)
+            with pytest.raises(UserError, match=r"^data/records/mnist: damaged: split 'train"):
+                gallery.samples("mnist", dict.fromkeys("0123456789", 4))
+    finally:
+        shard.write_bytes(good)

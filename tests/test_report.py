@@ -29,7 +29,7 @@ METRICS = {
 
 def found(values: params.Params) -> list[results.Model]:
     """Every model of params.yaml with the metrics above."""
-    claim = {"figure": "97 %", "split": "validation", "source": "https://example.com"}
+    claim = results.Claim(figure="97 %", split="validation", source="https://example.com")
     empty: dict[str, Any] = dict.fromkeys(["history", "confusion", "classes", "reliability", "mistakes", "md5"])
     return [
         results.Model(
@@ -75,7 +75,9 @@ def test_a_missing_metric_is_one_line_before_any_work(measured: Path, monkeypatc
     text = path.read_text()
     path.unlink()
     try:
-        with pytest.raises(UserError, match=r"reports/metrics/mnist_dense.json: missing; run `dvc repro`"):
+        with pytest.raises(
+            UserError, match=r"reports/metrics/mnist_dense.json: missing; run `dvc repro evaluate@mnist_dense`"
+        ):
             report.report()
     finally:
         path.write_text(text)

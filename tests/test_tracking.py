@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 
 from stages import params, tracking
 from stages.console import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, write_params
+from tests.test_faults import in_process, needs_mounts
 
 DIGEST = "0123456789abcdef0123456789abcdef.dir"
 LOCK = f"stages:\n  preprocess@mnist:\n    outs:\n    - {{path: data/records/mnist, md5: {DIGEST}}}\n"
@@ -94,9 +97,17 @@ def process(*command: str, **environment: str) -> Iterator[Callable[[], None]]:
 @contextmanager
 def server(port: int) -> Iterator[Callable[[], None]]:
     store = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "server-files", "--workers", "1"]
-    with process("mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *store) as kill:
+    with process("mlflow", "ui", "--port", str(port), *store) as kill:
         wait_for(f"http://127.0.0.1:{port}/health")
+        assert listening() == {("127.0.0.1", port)}
         yield kill
+
+
+def listening() -> set[tuple[str, int]]:
+    """Where the processes listen that this one has started, and theirs."""
+    processes = psutil.Process().children(recursive=True)
+    found = [one for process in processes for one in process.net_connections("inet") if one.status == "LISTEN"]
+    return {(one.laddr.ip, one.laddr.port) for one in found}
 
 
 def test_a_training_is_a_run_and_an_evaluation_adds_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,9 +150,10 @@ def test_a_training_is_a_run_and_an_evaluation_adds_to_it(folder: Path, monkeypa
     assert all("==" in requirement for requirement in requirements)
     images = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.uint8)
     port = free_port()
-    serve = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local", "--host", "127.0.0.1"]
+    serve = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
     with process(*serve, "--port", str(port), MLFLOW_TRACKING_URI=tracking.uri()):
         wait_for(f"http://127.0.0.1:{port}/ping")
+        assert listening() == {("127.0.0.1", port)}
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations",
             json.dumps({"inputs": images.tolist()}).encode(),
@@ -196,16 +208,25 @@ def test_a_server_that_is_killed_half_way_loses_nothing(
 def test_a_server_that_does_not_answer_costs_one_wait(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    write_params(folder)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr(tracking, "SECONDS_BETWEEN", 0.0)
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:hunter2@{address}")
         start = time.monotonic()
         with tracking.training("mnist_dense", recipe(), {}, "key") as tracked:
             for epoch in range(1, 6):
                 tracked.epoch(epoch, ROW)
         assert time.monotonic() - start < 10
-    assert capsys.readouterr().out.count("warning: ") == 1
+        errors = []
+        for command in ("sync", "runs"):
+            with pytest.raises(UserError, match=f"^MLflow at http://{address}: MlflowException: ") as caught:
+                tracking.main(command)
+            errors.append(str(caught.value))
+    said = capsys.readouterr().out
+    assert said.count(f"warning: MLflow at http://{address}: ") == said.count("warning: ") == 1
+    assert "hunter2" not in f"{said}{errors}"
     (record,) = tracking._records().values()
     assert record.status == "FINISHED" and len(record.metrics) == 25
 
@@ -251,6 +272,19 @@ def test_two_processes_at_once_on_a_fresh_database(folder: Path) -> None:
     assert [process.communicate(timeout=120)[0] for process in started] == ["", ""]
     assert sorted((run.info.run_name, run.info.status) for run in runs()) == [("one", "FINISHED"), ("two", "FINISHED")]
     assert not (folder / "elsewhere/mlflow.db").exists()
+
+
+@needs_mounts
+def test_a_full_disk_names_the_record_of_the_run(folder: Path) -> None:
+    code = (
+        "from pathlib import Path; from stages import console, tracking\n"
+        "console.run(lambda: tracking.evaluation('m', 'mnist', '0', {}, [Path('dvc.lock')]))\n"
+    )
+    (folder / "mlruns").mkdir()
+    full = "mount -t tmpfs -o size=64k none mlruns; head -c 64k /dev/zero > mlruns/full 2> /dev/null || true"
+    done = in_process(folder, f'{full}; exec $PYTHON -c "$CODE"', CODE=code)
+    assert done.returncode == 1
+    assert re.fullmatch(r"error: mlruns/unsent/\w+/plots/dvc\.lock: no space left in mlruns/unsent/.*\n", done.stderr)
 
 
 def test_runs_names_the_run_of_each_model(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

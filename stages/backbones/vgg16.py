@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.console import UserError
+
 if TYPE_CHECKING:
     import keras
 
@@ -19,7 +21,13 @@ def build(image_size: int, weights: Path) -> "keras.Model":
     pixels = keras.Input((image_size, image_size, 3), dtype="uint8")
     # In float32: bfloat16 has eight bits of precision, which the subtraction of the mean would spend.
     scaled = keras.layers.Lambda(_preprocess, dtype="float32")(pixels)
-    network = keras.applications.VGG16(include_top=False, weights=str(weights), input_tensor=scaled)
+    try:
+        network = keras.applications.VGG16(include_top=False, weights=str(weights), input_tensor=scaled)
+    except (OSError, ValueError) as error:  # of HDF5; of Keras, where the layers are others
+        raise UserError(
+            f"{weights}: damaged, or not VGG16's: {str(error).splitlines()[0]}; get it again with "
+            "`dvc repro --force --single-item download_weights@vgg16`"
+        ) from None
     network.trainable = False
     return network
 
