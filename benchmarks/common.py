@@ -199,13 +199,9 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of the packages that are timed."""
-    found = {}
-    for package in PACKAGES:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    installed = importlib.metadata.distributions(path=[*sys.path, str(FOLDER / ".torch")])  # `make bench-torch`
+    found = {package.name: package.version for package in installed}
+    return {package: found[package] for package in PACKAGES if package in found}
 
 
 def content(topic: str, result: Result, before: dict[str, Any]) -> dict[str, Any]:

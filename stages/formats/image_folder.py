@@ -1,7 +1,7 @@
 """Imagenette's format: a tgz of JPEG files, TOP/train/CLASS/name.JPEG and TOP/val/CLASS/name.JPEG."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from stages.console import UserError
 from stages.formats._archive import files_of, only, open_tar, unpacked
@@ -22,7 +22,7 @@ def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> I
     empty = True
     with unpacked(path) as stream, open_tar(stream, "r|") as archive:
         for member in files_of(archive, path):
-            parts = PurePosixPath(member.name).parts
+            parts = [part for part in member.name.split("/") if part not in ("", ".")]
             if len(parts) != 4 or parts[1] != FOLDER[split] or any(part.startswith(".") for part in parts):
                 continue
             if parts[2] not in labels:
