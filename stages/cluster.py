@@ -38,6 +38,7 @@ def connected() -> Iterator[str]:
     """
     # What Ray's C++ part calls an error is nothing that a user could act upon; what ends the work is an exception.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray of our own: its work is not less urgent than ours
     try:
         import ray.data
     except ImportError:
@@ -107,7 +108,10 @@ def mapped(
         rows = rows.map(
             _Actor,
             fn_constructor_args=(make, {path.name: ray.put(path.read_bytes()) for path in files}, cpus),
-            compute=ray.data.ActorPoolStrategy(size=gpus or sum(size // cpus for size in sizes)),
+            compute=ray.data.ActorPoolStrategy(
+                size=gpus or sum(size // cpus for size in sizes),
+                max_concurrent_calls_per_actor=2,  # `function` of the next item while `make`'s works on this one
+            ),
             **each,
         )
     found = iter(rows.iter_rows())
