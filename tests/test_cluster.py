@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -127,6 +128,20 @@ def test_a_damaged_archive_is_one_line_from_a_node(project: Path) -> None:
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: data/raw/imagenette/{archive.name}: ") and done.stderr.count("\n") == 1
     assert not (project / "data/records/imagenette").exists()
+
+
+def test_damaged_weights_are_one_line_from_a_node(local: Path, project: Path) -> None:
+    for path in ("data/raw/vgg16", "data/records/imagenette"):
+        shutil.copytree(local / path, project / path)
+    shutil.copy(local / "params.yaml", project)
+    set_engine(project, "ray")
+    (weights,) = (project / "data/raw/vgg16").iterdir()
+    weights.unlink()  # read-only, as DVC leaves it
+    weights.write_bytes(b"no weights")
+    command = [sys.executable, "-m", "stages.extract", "imagenette_vgg16"]
+    done = run(project, *command, PYTHONPATH=str(ROOT), RAY_ADDRESS="")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: data/raw/vgg16/{weights.name}: damaged") and done.stderr.count("\n") == 1
 
 
 def test_what_is_read_waits_for_what_is_slow(tmp_path: Path, cluster: Any) -> None:
