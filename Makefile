@@ -14,7 +14,7 @@ RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
 export BASE EXPERIMENTS
 
-.PHONY: help setup repro pull test test-slow check verify review plots gate experiments seeds fuzz bench bench-torch audit lock
+.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify review plots gate experiments seeds fuzz bench bench-torch audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -39,6 +39,7 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 
 cluster: setup-cluster ## the same with `engine: ray`, and all stale models in training at the same time
 	@$(RUN) python -m stages.params
+	@$(RUN) python -m tools.unlock
 	@$(RUN) python -m tools.cluster
 
 # Changes none of the pinned packages that are there: the lock is made on top of theirs.

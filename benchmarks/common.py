@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import keras
 
 FOLDER = Path(__file__).parent
-PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "pillow", "dvc", "torch")
+PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "pillow", "dvc", "torch", "ray")
 
 PEAK_SIZE, PEAK_PRODUCTS = 2048, 8  # of the matrix products that the processor's peak is measured by
 

@@ -38,6 +38,7 @@ def connected() -> Iterator[str]:
     """
     # What Ray's C++ part calls an error is nothing that a user could act upon; what ends the work is an exception.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of a Ray of our own: its work is not less urgent than ours
     try:
         import ray.data
     except ImportError:
@@ -87,7 +88,7 @@ def mapped(
         What became of the items of each split. To be read in the order of `splits`.
 
     Raises:
-        UserError: as soon as an item is reached for which a function raised one.
+        UserError: as soon as an item is reached for which a function raised one, or `make` did.
     """
     import ray
 
@@ -106,8 +107,11 @@ def mapped(
         rows = rows.map(partial(_called, function), **({} if gpus else each))
         rows = rows.map(
             _Actor,
-            fn_constructor_args=(make, {path.name: ray.put(path.read_bytes()) for path in files}, cpus),
-            compute=ray.data.ActorPoolStrategy(size=gpus or sum(size // cpus for size in sizes)),
+            fn_constructor_args=(make, {str(path): ray.put(path.read_bytes()) for path in files}, cpus),
+            compute=ray.data.ActorPoolStrategy(
+                size=gpus or sum(size // cpus for size in sizes),
+                max_concurrent_calls_per_actor=2,  # `function` of the next item while `make`'s works on this one
+            ),
             **each,
         )
     found = iter(rows.iter_rows())
@@ -167,18 +171,23 @@ class _Outputs(NamedTuple):
 
 
 def _away(module: str, name: str, inputs: dict[str, Any], outputs: list[str]) -> Iterator[Item]:
-    import ray
-
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        for path, data in inputs.items():
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            Path(path).write_bytes(ray.get(data))
+        _bring(inputs)
         try:
             yield from importlib.import_module(module).steps(name)
             yield _Outputs({path: Path(path).read_bytes() for path in outputs})
         except UserError as error:
             yield error
+
+
+def _bring(files: dict[str, Any]) -> None:
+    """Write what Ray holds to where it was, seen from this folder: a fault is then said of the path people know."""
+    import ray
+
+    for path, data in files.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(ray.get(data))
 
 
 def _read(splits: dict[str, Callable[[], Iterable[Item]]], row: Row) -> Iterator[Row]:
@@ -208,17 +217,24 @@ class _Actor:
     """A process of the pool."""
 
     def __init__(self, make: Callable[..., Callable[[Item], Item]], files: dict[str, Any], cpus: int) -> None:
-        import ray
-
         os.environ["TF_NUM_INTRAOP_THREADS"] = str(cpus)
+        before = os.getcwd()
         with tempfile.TemporaryDirectory() as folder:
-            paths = [Path(folder) / name for name in files]
-            for path, data in zip(paths, files.values(), strict=True):
-                path.write_bytes(ray.get(data))
-            self.function = make(*paths)
+            os.chdir(folder)
+            try:
+                _bring(files)
+                self.function = make(*map(Path, files))
+            except UserError as error:
+                self.function = partial(_failing, error)
+            finally:
+                os.chdir(before)
 
     def __call__(self, row: Row) -> Row:
         return _called(self.function, row)
+
+
+def _failing(error: UserError, item: Item) -> Item:
+    raise error
 
 
 def _results(rows: Iterator[Row]) -> Iterator[Item]:

@@ -1,13 +1,12 @@
 """The same bytes on a cluster: on Ray's own, of this machine, and on three nodes that are processes of it."""
 
-import hashlib
 import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,10 @@ import pytest
 
 from stages import params
 from stages.sample import draw
-from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
+from tests.conftest import ROOT, clone_of_work_tree, only, run
 
 pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
 
-DATASETS = ["fashion_mnist", "imagenette"]  # pixels; JPEG files of different sizes
-FEATURES = "imagenette_vgg16"
 BIN = Path(sys.executable).parent
 
 
@@ -31,10 +28,11 @@ def set_engine(folder: Path, engine: str) -> None:
     (folder / "params.yaml").write_text(re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M))
 
 
-def enough_batches(values: Any) -> None:
-    """A dozen of them for the backbone."""
+def small(values: Any) -> None:
+    """Pixels and JPEG files of different sizes, and a dozen batches for the backbone."""
+    only(values, "mnist_dense", "imagenette_vgg16")
     values["datasets"]["imagenette"]["sample"] = {"train": 300, "test": 70}
-    values["features"][FEATURES]["image_size"] = 96
+    values["features"]["imagenette_vgg16"]["image_size"] = 96
 
 
 def mlflow_runs(folder: Path) -> list[Any]:
@@ -42,50 +40,34 @@ def mlflow_runs(folder: Path) -> list[Any]:
     return list(client.search_runs([found.experiment_id for found in client.search_experiments()]))
 
 
-def stage(folder: Path, module: str, name: str, engine: str, address: str = "") -> subprocess.Popen[str]:
-    """Start a stage as DVC does, with `engine` in params.yaml."""
-    set_engine(folder, engine)
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": address}
-    command = [sys.executable, "-m", f"stages.{module}", name]
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-def finished(process: subprocess.Popen[str]) -> str:
-    """What a stage that ends well has said, which is one line."""
-    said, errors = process.communicate()
-    assert process.returncode == 0 and errors == "", said + errors
-    return said
-
-
-def written(folder: Path) -> dict[str, str]:
-    """The hash of every file in data/ but the archives."""
-    files = [path for path in (folder / "data").rglob("*") if path.is_file() and "raw" not in path.parts]
-    assert files
-    return {str(path.relative_to(folder)): hashlib.md5(path.read_bytes()).hexdigest() for path in files}
-
-
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project whose records and features the local engine has written: a dozen batches of the latter."""
-    folder = tmp_path_factory.mktemp("local")
-    write_params(folder, enough_batches)
-    values = params.load(folder / "params.yaml")
-    for name in DATASETS:
-        draw(name, values.datasets[name], folder / "data/raw" / name)
-        finished(stage(folder, "preprocess", name, "local"))
-    draw("vgg16", values.weights["vgg16"], folder / "data/raw/vgg16")
-    finished(stage(folder, "extract", FEATURES, "local"))
+    """A clone that the local engine has reproduced."""
+    folder = clone_of_work_tree(tmp_path_factory.mktemp("local"), small)
+    done = run(folder, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
 
-@pytest.fixture
-def other(local: Path, tmp_path: Path) -> Path:
-    """A project with the same parameters and archives."""
-    shutil.copy(local / "params.yaml", tmp_path)
-    shutil.copytree(local / "data/raw", tmp_path / "data/raw")
-    return tmp_path
+def by_ray(folder: Path, address: str, meanwhile: Callable[[Any], None] = lambda process: None) -> str:
+    """`make cluster` in a new clone at `folder`; `meanwhile` is called with its process. What it has said."""
+    clone_of_work_tree(folder, small)
+    set_engine(folder, "ray")
+    environment = {**os.environ, "RAY_ADDRESS": address, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    log = folder.with_suffix(".log")
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "tools.cluster"]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        meanwhile(process)
+        assert process.wait() == 0, log.read_text()
+    return log.read_text()
+
+
+def same_as(local: Path, folder: Path) -> None:
+    """DVC has recorded the same of both clones, nothing is stale, and each model is a run that ended well."""
+    assert (folder / "dvc.lock").read_text() == (local / "dvc.lock").read_text()
+    assert run(folder, "dvc", "status", "--quiet").returncode == 0
+    assert [run.info.status for run in mlflow_runs(folder)] == ["FINISHED"] * len(mlflow_runs(local))
 
 
 @pytest.fixture
@@ -115,54 +97,51 @@ def busy(node: Any) -> bool:
     return False
 
 
-def test_ray_on_this_machine_writes_the_same_bytes(local: Path, other: Path) -> None:
-    said = [finished(stage(other, "preprocess", name, "ray")) for name in DATASETS]
-    assert said == ["train: 40 images, test: 20 images\n", "train: 300 images, test: 70 images\n"]
-    assert finished(stage(other, "extract", FEATURES, "ray")).startswith("vgg16 features of imagenette, ")
-    assert written(other) == written(local)
+def test_ray_on_this_machine_changes_nothing(local: Path, tmp_path: Path) -> None:
+    said = by_ray(tmp_path / "ray", address="")
+    assert "epoch 1/1: loss" in said and "Traceback" not in said
+    same_as(local, tmp_path / "ray")
 
 
-def test_a_node_that_dies_changes_nothing(tmp_path: Path, cluster: Any) -> None:
-    """The pipeline on three nodes, two models in training at the same time, and one node killed during extract."""
+def test_a_node_that_dies_during_extract_changes_nothing(local: Path, tmp_path: Path, cluster: Any) -> None:
+    victim, _ = cluster.worker_nodes
 
-    def change(values: Any) -> None:
-        only(values, "mnist_dense", "imagenette_vgg16")
-        enough_batches(values)
-
-    here, away = (clone_of_work_tree(tmp_path / name, change) for name in ("here", "away"))
-    assert run(here, "dvc", "repro").returncode == 0
-    set_engine(away, "ray")
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tools.cluster"],
-            cwd=away,
-            env={**os.environ, "RAY_ADDRESS": cluster.address, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-        victim, _ = cluster.worker_nodes
+    def kill(process: Any) -> None:
         while not busy(victim):
-            assert process.poll() is None, (tmp_path / "log").read_text()
+            assert process.poll() is None
             time.sleep(0.01)
         cluster.remove_node(victim, allow_graceful=False)
-        assert process.wait() == 0, (tmp_path / "log").read_text()
-    said = (tmp_path / "log").read_text()
+
+    said = by_ray(tmp_path / "ray", cluster.address, kill)
     assert said.index("Running stage 'extract@") < said.index("Running stage 'train@mnist_dense'")
-    assert "epoch 1/1: loss" in said and "Traceback" not in said
-    assert (away / "dvc.lock").read_text() == (here / "dvc.lock").read_text()
-    assert run(away, "dvc", "status", "--quiet").returncode == 0
-    assert {run.info.status for run in mlflow_runs(away)} == {"FINISHED"}
-    assert len(mlflow_runs(away)) == len(mlflow_runs(here)) == 2
+    assert "Traceback" not in said
+    same_as(local, tmp_path / "ray")
 
 
-def test_a_damaged_archive_is_one_line_from_a_node(other: Path) -> None:
-    (archive,) = (other / "data/raw/imagenette").iterdir()
+def test_a_damaged_archive_is_one_line_from_a_node(project: Path) -> None:
+    folder = project / "data/raw/imagenette"
+    draw("imagenette", params.load().datasets["imagenette"], folder)
+    (archive,) = folder.iterdir()
     archive.write_bytes(archive.read_bytes()[:-5000])
-    process = stage(other, "preprocess", "imagenette", "ray")
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert errors.startswith(f"error: data/raw/imagenette/{archive.name}: ") and errors.count("\n") == 1
-    assert not (other / "data/records/imagenette").exists()
+    set_engine(project, "ray")
+    done = run(project, sys.executable, "-m", "stages.preprocess", "imagenette", PYTHONPATH=str(ROOT), RAY_ADDRESS="")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: data/raw/imagenette/{archive.name}: ") and done.stderr.count("\n") == 1
+    assert not (project / "data/records/imagenette").exists()
+
+
+def test_damaged_weights_are_one_line_from_a_node(local: Path, project: Path) -> None:
+    for path in ("data/raw/vgg16", "data/records/imagenette"):
+        shutil.copytree(local / path, project / path)
+    shutil.copy(local / "params.yaml", project)
+    set_engine(project, "ray")
+    (weights,) = (project / "data/raw/vgg16").iterdir()
+    weights.unlink()  # read-only, as DVC leaves it
+    weights.write_bytes(b"no weights")
+    command = [sys.executable, "-m", "stages.extract", "imagenette_vgg16"]
+    done = run(project, *command, PYTHONPATH=str(ROOT), RAY_ADDRESS="")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: data/raw/vgg16/{weights.name}: damaged") and done.stderr.count("\n") == 1
 
 
 def test_what_is_read_waits_for_what_is_slow(tmp_path: Path, cluster: Any) -> None:
