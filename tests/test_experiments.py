@@ -16,7 +16,6 @@ import pytest
 from stages import tracking
 from tests.conftest import clone_of_work_tree, commit, only, run
 
-MODEL = "evaluate@mnist_dense"  # no report, which takes as long as all the rest
 METRICS = "reports/metrics/mnist_dense.json"
 
 
@@ -28,7 +27,7 @@ def dvc_command(folder: Path, *arguments: str) -> str:
 
 def experiment(folder: Path, *arguments: str) -> str:
     """Run an experiment; its name."""
-    said = dvc_command(folder, "exp", "run", *arguments, MODEL)
+    said = dvc_command(folder, "exp", "run", *arguments)
     names = re.findall(r"Ran experiment\(s\): (\S+)", said)
     assert len(names) == 1, said
     return str(names[0])
@@ -53,14 +52,14 @@ def runs(folder: Path) -> dict[str | None, Any]:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = clone_of_work_tree(tmp_path_factory.mktemp("clone"), lambda values: only(values, "mnist_dense"))
-    dvc_command(folder, "repro", MODEL)
+    dvc_command(folder, "repro")
     commit(folder, "baseline")
     return folder
 
 
 def test_an_experiment_here_and_two_in_the_queue(clone: Path) -> None:
     """Each is a row of `dvc exp show` and a run of MLflow, with the same parameters and the same accuracy."""
-    dvc_command(clone, "exp", "run", "--queue", "-S", "models.mnist_dense.learning_rate=0.003,0.03", MODEL)
+    dvc_command(clone, "exp", "run", "--queue", "-S", "models.mnist_dense.learning_rate=0.003,0.03")
     dvc_command(clone, "queue", "start", "-j", "2")
     end = time.monotonic() + 300
     while set(re.findall(r"\b(Queued|Running|Success|Failed)\b", status := dvc_command(clone, "queue", "status"))) - {
@@ -109,5 +108,5 @@ def test_another_seed_in_a_folder_of_its_own(clone: Path) -> None:
     assert tracking.md5(clone / "data/models/mnist_dense.keras") == runs(clone)[name].data.tags["model_md5"]
     # The cache has it: no run is new
     count = len(runs(clone))
-    dvc_command(clone, "repro", MODEL)
+    dvc_command(clone, "repro")
     assert len(runs(clone)) == count
