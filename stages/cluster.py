@@ -28,6 +28,8 @@ CPUS = 8  # at most, of an actor: more threads than these add little to a batch
 Item = Any  # anything that pickle takes, but None: that is the end of a split
 Row = dict[str, Any]  # {item}, pickled
 
+_reading: list[Any] = []  # to be closed before Ray is: left to the garbage collection, they wait for it without end
+
 
 @contextmanager
 def connected() -> Iterator[str]:
@@ -63,6 +65,8 @@ def connected() -> Iterator[str]:
     try:
         yield ray.get_runtime_context().gcs_address
     finally:
+        while _reading:
+            _reading.pop().close()
         ray.shutdown()
 
 
@@ -115,6 +119,7 @@ def mapped(
             **each,
         )
     found = iter(rows.iter_rows())
+    _reading.append(found)
     return {split: _results(found) for split in splits}
 
 
