@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,9 +105,11 @@ def server(port: int) -> Iterator[Callable[[], None]]:
 
 def listening() -> set[tuple[str, int]]:
     """Where the processes listen that this one has started, and theirs."""
-    processes = psutil.Process().children(recursive=True)
-    found = [one for process in processes for one in process.net_connections("inet") if one.status == "LISTEN"]
-    return {(one.laddr.ip, one.laddr.port) for one in found}
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found += [one.laddr for one in process.net_connections("inet") if one.status == "LISTEN"]
+    return {(address.ip, address.port) for address in found}
 
 
 def test_a_training_is_a_run_and_an_evaluation_adds_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
