@@ -101,31 +101,32 @@ def work_of_one_core(done: Done, images: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         files = [drawn(number) for number in range(64)]
-        examples = [(f"{number}", files[number % 64], number % 2) for number in range(images)]
+        examples = [("train", f"{number}", files[number % 64], number % 2) for number in range(images)]
         with tarfile.open("images.tgz", "w:gz", compresslevel=1) as archive:
-            for key, data, label in examples:
-                member = tarfile.TarInfo(f"all/train/n{label}/{key}.JPEG")
+            for number, (_, key, data, label) in enumerate(examples):
+                member = tarfile.TarInfo(f"all/{'train' if number else 'val'}/n{label}/{key}.JPEG")
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
         batches = [
             {
-                "key": np.array([key.encode() for key, _, _ in some]),
-                "input": np.array([data for _, data, _ in some], object),
+                "key": np.array([key.encode() for _, key, _, _ in some]),
+                "input": np.array([data for _, _, data, _ in some], object),
             }
             for some in (examples[start : start + 32] for start in range(0, images, 32))
         ]
         features = [
-            (key, np.random.default_rng(label).random(FEATURE).astype("f2"), label) for key, _, label in examples
+            ("train", key, np.random.default_rng(label).random(FEATURE).astype("f2"), label)
+            for _, key, _, label in examples
         ]
         work: dict[str, Callable[[], object]] = {
-            "read the archive": lambda: sum(1 for _ in image_folder.examples(Path(), "train", CLASSES)),
-            "check": lambda: [jpeg.fault(data) for _, data, _ in examples],
-            "check and decode": lambda: [jpeg.fault(data, decode=True) for _, data, _ in examples],
-            "write records": lambda: records.write("drawn", CLASSES, {"train": examples}),
+            "read the archive": lambda: sum(1 for _ in image_folder.examples(Path(), CLASSES)),
+            "check": lambda: [jpeg.fault(data) for _, _, data, _ in examples],
+            "check and decode": lambda: [jpeg.fault(data, decode=True) for _, _, data, _ in examples],
+            "write records": lambda: records.write("drawn", CLASSES, ["train"], examples),
             "read records": lambda: sum(1 for _ in records.batches("drawn", "train", 32, decode=False)),
             "decode and cut": lambda: [records.decoded("drawn", 224, batch) for batch in batches],
-            "write features": lambda: records.write("features", CLASSES, {"train": features}),
-            "hash, as DVC does": lambda: [hashlib.md5(data) for _, data, _ in examples],
+            "write features": lambda: records.write("features", CLASSES, ["train"], features),
+            "hash, as DVC does": lambda: [hashlib.md5(data) for _, _, data, _ in examples],
         }
         while True:
             for what in WORK:
@@ -179,7 +180,9 @@ def simulate(done: Done, workers: int, rate: float, batches: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         file = drawn(0)
-        records.write("drawn", CLASSES, {"train": ((f"{number}", file, number % 2) for number in range(images))})
+        records.write(
+            "drawn", CLASSES, ["train"], (("train", f"{number}", file, number % 2) for number in range(images))
+        )
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 500_000_000})
         try:
             for _ in range(workers):
@@ -187,11 +190,10 @@ def simulate(done: Done, workers: int, rate: float, batches: int) -> None:
             nodes.wait_for_nodes()
             os.environ["RAY_ADDRESS"] = nodes.address
             read = partial(records.batches, "drawn", "train", extract.BATCH, decode=False)
-            with cluster.connected():
-                results = cluster.mapped({"train": read}, _as_it_is, partial(Sleeper, extract.BATCH / rate))["train"]
+            with cluster.mapped(read, _as_it_is, partial(Sleeper, extract.BATCH / rate)) as results:
                 next(results)
                 start = time.perf_counter()
-                records.write("features", CLASSES, {"train": (example for found in results for example in found)})
+                records.write("features", CLASSES, ["train"], (example for found in results for example in found))
                 seconds = time.perf_counter() - start
         finally:
             nodes.shutdown()
@@ -211,7 +213,7 @@ class Sleeper:
     def __call__(self, batch: extract.Batch) -> list[records.Example]:
         time.sleep(self.seconds)
         return [
-            (key.decode(), np.ones(FEATURE, np.float16), int(label))
+            ("train", key.decode(), np.ones(FEATURE, np.float16), int(label))
             for key, label in zip(batch["key"], batch["label"], strict=True)
         ]
 

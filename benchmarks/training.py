@@ -147,14 +147,11 @@ def trainer(done: Done, names: list[str], rounds: int, seconds: float) -> None:
         images, facts = _amount(model, recipe, seconds)
         facts["precision"] = precision
 
-        def after(epoch: int, row: Any, facts: dict[str, Any] = facts) -> None:
-            done(facts)
-            if facts["forward"] > LARGE and epoch > 1:
-                done(products())
-
-        training, validation = data(recipe, images)
         with quiet():
-            train.fit(model, recipe, training, validation, values.seed, on_epoch=after)
+            for epoch, _ in train.epochs(model, recipe, *data(recipe, images), values.seed):
+                done(facts)
+                if facts["forward"] > LARGE and epoch > 1:
+                    done(products())
 
 
 def data(recipe: params.Model, images: int) -> tuple[records.Arrays, records.Arrays]:

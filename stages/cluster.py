@@ -11,24 +11,25 @@ import os
 import pickle
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stages.console import UserError, silent
 from stages.files import replacing
+
+if TYPE_CHECKING:
+    import ray.data
 
 INSTALL = "pip install -r requirements-cluster.txt"
 BLOCK = 1 << 20  # bytes of small items that are one task: little for a node's memory, much for what Ray adds to a task
 STORE = 1 << 30  # bytes of memory for items on the way, of a Ray of our own
 CPUS = 8  # at most, of an actor: more threads than these add little to a batch
 
-Item = Any  # anything that pickle takes, but None: that is the end of a split
+Item = Any  # anything that pickle takes
 Row = dict[str, Any]  # {item}, pickled
-
-_reading: list[Any] = []  # to be closed before Ray is: left to the garbage collection, they wait for it without end
 
 
 @contextmanager
@@ -61,45 +62,53 @@ def connected() -> Iterator[str]:
     warnings.filterwarnings("ignore", module="ray.data")  # that few items keep few processes busy
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    context.execution_options.preserve_order = True  # splits are written one after the other
+    context.execution_options.preserve_order = True  # else what is skipped is listed in any order
     try:
         yield ray.get_runtime_context().gcs_address
     finally:
-        while _reading:
-            _reading.pop().close()
         ray.shutdown()
 
 
+@contextmanager
 def mapped(
-    splits: Mapping[str, Callable[[], Iterable[Item]]],
+    read: Callable[[], Iterable[Item]],
     function: Callable[[Item], Item],
     make: Callable[..., Callable[[Item], Item]] | None = None,
     files: Iterable[Path] = (),
-) -> dict[str, Iterator[Item]]:
-    """Items of each split, changed on the nodes of the cluster, in their order.
+) -> Iterator[Iterator[Item]]:
+    """Connect for the time of the block, and give items in their order, changed on the nodes of the cluster.
 
-    Ray holds readers back while what they read has not been worked on, and repeats what a lost worker or node was
+    Ray holds the reader back while what it has read has not been worked on, and repeats what a lost worker or node was
     working on.
 
     Args:
-        splits: functions that read. They are called on this machine, in this folder.
+        read: yields the items. It is called on this machine, in this folder.
         function: of an item, for tasks on all nodes.
         make: called with the paths of `files` in each process of a pool, one for each GPU of the cluster, or for its
             processors if it has no GPU. What it returns is called with what `function` made of an item.
         files: that `make` needs.
 
-    Returns:
-        What became of the items of each split. To be read in the order of `splits`.
-
     Raises:
         UserError: as soon as an item is reached for which a function raised one, or `make` did.
     """
+    # Closed before Ray is: left to the garbage collection, its executor waits for a Ray that has gone.
+    with connected(), closing(iter(_dataset(read, function, make, files).iter_rows())) as rows:
+        yield _results(rows)
+
+
+def _dataset(
+    read: Callable[[], Iterable[Item]],
+    function: Callable[[Item], Item],
+    make: Callable[..., Callable[[Item], Item]] | None,
+    files: Iterable[Path],
+) -> "ray.data.Dataset":
+    """A row for each item that `mapped` gives. Nothing is read before they are."""
     import ray
 
     ray.data.DataContext.get_current().target_max_block_size = 1 if make else BLOCK  # an item for a process of the pool
     here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
     rows = ray.data.from_items([{"folder": os.getcwd()}], override_num_blocks=1)
-    rows = rows.flat_map(partial(_read, dict(splits)), label_selector=here, num_cpus=0)
+    rows = rows.flat_map(partial(_read, read), label_selector=here, num_cpus=0)
     if make is None:
         rows = rows.map(partial(_called, function))
     else:
@@ -118,9 +127,7 @@ def mapped(
             ),
             **each,
         )
-    found = iter(rows.iter_rows())
-    _reading.append(found)
-    return {split: _results(found) for split in splits}
+    return rows
 
 
 def away(
@@ -195,22 +202,18 @@ def _bring(files: dict[str, Any]) -> None:
         Path(path).write_bytes(ray.get(data))
 
 
-def _read(splits: dict[str, Callable[[], Iterable[Item]]], row: Row) -> Iterator[Row]:
-    """The items of all splits."""
+def _read(read: Callable[[], Iterable[Item]], row: Row) -> Iterator[Row]:
     os.chdir(row["folder"])
-    for read in splits.values():
-        try:
-            for item in read():
-                yield {"item": pickle.dumps(item)}
-        except UserError as error:  # an item, too: what is raised, Ray wraps in its own
-            yield {"item": pickle.dumps(error)}
-            return
-        yield {"item": pickle.dumps(None)}
+    try:
+        for item in read():
+            yield {"item": pickle.dumps(item)}
+    except UserError as error:  # an item, too: what is raised, Ray wraps in its own
+        yield {"item": pickle.dumps(error)}
 
 
 def _called(function: Callable[[Item], Item], row: Row) -> Row:
     item = pickle.loads(row["item"])
-    if item is None or isinstance(item, UserError):
+    if isinstance(item, UserError):
         return row
     try:
         return {"item": pickle.dumps(function(item))}
@@ -243,11 +246,8 @@ def _failing(error: UserError, item: Item) -> Item:
 
 
 def _results(rows: Iterator[Row]) -> Iterator[Item]:
-    """The items up to the end of a split."""
     for row in rows:
         item = pickle.loads(row["item"])
-        if item is None:
-            return
         if isinstance(item, UserError):
             raise item
         yield item

@@ -2,9 +2,10 @@
 
 import hashlib
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from stages.precision import resolve
 
 BATCH = 32  # large enough for the full rate on a CPU
 
-Batch = Mapping[str, np.ndarray]  # key, input, label: see `records.batches`
+Batch = Mapping[str, Any]  # of one split, its name, beside key, input and label of `records.batches`
 
 
 def extract(name: str) -> None:
@@ -28,22 +29,16 @@ def extract(name: str) -> None:
     if dataset.features["input"].shape[-1] != 3:
         raise UserError(f"params.yaml: features.{name}.dataset: {features.dataset} is not in colour; choose another")
     classes = dataset.features["label"].names
-    read = partial(records.batches, features.dataset, size=BATCH)
+    read = partial(_batches, features.dataset, list(dataset.splits))
     if values.engine == "ray":
         from stages import cluster
 
-        with cluster.connected():
-            outputs = cluster.mapped(
-                {split: partial(read, split, decode=False) for split in dataset.splits},
-                partial(records.decoded, features.dataset, features.image_size),
-                partial(Extractor, features),
-                [weights],
-            )
-            precision = _write(name, classes, outputs)
+        decode = partial(records.decoded, features.dataset, features.image_size)
+        with cluster.mapped(partial(read, decode=False), decode, partial(Extractor, features), [weights]) as outputs:
+            precision = _write(name, classes, dataset.splits, outputs)
     else:
-        extractor = Extractor(features, weights)
-        images = {split: read(split, image_size=features.image_size) for split in dataset.splits}
-        precision = _write(name, classes, {split: map(extractor, batches) for split, batches in images.items()})
+        batches = read(image_size=features.image_size)
+        precision = _write(name, classes, dataset.splits, map(Extractor(features, weights), batches))
     print(f"{features.backbone} features of {features.dataset}, {precision}")
 
 
@@ -62,12 +57,12 @@ class Extractor:
         self._forward = tf.function(backbone.build(features.image_size, weights), autograph=False)
 
     def __call__(self, batch: Batch) -> tuple[str, list[records.Example]]:
-        """(precision, [(key, float16 features, label)]). float16 halves the records; it holds more than bfloat16."""
+        """Precision, and examples whose features are float16: half of float32's bytes, more digits than bfloat16's."""
         import tensorflow as tf
 
         outputs = tf.cast(self._forward(tf.constant(batch["input"]), training=False), tf.float16).numpy()
         return self.precision, [
-            (key.decode(), np.ascontiguousarray(output), int(label))
+            (batch["split"], key.decode(), np.ascontiguousarray(output), int(label))
             for key, output, label in zip(batch["key"], outputs, batch["label"], strict=True)
         ]
 
@@ -87,12 +82,21 @@ def _weights(values: params.Params, backbone: str) -> Path:
     return path
 
 
-def _write(name: str, classes: list[str], outputs: Mapping[str, Iterator[tuple[str, list[records.Example]]]]) -> str:
+def _batches(dataset: str, splits: list[str], **options: Any) -> Iterator[Batch]:
+    """All splits, one after the other. `options` are those of `records.batches`."""
+    for split in splits:
+        for batch in records.batches(dataset, split, BATCH, **options):
+            yield {"split": split, **batch}
+
+
+def _write(
+    name: str, classes: list[str], splits: Iterable[str], outputs: Iterator[tuple[str, list[records.Example]]]
+) -> str:
     """Write what an `Extractor` made, or several did, as records; the precision of it."""
     precisions: set[str] = set()
 
-    def examples(split: str) -> Iterator[records.Example]:
-        for precision, found in outputs[split]:
+    def examples() -> Iterator[records.Example]:
+        for precision, found in outputs:
             precisions.add(precision)
             if len(precisions) > 1:
                 raise UserError(
@@ -101,7 +105,7 @@ def _write(name: str, classes: list[str], outputs: Mapping[str, Iterator[tuple[s
                 )
             yield from found
 
-    records.write(name, classes, {split: examples(split) for split in outputs})
+    records.write(name, classes, splits, examples())
     return precisions.pop()
 
 

@@ -13,7 +13,7 @@ from stages.files import replacing
 
 SPLITS = ("train", "test")
 
-Reader = Callable[[Path, str, list[str] | dict[str, str]], Iterator[records.Example]]  # `examples` of a format
+Reader = Callable[[Path, list[str] | dict[str, str]], Iterator[records.Example]]  # `examples` of a format
 
 
 def preprocess(name: str) -> None:
@@ -27,13 +27,14 @@ def preprocess(name: str) -> None:
     import_tensorflow()
     reader: Reader = importlib.import_module(f"stages.formats.{dataset.format}").examples
     folder = Path("data/raw") / name
-    read = {split: partial(reader, folder, split, dataset.classes) for split in SPLITS}
+    read = partial(reader, folder, dataset.classes)
     check = partial(_checked, values.skip_bad_images)
     counts = {split: dict.fromkeys(dataset.class_names, 0) for split in SPLITS}
     skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
 
-    def counted(split: str, examples: Iterator[tuple[records.Example, str]]) -> Iterator[records.Example]:
-        for (key, image, label), fault in examples:
+    def counted(examples: Iterator[tuple[records.Example, str]]) -> Iterator[records.Example]:
+        for example, fault in examples:
+            split, key, _, label = example
             if fault and not values.skip_bad_images:
                 raise UserError(
                     f"{folder}: {split}: {key!r} {fault}; remove it, or set skip_bad_images: true in params.yaml"
@@ -42,7 +43,7 @@ def preprocess(name: str) -> None:
                 skipped[split][key] = fault
                 continue
             counts[split][dataset.class_names[label]] += 1
-            yield key, image, label
+            yield example
         if absent := [label for label, count in counts["train"].items() if not count]:
             raise UserError(f"{folder}: class {absent[0]!r} has no training images; remove it from classes or add some")
 
@@ -50,11 +51,10 @@ def preprocess(name: str) -> None:
         if values.engine == "ray":
             from stages import cluster
 
-            stack.enter_context(cluster.connected())
-            checked = cluster.mapped(read, check)
+            checked = stack.enter_context(cluster.mapped(read, check))
         else:
-            checked = {split: map(check, examples()) for split, examples in read.items()}
-        records.write(name, dataset.class_names, {split: counted(split, checked[split]) for split in SPLITS})
+            checked = map(check, read())
+        records.write(name, dataset.class_names, SPLITS, counted(checked))
     for what, table in (("counts", counts), ("skipped", skipped)):
         with replacing(Path("data") / what / f"{name}.json") as path:
             path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
@@ -65,7 +65,7 @@ def preprocess(name: str) -> None:
 
 def _checked(decode: bool, example: records.Example) -> tuple[records.Example, str]:
     """An example, and what is wrong with its image or nothing."""
-    image = example[1]
+    image = example[2]
     return example, jpeg.fault(image, decode) if isinstance(image, bytes) else ""
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 tfds.disable_progress_bar()  # of its shuffling: the bar of what goes in is enough
 # What TFDS shuffles in memory before it goes on in files; its own gigabyte would hold most datasets whole.
 shuffle.MAX_MEM_BUFFER_SIZE = 64 << 20
+shuffle.BUCKETS_NUMBER = 400  # open files of a split: both stay below the 1,024 that a process may often have
 
 CHUNK = 256  # images that are encoded at once
 PNG_LEVEL = 3  # of compression: zlib's own choice takes half as long again and saves nothing on images of this size
@@ -34,7 +35,8 @@ PNG_LEVEL = 3  # of compression: zlib's own choice takes half as long again and 
 RECORDS = Path("data/records")
 READ_CONFIG = {"interleave_cycle_length": 1, "try_autocache": False}  # records in the order of the shards
 
-Example = tuple[str, Any, int]  # key; image as uint8 (height, width, channels), JPEG bytes, or feature tensor; label
+# split; key; image as uint8 (height, width, channels), JPEG bytes, or feature tensor; label
+Example = tuple[str, str, Any, int]
 
 
 @dataclass(frozen=True)
@@ -63,60 +65,65 @@ class _Serializer(tfds.core.example_serializer.ExampleSerializer):
         return message.SerializeToString(deterministic=True)
 
 
-def write(name: str, classes: list[str], splits: Mapping[str, Iterable[Example]]) -> None:
+def write(name: str, classes: list[str], splits: Iterable[str], examples: Iterable[Example]) -> None:
     """Write a dataset to data/records/NAME, whole or not at all.
 
     Args:
         name: of the dataset.
         classes: class names in the order of the labels.
-        splits: the examples of each split, in any order; consumed one at a time. The first one tells the feature.
+        splits: their names.
+        examples: of all splits, in any order; consumed one at a time. The first one tells the feature.
 
     Raises:
         UserError: a split is empty, or a key occurs twice in it.
     """
-    features, infos = None, []
     with replacing(RECORDS / name) as folder:
         folder.mkdir()
-        for split, stream in splits.items():
-            examples = iter(stream)
-            first = next(examples, None)
-            if first is None:
-                raise UserError(f"{name}: split {split!r} has no images; check the archive")
-            features = features or tfds.features.FeaturesDict(
-                {
-                    "key": tfds.features.Text(),
-                    "input": _feature(first[1]),
-                    "label": tfds.features.ClassLabel(names=classes),
-                }
-            )
-            template = tfds.core.ShardedFileTemplate(
-                data_dir=folder, dataset_name=name, split=split, filetype_suffix="tfrecord"
-            )
-            writer = tfds.core.writer.Writer(
+        template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord")
+        templates = {split: template.replace(split=split) for split in splits}
+        keys: dict[str, set[str]] = {split: set() for split in templates}
+        stream = iter(examples)
+        first = next(stream, None)
+        if first is None:
+            raise UserError(f"{name}: no images; check the archive")
+        features = tfds.features.FeaturesDict(
+            {
+                "key": tfds.features.Text(),
+                "input": _feature(first[2]),
+                "label": tfds.features.ClassLabel(names=classes),
+            }
+        )
+        writers = {
+            split: tfds.core.writer.Writer(
                 serializer=_Serializer(features.get_serialized_info()),
-                filename_template=template,
+                filename_template=templates[split],
                 hash_salt=split,
                 disable_shuffling=False,
                 example_writer=tfds.core.writer.ExampleWriter(tfds.core.file_adapters.FileFormat.TFRECORD),
             )
-            encoded = _encoded(itertools.chain([first], examples))
-            keys: set[str] = set()
-            for key, data, label in tqdm(encoded, desc=f"{name} {split}", unit=" images", disable=None):
-                if key in keys:
-                    raise UserError(f"{name}: split {split!r} holds two images named {key!r}; rename one")
-                keys.add(key)
-                writer.write(key, {"key": key.encode(), "input": data, "label": label})
+            for split in templates
+        }
+        encoded = _encoded(itertools.chain([first], stream))
+        for split, key, data, label in tqdm(encoded, desc=name, unit=" images", disable=None):
+            if key in keys[split]:
+                raise UserError(f"{name}: split {split!r} holds two images named {key!r}; rename one")
+            keys[split].add(key)
+            writers[split].write(key, {"key": key.encode(), "input": data, "label": label})
+        infos = []
+        for split, writer in writers.items():
+            if not keys[split]:
+                raise UserError(f"{name}: split {split!r} has no images; check the archive")
             lengths, size = writer.finalize()
             infos.append(
-                tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=size, filename_template=template)
+                tfds.core.SplitInfo(
+                    name=split, shard_lengths=lengths, num_bytes=size, filename_template=templates[split]
+                )
             )
         tfds.folder_dataset.write_metadata(
             data_dir=folder,
             features=features,
             split_infos=infos,
-            filename_template=tfds.core.ShardedFileTemplate(
-                data_dir=folder, dataset_name=name, filetype_suffix="tfrecord"
-            ),
+            filename_template=template,
             check_data=False,
             supervised_keys=("input", "label"),
         )
@@ -279,23 +286,24 @@ def load(name: str, split: str, image_size: int | None = None) -> Arrays:
     return arrays
 
 
-def _encoded(examples: Iterator[Example]) -> Iterator[tuple[str, bytes, int]]:
+def _encoded(examples: Iterator[Example]) -> Iterator[tuple[str, str, bytes, int]]:
     """Pixels as PNG, feature tensors as their bytes, JPEG bytes as they are.
 
     Pixels are encoded many at a time, in a thread of its own: Python reads on and writes meanwhile.
     """
     import tensorflow as tf
 
-    def png(chunk: list[Example]) -> Iterator[tuple[str, bytes, int]]:
-        keys, images, labels = zip(*chunk, strict=True)
-        return zip(keys, tf.io.encode_png(np.stack(images), compression=PNG_LEVEL).numpy(), labels, strict=True)
+    def png(chunk: list[Example]) -> Iterator[tuple[str, str, bytes, int]]:
+        splits, keys, images, labels = zip(*chunk, strict=True)
+        files = tf.io.encode_png(np.stack(images), compression=PNG_LEVEL).numpy()
+        return zip(splits, keys, files, labels, strict=True)
 
     first = next(examples)
     examples = itertools.chain([first], examples)
-    if isinstance(first[1], bytes):
+    if isinstance(first[2], bytes):
         yield from examples
-    elif first[1].dtype != np.uint8:
-        yield from ((key, image.tobytes(), label) for key, image, label in examples)
+    elif first[2].dtype != np.uint8:
+        yield from ((split, key, image.tobytes(), label) for split, key, image, label in examples)
     else:
         with ThreadPoolExecutor(1) as pool:
             pending = pool.submit(png, list(itertools.islice(examples, CHUNK)))

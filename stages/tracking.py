@@ -148,9 +148,14 @@ def evaluation(name: str, experiment: str, model: str, metrics: Mapping[str, flo
     """
     record = Record(experiment, name, tags={"stage": f"evaluate@{name}"}, model=model)
     record.metrics = [(f"test_{key}", float(value), record.started, 0) for key, value in metrics.items()]
-    for plot in plots:
-        _copy(plot, UNSENT / record.id / "plots" / plot.parent.name / plot.name)
-    _write(record)
+    folder = UNSENT / record.id
+    try:
+        for plot in plots:
+            _copy(plot, folder / "plots" / plot.parent.name / plot.name)
+        _write(record)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # without its record nobody knows whose plots they are
+        raise
 
 
 def deliver() -> None:

@@ -8,7 +8,7 @@ import re
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -146,26 +146,6 @@ def build(
             f"{str(error).splitlines()[0]}"
         ) from None
     return keras.Model(inputs, network(outputs))
-
-
-def fit(
-    model: "keras.Model",
-    recipe: params.Model,
-    training: records.Arrays,
-    validation: records.Arrays,
-    seed: int,
-    kept: Path | None = None,
-    on_epoch: Callable[[int, Mapping[str, float]], None] = lambda epoch, row: None,
-) -> pd.DataFrame:
-    """All of `epochs`, with the same arguments: the history, a row an epoch, from 1.
-
-    `on_epoch` is called with what `epochs` yields.
-    """
-    rows = {}
-    for epoch, row in epochs(model, recipe, training, validation, seed, kept):
-        rows[epoch] = row
-        on_epoch(epoch, row)
-    return pd.DataFrame.from_dict(rows, orient="index")
 
 
 def epochs(

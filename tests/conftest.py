@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,11 @@ AWKWARD = ["<script>alert(1)</script>", "NA", "1", "$x^$", "a class whose name i
 MODELS = ["mnist_dense", "cifar10_small_cnn_augmented", "imagenette_vgg16"]
 
 
+def of_split(split: str, examples: Iterable[tuple[str, str, Any, int]]) -> list[tuple[str, Any, int]]:
+    """Key, image and label of the examples of a split."""
+    return [example[1:] for example in examples if example[0] == split]
+
+
 def examples(dataset: str, number: int) -> Iterator[tuple[str, Any, int]]:
     """Images as the format of `dataset` gives them: grey or in colour, or JPEG files of varying size."""
     random = np.random.default_rng(number)
@@ -157,9 +162,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
         Path("reports/published.yaml").write_text(json.dumps(published))
         values = params.load()
         for name, dataset in values.datasets.items():
-            records.write(
-                name, dataset.class_names, {split: examples(name, TINY[split]) for split in ("train", "test")}
-            )
+            drawn = ((split, *example) for split in TINY for example in examples(name, TINY[split]))
+            records.write(name, dataset.class_names, list(TINY), drawn)
             counts = {split: dict.fromkeys(dataset.class_names, TINY[split] // 10) for split in ("train", "test")}
             (Path("data/counts") / f"{name}.json").write_text(json.dumps(counts))
             skipped = {"train": {"n01/note.txt": "is not a JPEG file"} if name == "imagenette" else {}, "test": {}}

@@ -15,7 +15,7 @@ import pytest
 
 from stages import checkpoint, params, preprocess, sample, train
 from tests.conftest import ROOT, write_params
-from tests.test_train import arrays, recipe
+from tests.test_train import arrays, history_of, recipe
 
 AUGMENTED = {"augment": params.Augment(horizontal_flip=True, rotation=0.1), "restore_best": True, "epochs": 4}
 
@@ -28,10 +28,6 @@ def trained(path: Path, folder: Path, kill_after: int = 99, **changes: Any) -> t
     """A training of a network with dropout and augmentation: the bytes of its file and its history."""
     import keras
 
-    def on_epoch(epoch: int, row: Any) -> None:
-        if epoch == kill_after:
-            raise KilledError
-
     keras.utils.clear_session()  # names of layers are numbered through a process
     keras.utils.set_random_seed(3)
     entry = recipe(architecture="dropout_cnn", **{**AUGMENTED, **changes})
@@ -39,9 +35,13 @@ def trained(path: Path, folder: Path, kill_after: int = 99, **changes: Any) -> t
     model = train.build(entry, (32, 32, 3), np.dtype("uint8"), 2, 3)
     data = arrays(40)
     data.inputs.resize((40, 32, 32, 3), refcheck=False)
-    history = train.fit(model, entry, data, data, 3, path, on_epoch)
+    rows = {}
+    for epoch, row in train.epochs(model, entry, data, data, 3, path):
+        rows[epoch] = row
+        if epoch == kill_after:
+            raise KilledError
     train.save(model, folder / "model.keras")
-    return (folder / "model.keras").read_bytes(), history
+    return (folder / "model.keras").read_bytes(), history_of(rows.items())
 
 
 def test_a_training_that_is_killed_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

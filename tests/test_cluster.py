@@ -157,14 +157,14 @@ def read():
             file.write(".")
         yield bytes([number]) * 10_000_000
 
-with cluster.connected():
-    numbers = []
-    for data in cluster.mapped({"train": read}, lambda data: data)["train"]:
+numbers = []
+with cluster.mapped(read, lambda data: data) as items:
+    for data in items:
         if not numbers:
             time.sleep(5)
             print(Path("read").stat().st_size)
         numbers.append(data[0])
-    print(numbers == list(range(60)))
+print(numbers == list(range(60)))
 """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
     command = [sys.executable, "-c", code]

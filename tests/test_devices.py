@@ -24,7 +24,7 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 import keras
-from tests.test_train import arrays, recipe
+from tests.test_train import arrays, history_of, recipe
 
 devices, images, batch_size, epochs, kept = sys.argv[1], *map(int, sys.argv[2:5]), Path(sys.argv[5])
 keras.utils.set_random_seed(1)
@@ -36,7 +36,7 @@ entry = recipe(**network, batch_size=batch_size, epochs=epochs, devices=devices,
 with train._strategy(entry.devices).scope():
     model = train.build(entry, (8, 8, 1), np.dtype("uint8"), 2, 1)
 try:
-    history = train.fit(model, entry, arrays(images), arrays(31, seed=5), 1, kept)
+    history = history_of(train.epochs(model, entry, arrays(images), arrays(31, seed=5), 1, kept))
 except UserError as error:
     sys.exit(f"error: {error}")
 train.save(model, Path(f"{devices}.keras"))

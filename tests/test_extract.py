@@ -25,8 +25,9 @@ def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyP
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
     labels = [0, 1, 2, 3, 4, 5]
     classes = params.load().datasets["imagenette"].class_names
-    examples = [(f"n/{i}.JPEG", image, label) for i, (image, label) in enumerate(zip(images, labels, strict=True))]
-    records.write("imagenette", classes, {"train": examples[:4], "test": examples[4:]})
+    splits = ["train"] * 4 + ["test"] * 2
+    keys = [f"n/{i}.JPEG" for i in range(6)]
+    records.write("imagenette", classes, ["train", "test"], zip(splits, keys, images, labels, strict=True))
 
     policy = keras.config.dtype_policy()
     try:

@@ -6,6 +6,7 @@ import struct
 import tarfile
 import tracemalloc
 from collections.abc import Callable
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 
 from stages.console import UserError
 from stages.formats import _archive, cifar, idx, image_folder
+from tests.conftest import of_split
 
 CLASSES = ["cat", "dog", "bird"]
 FOLDERS = {"n1": "cat", "n2": "dog"}
@@ -61,13 +63,21 @@ IMAGES = struct.pack(">IIII", 2051, 4, 28, 28) + PIXELS.tobytes()
 LABELS = struct.pack(">II", 2049, 4) + bytes([2, 0, 1, 0])
 
 
-@pytest.mark.parametrize(("split", "prefix"), [("train", "train"), ("test", "t10k")])
-def test_idx_reads_what_was_packed(tmp_path: Path, split: str, prefix: str) -> None:
-    pack_idx(tmp_path, IMAGES, LABELS, prefix)
-    keys, images, labels = zip(*idx.examples(tmp_path, split, CLASSES), strict=True)
-    assert keys == ("00000", "00001", "00002", "00003")
-    assert labels == (2, 0, 1, 0)
-    np.testing.assert_array_equal(np.stack(images), PIXELS[..., None])
+def test_idx_reads_what_was_packed(tmp_path: Path) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    pack_idx(tmp_path, struct.pack(">IIII", 2051, 1, 28, 28) + PIXELS[2].tobytes(), LABELS[:7] + b"\1\1", "t10k")
+    splits, keys, images, labels = zip(*idx.examples(tmp_path, CLASSES), strict=True)
+    assert splits == ("train",) * 4 + ("test",)
+    assert keys == ("00000", "00001", "00002", "00003", "00000")
+    assert labels == (2, 0, 1, 0, 1)
+    np.testing.assert_array_equal(np.stack(images), np.concatenate([PIXELS, PIXELS[2:3]])[..., None])
+
+
+def test_idx_names_what_is_wrong_with_the_test_split(tmp_path: Path) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    assert "t10k-images-idx3-ubyte.gz: missing" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+    pack_idx(tmp_path, IMAGES, LABELS[:-1], "t10k")
+    assert "t10k-labels-idx1-ubyte.gz: truncated" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +98,7 @@ def test_idx_reads_what_was_packed(tmp_path: Path, split: str, prefix: str) -> N
 )
 def test_idx_names_the_file_that_is_wrong(tmp_path: Path, images: bytes, labels: bytes, message: str) -> None:
     pack_idx(tmp_path, images, labels)
-    assert message in error_of(lambda: list(idx.examples(tmp_path, "train", CLASSES)))
+    assert message in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
 
 
 def damaged(data: bytes, how: str) -> bytes:
@@ -105,9 +115,9 @@ def test_damaged_gzip_is_named_in_every_format(tmp_path: Path, how: str) -> None
     pack_tar(tmp_path / "c.tar.gz", cifar_members())
     pack_tar(tmp_path / "i.tgz", folder_members())
     for file, read in [
-        ("train-images-idx3-ubyte.gz", lambda: list(idx.examples(tmp_path, "train", CLASSES))),
-        ("c.tar.gz", lambda: list(cifar.examples(tmp_path, "train", CLASSES))),
-        ("i.tgz", lambda: list(image_folder.examples(tmp_path, "train", FOLDERS))),
+        ("train-images-idx3-ubyte.gz", lambda: list(idx.examples(tmp_path, CLASSES))),
+        ("c.tar.gz", lambda: list(cifar.examples(tmp_path, CLASSES))),
+        ("i.tgz", lambda: list(image_folder.examples(tmp_path, FOLDERS))),
     ]:
         path = tmp_path / file
         path.write_bytes(damaged(path.read_bytes(), how))
@@ -117,9 +127,9 @@ def test_damaged_gzip_is_named_in_every_format(tmp_path: Path, how: str) -> None
 def test_a_folder_in_place_of_an_archive_is_named(tmp_path: Path) -> None:
     pack_idx(tmp_path, IMAGES, LABELS)
     readers: dict[str, Callable[[], object]] = {
-        "train-labels-idx1-ubyte.gz": lambda: list(idx.examples(tmp_path, "train", CLASSES)),
-        "c.tar.gz": lambda: list(cifar.examples(tmp_path, "train", CLASSES)),
-        "i.tgz": lambda: list(image_folder.examples(tmp_path, "train", FOLDERS)),
+        "train-labels-idx1-ubyte.gz": lambda: list(idx.examples(tmp_path, CLASSES)),
+        "c.tar.gz": lambda: list(cifar.examples(tmp_path, CLASSES)),
+        "i.tgz": lambda: list(image_folder.examples(tmp_path, FOLDERS)),
     }
     for file, read in readers.items():
         path = tmp_path / file
@@ -135,15 +145,15 @@ def test_damaged_labels_are_not_blamed_on_the_images(tmp_path: Path, how: str) -
     pack_idx(tmp_path, IMAGES, LABELS)
     path = tmp_path / "train-labels-idx1-ubyte.gz"
     path.write_bytes(damaged(path.read_bytes(), how))
-    assert f"{path}: damaged" in error_of(lambda: list(idx.examples(tmp_path, "train", CLASSES)))
+    assert f"{path}: damaged" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
 
 
 def test_missing_archives_are_named(tmp_path: Path) -> None:
-    assert "train-images-idx3-ubyte.gz: missing" in error_of(lambda: list(idx.examples(tmp_path, "train", CLASSES)))
-    assert "0 files match *.tar.gz" in error_of(lambda: list(cifar.examples(tmp_path, "train", CLASSES)))
+    assert "train-images-idx3-ubyte.gz: missing" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+    assert "0 files match *.tar.gz" in error_of(lambda: list(cifar.examples(tmp_path, CLASSES)))
     for name in ("a.tgz", "b.tgz"):
         pack_tar(tmp_path / name, folder_members())
-    assert "2 files match *.tgz" in error_of(lambda: list(image_folder.examples(tmp_path, "train", FOLDERS)))
+    assert "2 files match *.tgz" in error_of(lambda: list(image_folder.examples(tmp_path, FOLDERS)))
 
 
 CHANNELS = np.random.default_rng(1).integers(0, 256, (12, 3, 32, 32), np.uint8)
@@ -163,8 +173,9 @@ def cifar_members(**changed: bytes | None) -> Members:
 def test_cifar_numbers_images_by_batch_whatever_the_order_of_the_archive(tmp_path: Path) -> None:
     pack_tar(tmp_path / "c.tar.gz", cifar_members() | {f"{TOP}/readme.html": b"<html>"})
     for split, numbers in (("train", range(10)), ("test", (10, 11))):
-        examples = sorted(cifar.examples(tmp_path, split, CLASSES), key=lambda example: example[0])
-        keys, images, labels = zip(*examples, strict=True)
+        keys, images, labels = zip(
+            *sorted(of_split(split, cifar.examples(tmp_path, CLASSES)), key=itemgetter(0)), strict=True
+        )
         assert keys == tuple(f"{index:05d}" for index in range(len(numbers)))
         assert labels == tuple(number % 3 for number in numbers)
         for image, number in zip(images, numbers, strict=True):
@@ -182,17 +193,14 @@ def test_cifar_numbers_images_by_batch_whatever_the_order_of_the_archive(tmp_pat
         ({"data_batch_2": RECORDS[0][:-1]}, "data_batch_2.bin is truncated: its last record has 3072 of 3073 bytes"),
         ({"data_batch_2": None}, "data_batch_2.bin is missing"),
         ({f"data_batch_{n}": None for n in range(1, 11)}, "data_batch_1.bin is missing"),
+        ({"test_batch": None}, "test_batch.bin is missing"),
+        ({"test_batch": RECORDS[0] + b"x"}, "test_batch.bin is truncated: its last record has 1 of 3073 bytes"),
         ({"data_batch_3": b"\3" + RECORDS[0][1:]}, "data_batch_3.bin: label 3, but there are 3 classes"),
     ],
 )
 def test_cifar_names_the_batch_that_is_wrong(tmp_path: Path, changed: dict[str, bytes | None], message: str) -> None:
     pack_tar(tmp_path / "c.tar.gz", cifar_members(**changed))
-    assert message in error_of(lambda: list(cifar.examples(tmp_path, "train", CLASSES)))
-
-
-def test_cifar_without_a_test_batch(tmp_path: Path) -> None:
-    pack_tar(tmp_path / "c.tar.gz", cifar_members(test_batch=None))
-    assert "test_batch.bin is missing" in error_of(lambda: list(cifar.examples(tmp_path, "test", CLASSES)))
+    assert message in error_of(lambda: list(cifar.examples(tmp_path, CLASSES)))
 
 
 def jpeg(content: str) -> bytes:
@@ -213,10 +221,11 @@ def folder_members() -> Members:
 
 def test_image_folder_passes_bytes_through(tmp_path: Path) -> None:
     pack_tar(tmp_path / "i.tgz", folder_members())
-    train = list(image_folder.examples(tmp_path, "train", FOLDERS))
-    assert train == [("n2/n2_1.JPEG", jpeg("dog"), 1), ("n1/n1_1.JPEG", jpeg("cat"), 0)]
-    test = list(image_folder.examples(tmp_path, "test", FOLDERS))
-    assert test == [("n1/ILSVRC2012_val_00000293.JPEG", jpeg("test cat"), 0)]
+    assert list(image_folder.examples(tmp_path, FOLDERS)) == [
+        ("train", "n2/n2_1.JPEG", jpeg("dog"), 1),
+        ("train", "n1/n1_1.JPEG", jpeg("cat"), 0),
+        ("test", "n1/ILSVRC2012_val_00000293.JPEG", jpeg("test cat"), 0),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -227,12 +236,13 @@ def test_image_folder_passes_bytes_through(tmp_path: Path) -> None:
 )
 def test_image_folder_names_the_image_that_is_wrong(tmp_path: Path, members: Members, message: str) -> None:
     pack_tar(tmp_path / "i.tgz", folder_members() | members)
-    assert message in error_of(lambda: list(image_folder.examples(tmp_path, "train", FOLDERS)))
+    assert message in error_of(lambda: list(image_folder.examples(tmp_path, FOLDERS)))
 
 
-def test_image_folder_without_images(tmp_path: Path) -> None:
-    pack_tar(tmp_path / "i.tgz", {"top/train/n1/a.JPEG": jpeg("")})
-    assert "no file TOP/val/CLASS/NAME" in error_of(lambda: list(image_folder.examples(tmp_path, "test", FOLDERS)))
+@pytest.mark.parametrize(("there", "missing"), [("train", "val"), ("val", "train")])
+def test_image_folder_without_images_of_a_split(tmp_path: Path, there: str, missing: str) -> None:
+    pack_tar(tmp_path / "i.tgz", {f"top/{there}/n1/a.JPEG": jpeg("")})
+    assert f"no file TOP/{missing}/CLASS/NAME" in error_of(lambda: list(image_folder.examples(tmp_path, FOLDERS)))
 
 
 @pytest.mark.parametrize(
@@ -261,8 +271,8 @@ def test_hostile_members_are_refused(tmp_path: Path, member: Members, message: s
     pack_tar(tmp_path / "i.tgz", folder_members() | member)
     pack_tar(tmp_path / "c.tar.gz", cifar_members() | member)
     before = sorted(tmp_path.rglob("*"))
-    assert message in error_of(lambda: list(image_folder.examples(tmp_path, "train", FOLDERS)))
-    assert message in error_of(lambda: list(cifar.examples(tmp_path, "train", CLASSES)))
+    assert message in error_of(lambda: list(image_folder.examples(tmp_path, FOLDERS)))
+    assert message in error_of(lambda: list(cifar.examples(tmp_path, CLASSES)))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -271,8 +281,8 @@ def read_both(folder: Path, tar: bytes) -> list[str]:
     (folder / "i.tgz").write_bytes(gzip.compress(tar))
     (folder / "c.tar.gz").write_bytes(gzip.compress(tar))
     return [
-        error_of(lambda: list(image_folder.examples(folder, "train", FOLDERS))),
-        error_of(lambda: list(cifar.examples(folder, "train", CLASSES))),
+        error_of(lambda: list(image_folder.examples(folder, FOLDERS))),
+        error_of(lambda: list(cifar.examples(folder, CLASSES))),
     ]
 
 
@@ -307,7 +317,7 @@ def test_a_bomb_ends_before_it_fills_the_memory(tmp_path: Path) -> None:
     ]:
         (tmp_path / file).write_bytes(gzip.compress(head) + zeros)
         tracemalloc.start()
-        message = error_of(lambda read=read: sum(1 for _ in read(tmp_path, "train", FOLDERS)))  # type: ignore[misc]
+        message = error_of(lambda read=read: sum(1 for _ in read(tmp_path, FOLDERS)))  # type: ignore[misc]
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert "more than 268,435,456 bytes come out of it" in message

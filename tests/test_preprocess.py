@@ -15,7 +15,7 @@ from stages import params, preprocess, records, sample
 from stages.console import UserError
 from stages.formats import cifar, idx
 from tests import test_jpeg as images
-from tests.conftest import write_params
+from tests.conftest import of_split, write_params
 
 
 @pytest.mark.parametrize(("name", "reader"), [("fashion_mnist", idx.examples), ("cifar10", cifar.examples)])
@@ -28,7 +28,7 @@ def test_every_image_arrives(project: Path, name: str, reader: preprocess.Reader
     for split, size in {"train": 40, "test": 20}.items():
         arrays = records.load(name, split)
         found = dict(zip(arrays.keys, zip(arrays.inputs, arrays.labels, strict=True), strict=True))
-        examples = list(reader(Path("data/raw") / name, split, dataset.classes))
+        examples = of_split(split, reader(Path("data/raw") / name, dataset.classes))
         assert len(found) == len(examples) == size
         for key, image, label in examples:
             assert np.array_equal(found[key][0], image)

@@ -17,9 +17,9 @@ from stages.console import UserError
 from tests.conftest import ROOT
 
 
-def pixels(count: int, shape: tuple[int, ...], seed: int = 0) -> list[records.Example]:
-    rng = np.random.default_rng(seed)
-    return [(f"{i:05d}", rng.integers(0, 256, shape, np.uint8), i % 3) for i in range(count)]
+def pixels(count: int, shape: tuple[int, ...], split: str = "train") -> list[records.Example]:
+    rng = np.random.default_rng(len(split))
+    return [(split, f"{i:05d}", rng.integers(0, 256, shape, np.uint8), i % 3) for i in range(count)]
 
 
 def jpeg(height: int, width: int, mode: str = "RGB") -> bytes:
@@ -31,8 +31,9 @@ def jpeg(height: int, width: int, mode: str = "RGB") -> bytes:
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (32, 32, 3)])
 def test_pixels_come_back(project: Path, shape: tuple[int, ...]) -> None:
-    written = {"train": pixels(30, shape), "test": pixels(7, shape, seed=1)}
-    records.write("drawn", ["a", "b", "c"], written)
+    written = {split: pixels(count, shape, split) for split, count in (("train", 30), ("test", 7))}
+    mixed = [*written["train"][:10], *written["test"], *written["train"][10:]]
+    records.write("drawn", ["a", "b", "c"], written, mixed)
     for split, examples in written.items():
         arrays = records.load("drawn", split)
         assert arrays.inputs.dtype == np.uint8
@@ -40,14 +41,14 @@ def test_pixels_come_back(project: Path, shape: tuple[int, ...]) -> None:
             key: (image, label) for key, image, label in zip(arrays.keys, arrays.inputs, arrays.labels, strict=True)
         }
         assert len(found) == len(examples)
-        for key, image, label in examples:
+        for _, key, image, label in examples:
             assert np.array_equal(found[key][0], image)
             assert found[key][1] == label
 
 
 def test_features_come_back(project: Path) -> None:
     features = np.random.default_rng(0).normal(size=(5, 2, 2, 8)).astype(np.float16)
-    records.write("features", ["a", "b"], {"train": [(str(i), array, 0) for i, array in enumerate(features)]})
+    records.write("features", ["a", "b"], ["train"], [("train", str(i), array, 0) for i, array in enumerate(features)])
     arrays = records.load("features", "train")
     assert arrays.inputs.dtype == np.float16
     for key, array in zip(arrays.keys, arrays.inputs, strict=True):
@@ -58,7 +59,7 @@ def test_jpegs_are_stored_as_they_are_and_cut_to_a_square(project: Path) -> None
     import tensorflow_datasets as tfds
 
     files = {"wide": jpeg(20, 60), "high": jpeg(60, 20), "grey": jpeg(30, 30, "L")}
-    records.write("photos", ["a"], {"train": [(key, data, 0) for key, data in files.items()]})
+    records.write("photos", ["a"], ["train"], [("train", key, data, 0) for key, data in files.items()])
     with pytest.raises(UserError, match="its images differ in size; give the model an image_size"):
         records.load("photos", "train")
     arrays = records.load("photos", "train", image_size=10)
@@ -69,7 +70,7 @@ def test_jpegs_are_stored_as_they_are_and_cut_to_a_square(project: Path) -> None
 
 
 def test_a_slice_of_the_end_is_what_is_not_in_the_rest(project: Path) -> None:
-    records.write("drawn", ["a", "b", "c"], {"train": pixels(50, (4, 4, 1))})
+    records.write("drawn", ["a", "b", "c"], ["train"], pixels(50, (4, 4, 1)))
     rest, held_out = records.load("drawn", "train[:-10]"), records.load("drawn", "train[-10:]")
     assert [*rest.keys, *held_out.keys] == list(records.load("drawn", "train").keys)
     assert set(held_out.labels) == {0, 1, 2}
@@ -97,12 +98,12 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_a_failure_leaves_nothing_and_keeps_what_was_there(project: Path) -> None:
-    records.write("drawn", ["a", "b", "c"], {"train": pixels(5, (4, 4, 1))})
+    records.write("drawn", ["a", "b", "c"], ["train"], pixels(5, (4, 4, 1)))
     before = sorted((path.name, path.read_bytes()) for path in Path("data/records/drawn").iterdir())
     with pytest.raises(UserError, match="drawn: split 'test' has no images"):
-        records.write("drawn", ["a", "b", "c"], {"train": pixels(9, (4, 4, 1)), "test": []})
+        records.write("drawn", ["a", "b", "c"], ["train", "test"], pixels(9, (4, 4, 1)))
     with pytest.raises(UserError, match="drawn: split 'train' holds two images named '00000'"):
-        records.write("drawn", ["a", "b", "c"], {"train": pixels(5, (4, 4, 1)) * 2})
+        records.write("drawn", ["a", "b", "c"], ["train"], pixels(5, (4, 4, 1)) * 2)
     assert sorted((path.name, path.read_bytes()) for path in Path("data/records/drawn").iterdir()) == before
     assert [path.name for path in Path("data/records").iterdir()] == ["drawn"]
 
@@ -144,8 +145,8 @@ def damaged(shard: bytes, how: str) -> bytes:
     ],
 )
 def test_a_damaged_shard_is_named(project: Path, how: str) -> None:
-    features = [(f"{i:02d}", np.full((4, 4, 8), i, np.float16), i % 3) for i in range(30)]
-    records.write("drawn", ["a", "b", "c"], {"train": features})
+    features = [("train", f"{i:02d}", np.full((4, 4, 8), i, np.float16), i % 3) for i in range(30)]
+    records.write("drawn", ["a", "b", "c"], ["train"], features)
     (shard,) = Path("data/records/drawn").glob("*-train.*")
     if how == "missing":
         shard.unlink()
@@ -159,7 +160,7 @@ def test_a_damaged_shard_is_named(project: Path, how: str) -> None:
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
 @pytest.mark.parametrize("text", [b"", b"{}", b"\xff\x00", b'{"a'])
 def test_damaged_metadata_is_named(project: Path, file: str, text: bytes) -> None:
-    records.write("drawn", ["a", "b", "c"], {"train": pixels(30, (4, 4, 1))})
+    records.write("drawn", ["a", "b", "c"], ["train"], pixels(30, (4, 4, 1)))
     (Path("data/records/drawn") / file).write_bytes(text)
     with pytest.raises(UserError, match=r"^data/records/drawn: damaged: ") as caught:
         records.load("drawn", "train")
@@ -170,6 +171,7 @@ def test_an_image_that_tensorflow_cannot_decode_is_named(project: Path) -> None:
     """What opens, has its end, and yet is none."""
     bad = bytearray(jpeg(40, 40))
     bad[bad.index(b"\xff\xc4") + 6] ^= 0xFF  # of a Huffman table
-    records.write("photos", ["a"], {"train": [("good", jpeg(9, 9), 0), ("n1/bad.JPEG", bytes(bad), 0)]})
+    files = {"good": jpeg(9, 9), "n1/bad.JPEG": bytes(bad)}
+    records.write("photos", ["a"], ["train"], [("train", key, data, 0) for key, data in files.items()])
     with pytest.raises(UserError, match=r"^data/records/photos: 'n1/bad.JPEG' cannot be decoded; .*skip_bad_images"):
         records.load("photos", "train", image_size=8)

@@ -22,6 +22,7 @@ from stages import sample
 from stages.console import UserError
 from stages.formats import cifar, idx, image_folder
 from stages.params import Dataset, SampleSize, Source, Weights
+from tests.conftest import of_split
 
 ROOT = Path(__file__).parent.parent
 SOURCES = [Source(url="file:///nowhere", hash="md5:" + "0" * 32)]
@@ -87,7 +88,7 @@ def test_idx_is_read_back_as_it_was_drawn(drawn: Path, split: str, prefix: str, 
     labels = gzip.decompress((drawn / "mnist" / f"{prefix}-labels-idx1-ubyte.gz").read_bytes())
     assert struct.unpack(">IIII", images[:16]) == (2051, count, 28, 28)
     assert struct.unpack(">II", labels[:8]) == (2049, count)
-    found = list(idx.examples(drawn / "mnist", split, DIGITS))
+    found = of_split(split, idx.examples(drawn / "mnist", DIGITS))
     assert b"".join(image.tobytes() for _, image, _ in found) == images[16:]
     assert bytes(label for _, _, label in found) == labels[8:]
     assert found[0][1].shape == (28, 28, 1)
@@ -103,7 +104,7 @@ def test_cifar_is_read_back_as_it_was_drawn(drawn: Path) -> None:
     for split, data, count in (("train", train, 40), ("test", members[f"{top}/test_batch.bin"], 20)):
         records = np.frombuffer(data, np.uint8).reshape(count, 3073)
         _, images, labels = zip(
-            *sorted(cifar.examples(drawn / "cifar10", split, DIGITS), key=itemgetter(0)), strict=True
+            *sorted(of_split(split, cifar.examples(drawn / "cifar10", DIGITS)), key=itemgetter(0)), strict=True
         )
         assert Counter(labels) == Counter(list(range(10)) * (count // 10))
         np.testing.assert_array_equal(labels, records[:, 0])
@@ -117,7 +118,7 @@ def test_image_folder_is_read_back_as_it_was_drawn(drawn: Path) -> None:
         members = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
     assert members.pop("imagenette2-320/noisy_imagenette.csv")
     for split, split_folder, count in (("train", "train", 40), ("test", "val", 20)):
-        found = list(image_folder.examples(drawn / "imagenette", split, FOLDERS))
+        found = of_split(split, image_folder.examples(drawn / "imagenette", FOLDERS))
         start = f"imagenette2-320/{split_folder}/"
         expected = {name.removeprefix(start): data for name, data in members.items() if name.startswith(start)}
         assert {key: image for key, image, _ in found} == expected
@@ -135,7 +136,7 @@ def test_four_of_ten_test_images_are_named_as_unseen(tmp_path: Path) -> None:
     sample.draw("imagenette", entry, tmp_path)
     unseen = Counter(
         label
-        for key, _, label in image_folder.examples(tmp_path, "test", FOLDERS)
+        for key, _, label in of_split("test", image_folder.examples(tmp_path, FOLDERS))
         if re.fullmatch(r"n\d+/ILSVRC2012_val_\d{8}\.JPEG", key)
     )
     assert unseen == dict.fromkeys(range(10), 4)
@@ -149,7 +150,7 @@ def test_linear_model_is_neither_lost_nor_perfect(tmp_path: Path, kind: str) -> 
     sample.draw(name, dataset(kind, files, DIGITS, train=400, test=200), tmp_path)
     data = {}
     for split in ("train", "test"):
-        _, images, labels = zip(*form.examples(tmp_path, split, DIGITS), strict=True)
+        _, images, labels = zip(*of_split(split, form.examples(tmp_path, DIGITS)), strict=True)
         data[split] = (np.stack(images).reshape(len(images), -1)[:, ::2] / 255, np.array(labels))
     model = LogisticRegression(C=0.1, max_iter=300, tol=0.01).fit(*data["train"])
     assert 0.35 < model.score(*data["test"]) < 0.92
@@ -158,11 +159,13 @@ def test_linear_model_is_neither_lost_nor_perfect(tmp_path: Path, kind: str) -> 
 def test_splits_and_names_differ_and_sizes_are_independent(tmp_path: Path) -> None:
     def test_images(name: str, train: int) -> list[bytes]:
         sample.draw(name, dataset("idx", IDX_FILES, DIGITS, train=train), tmp_path / name)
-        return [image.tobytes() for _, image, _ in idx.examples(tmp_path / name, "test", DIGITS)]
+        return [image.tobytes() for _, image, _ in of_split("test", idx.examples(tmp_path / name, DIGITS))]
 
     first = test_images("mnist", 40)
     assert test_images("mnist", 60) == first
-    assert not set(first) & {image.tobytes() for _, image, _ in idx.examples(tmp_path / "mnist", "train", DIGITS)}
+    assert not set(first) & {
+        image.tobytes() for _, image, _ in of_split("train", idx.examples(tmp_path / "mnist", DIGITS))
+    }
     assert not set(first) & set(test_images("another", 40))
 
 
@@ -176,7 +179,7 @@ def test_any_number_of_classes_and_images(tmp_path: Path, classes: int) -> None:
     ):
         sample.draw("new", dataset(kind, files, names, train=31, test=10), tmp_path)
         for split, count in (("train", 31), ("test", 10)):
-            labels = Counter(label for _, _, label in form.examples(tmp_path, split, names))
+            labels = Counter(label for _, _, label in of_split(split, form.examples(tmp_path, names)))
             assert labels.total() == count
             assert max(labels.values()) - min(labels[label] for label in range(classes)) <= 1
 

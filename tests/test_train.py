@@ -2,6 +2,7 @@
 
 import io
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,18 @@ def arrays(count: int = 70, seed: int = 0) -> records.Arrays:
     return records.Arrays(np.array([f"{i:05d}" for i in range(count)], object), inputs, labels)
 
 
+def history_of(epochs: Iterable[tuple[int, Any]]) -> pd.DataFrame:
+    """Train to the end: a row an epoch."""
+    return pd.DataFrame.from_dict(dict(epochs), orient="index")
+
+
 def fitted(changes: dict[str, Any], seed: int = 1, **options: Any) -> tuple[Any, pd.DataFrame]:
     import keras
 
     keras.utils.set_random_seed(seed)
     entry = recipe(**changes)
     model = train.build(entry, (8, 8, 1), np.dtype("uint8"), 2, seed)
-    return model, train.fit(model, entry, arrays(), arrays(seed=5), seed, **options)
+    return model, history_of(train.epochs(model, entry, arrays(), arrays(seed=5), seed, **options))
 
 
 def test_training_changes_the_weights_and_learns() -> None:
@@ -53,7 +59,7 @@ def test_training_changes_the_weights_and_learns() -> None:
     keras.utils.set_random_seed(1)
     model = train.build(recipe(), (8, 8, 1), np.dtype("uint8"), 2, 1)
     before = model.get_weights()
-    history = train.fit(model, recipe(epochs=15), arrays(), arrays(seed=5), 1)
+    history = history_of(train.epochs(model, recipe(epochs=15), arrays(), arrays(seed=5), 1))
     assert all(not np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
     assert list(history.columns) == ["accuracy", "loss", "val_accuracy", "val_loss", "learning_rate"]
     assert list(history.index) == list(range(1, 16))
@@ -117,7 +123,7 @@ def test_a_loss_that_is_no_number_ends_the_training() -> None:
     broken = arrays()
     broken = records.Arrays(broken.keys, broken.inputs.astype(np.float32) * 1e36, broken.labels)
     with pytest.raises(UserError, match=r"the loss is nan, .* in epoch 1; lower the learning rate"):
-        train.fit(model, entry, broken, broken, 1)
+        list(train.epochs(model, entry, broken, broken, 1))
 
 
 def test_a_batch_larger_than_the_split_is_the_whole_split() -> None:
@@ -131,7 +137,7 @@ def test_one_class_alone_is_learnt() -> None:
     one = arrays()
     one = records.Arrays(one.keys, one.inputs, np.zeros_like(one.labels))
     model = train.build(recipe(), (8, 8, 1), np.dtype("uint8"), 2, 1)
-    history = train.fit(model, recipe(epochs=15), one, one, 1)
+    history = history_of(train.epochs(model, recipe(epochs=15), one, one, 1))
     assert history["accuracy"].iloc[-1] == 1.0
 
 

@@ -33,16 +33,17 @@ def read(data: bytes, folder: Path) -> None:
         if kind in b"iI":
             images, _, labels = data.partition(b"--labels--")
             for name, part in (("images-idx3", images), ("labels-idx1", labels)):
-                (folder / f"train-{name}-ubyte.gz").write_bytes(_packed(part) if unpacked else part)
-            for _ in idx.examples(folder, "train", CLASSES):
+                for prefix in idx.PREFIX.values():
+                    (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(_packed(part) if unpacked else part)
+            for _ in idx.examples(folder, CLASSES):
                 pass
         elif kind in b"cC":
             (folder / "archive.tar.gz").write_bytes(_packed(_summed(data)) if unpacked else data)
-            for _ in cifar.examples(folder, "train", list(CLASSES)):
+            for _ in cifar.examples(folder, list(CLASSES)):
                 pass
         else:
             (folder / "archive.tgz").write_bytes(_packed(_summed(data)) if unpacked else data)
-            for _, image, _ in image_folder.examples(folder, "train", CLASSES):
+            for _, _, image, _ in image_folder.examples(folder, CLASSES):
                 jpeg.fault(image, decode=True)
     except UserError as error:
         if not str(error).isprintable():

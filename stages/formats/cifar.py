@@ -3,7 +3,6 @@
 https://www.cs.toronto.edu/~kriz/cifar.html describes it. The Python version is a pickle, which runs code when read.
 """
 
-import itertools
 import re
 import tarfile
 from collections.abc import Iterator
@@ -21,10 +20,10 @@ CHUNK = 256  # records that are read at once
 NAMES = "batches.meta.txt"
 
 
-def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Yield (key, image, label) in the order of the archive: image is uint8 (32, 32, 3), key the index in the split.
+def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, str, np.ndarray, int]]:
+    """Yield (split, key, image, label) in the order of the archive: image is uint8 (32, 32, 3).
 
-    The index counts the batches in numeric order, whatever theirs in the archive.
+    The key is the index in the split, which counts the batches in numeric order, whatever theirs in the archive.
 
     Raises:
         UserError: the archive is damaged or incomplete, or its class names are not `classes`.
@@ -33,32 +32,33 @@ def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> I
     # Not a stream ("r|"): the published archive holds its batches in no order. Going back unpacks from the start again.
     with unpacked(path) as stream, open_tar(stream, "r:") as archive:
         members = {PurePosixPath(member.name).name: member for member in files_of(archive, path)}
-        batches = _batches(path, members, split)
+        parts = [*_parts(path, members, "train"), *_parts(path, members, "test")]
         _check_names(path, archive, members, list(classes))
-        starts = itertools.accumulate((batch.size // RECORD for batch in batches), initial=0)
         # In the order of the archive, which is read from front to back then.
-        for batch, start in sorted(zip(batches, starts, strict=False), key=lambda one: one[0].offset_data):
+        for split, batch, start in sorted(parts, key=lambda part: part[1].offset_data):
             for index, (label, image) in enumerate(_records(archive, batch), start):
                 if label >= len(classes):
                     raise UserError(
                         f"{path}: {batch.name}: label {label}, but there are {len(classes)} classes; {AGAIN}"
                     )
-                yield f"{index:05d}", image, label
+                yield split, f"{index:05d}", image, label
 
 
-def _batches(path: Path, members: dict[str, tarfile.TarInfo], split: str) -> list[tarfile.TarInfo]:
-    """The split's batches in numeric order, each of whole records."""
+def _parts(path: Path, members: dict[str, tarfile.TarInfo], split: str) -> Iterator[tuple[str, tarfile.TarInfo, int]]:
+    """The split, its batches in numeric order, each of whole records, and the index of the first one."""
     if split == "test":
         names = ["test_batch.bin"]
     else:
         numbers = [int(found[1]) for name in members if (found := re.fullmatch(r"data_batch_([0-9]{1,4})\.bin", name))]
         names = [f"data_batch_{number}.bin" for number in range(1, max(numbers, default=1) + 1)]
+    start = 0
     for name in names:
         if name not in members:
             raise UserError(f"{path}: {name} is missing; {AGAIN}")
         if size := members[name].size % RECORD:
             raise UserError(f"{path}: {name} is truncated: its last record has {size} of {RECORD} bytes; {AGAIN}")
-    return [members[name] for name in names]
+        yield split, members[name], start
+        start += members[name].size // RECORD
 
 
 def _check_names(path: Path, archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], classes: list[str]) -> None:

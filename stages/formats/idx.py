@@ -20,12 +20,17 @@ LARGEST = 4096  # pixels a side; more is a header that is not one
 CHUNK = 1 << 20  # bytes that are read at once
 
 
-def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, np.ndarray, int]]:
-    """Yield (key, image, label) in the order of the files: image is uint8 (rows, columns, 1), key the index.
+def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, str, np.ndarray, int]]:
+    """Yield (split, key, image, label) in the order of the files: image is uint8 (rows, columns, 1), key the index.
 
     Raises:
-        UserError: a file is missing, damaged, truncated or too long, or the two disagree.
+        UserError: a file is missing, damaged, truncated or too long, or two disagree.
     """
+    for split in PREFIX:
+        yield from _examples(folder, split, len(classes))
+
+
+def _examples(folder: Path, split: str, classes: int) -> Iterator[tuple[str, str, np.ndarray, int]]:
     images_path = folder / f"{PREFIX[split]}-images-idx3-ubyte.gz"
     labels_path = folder / f"{PREFIX[split]}-labels-idx1-ubyte.gz"
     with unpacked(images_path) as images, unpacked(labels_path) as labels:
@@ -41,12 +46,12 @@ def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> I
             pixels = np.frombuffer(_exactly(images, number * rows * columns, images_path), np.uint8)
             block = pixels.reshape(number, rows, columns, 1)
             for index, label in enumerate(_exactly(labels, number, labels_path)):
-                if label >= len(classes):
+                if label >= classes:
                     raise UserError(
                         f"{labels_path}: label {label} at index {start + index}, but classes in params.yaml has only "
-                        f"{len(classes)}; correct classes or the file"
+                        f"{classes}; correct classes or the file"
                     )
-                yield f"{start + index:05d}", block[index], label
+                yield split, f"{start + index:05d}", block[index], label
         for stream, path in ((images, images_path), (labels, labels_path)):
             if _read(stream, 1, path):
                 raise UserError(f"{path}: more bytes than the {count} examples its header announces; {AGAIN}")

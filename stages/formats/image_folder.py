@@ -6,31 +6,29 @@ from pathlib import Path
 from stages.console import UserError
 from stages.formats._archive import files_of, only, open_tar, unpacked
 
-FOLDER = {"train": "train", "test": "val"}  # the published validation split is our test split
+SPLITS = {"train": "train", "val": "test"}  # the published validation split is our test split
 
 
-def examples(folder: Path, split: str, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, bytes, int]]:
-    """Yield (key, image, label) in the order of the archive: image is the file's bytes, key "CLASS/name.JPEG".
+def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, str, bytes, int]]:
+    """Yield (split, key, image, label) in the order of the archive: image is the file's bytes, key "CLASS/name.JPEG".
 
     Hidden files and files outside of class folders are passed over. That an image is one is not checked here.
 
     Raises:
-        UserError: the archive is damaged, has no image of this split, or one of no known class.
+        UserError: the archive is damaged, has no image of a split, or one of no known class.
     """
     path = only(folder, "*.tgz")
     labels = {name: label for label, name in enumerate(classes)}
-    empty = True
+    empty = set(SPLITS)
     with unpacked(path) as stream, open_tar(stream, "r|") as archive:
         for member in files_of(archive, path):
             parts = [part for part in member.name.split("/") if part not in ("", ".")]
-            if len(parts) != 4 or parts[1] != FOLDER[split] or any(part.startswith(".") for part in parts):
+            if len(parts) != 4 or parts[1] not in SPLITS or any(part.startswith(".") for part in parts):
                 continue
             if parts[2] not in labels:
                 raise UserError(f"{path}: {member.name!r}: {parts[2]!r} is not in classes in params.yaml; add it there")
             file = archive.extractfile(member)
-            yield f"{parts[2]}/{parts[3]}", file.read() if file else b"", labels[parts[2]]
-            empty = False
+            yield SPLITS[parts[1]], f"{parts[2]}/{parts[3]}", file.read() if file else b"", labels[parts[2]]
+            empty.discard(parts[1])
     if empty:
-        raise UserError(
-            f"{path}: no file TOP/{FOLDER[split]}/CLASS/NAME in it; see Imagenette's archive for the layout"
-        )
+        raise UserError(f"{path}: no file TOP/{min(empty)}/CLASS/NAME in it; see Imagenette's archive for the layout")
