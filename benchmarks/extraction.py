@@ -53,7 +53,7 @@ def predict(done: Done, name: str, images: int, folder: str) -> None:
     """Keras's `predict` on decoded images in memory; in the last turn, compare with what the stage has written."""
     import_tensorflow()
 
-    features, weights = _inputs(name)
+    features, weights = feature_set(name)
     backbone = _backbone(features, weights)
     arrays = records.load(features.dataset, f"train[:{images}]", features.image_size)
     inputs = arrays.inputs.astype(np.float32)
@@ -74,25 +74,25 @@ def stage(done: Done, name: str, images: int, folder: str) -> None:
     import_tensorflow()
     import tensorflow_datasets as tfds
 
-    features, weights = _inputs(name)
+    features, weights = feature_set(name)
     extractor = extract.Extractor(features, weights)
     forward = images * operations(_backbone(features, weights))[0]
     dataset = records.info(features.dataset)
     builder = tfds.builder_from_directory(records.RECORDS / features.dataset)
     examples = builder.as_dataset(split=f"train[:{images}]", decoders={"input": tfds.decode.SkipDecoding()})
-    jpegs = [(one["key"].decode(), one["input"], int(one["label"])) for one in examples.as_numpy_iterator()]
+    jpegs = [("train", one["key"].decode(), one["input"], int(one["label"])) for one in examples.as_numpy_iterator()]
     os.chdir(folder)
     classes = dataset.features["label"].names
-    records.write(features.dataset, classes, {"train": jpegs})
+    records.write(features.dataset, classes, ["train"], jpegs)
     while True:
         batches = records.batches(features.dataset, "train", extract.BATCH, features.image_size)
-        written = (example for batch in batches for example in extractor(batch)[1])
-        records.write(name, classes, {"train": written})
+        written = (example for batch in batches for example in extractor({"split": "train", **batch})[1])
+        records.write(name, classes, ["train"], written)
         done({"images": images, "operations": forward, "precision": extractor.precision})
         done(products())
 
 
-def _inputs(name: str) -> tuple[params.Features, Path]:
+def feature_set(name: str) -> tuple[params.Features, Path]:
     """A feature set of params.yaml, and the file of its backbone's weights."""
     values = params.load()
     features = values.features[name]

@@ -134,6 +134,8 @@ def test_extraction_is_timed_against_predict(tmp_path: Path, monkeypatch: pytest
     assert set(result.tables[0].rows[0].values) == {"predict, float32", "stage"}
     assert set(result.tables[1].rows[0].values) == {"bfloat16 matrix product", "stage"}
     assert 0.999 < result.goals[2].measured <= 1 + 1e-9
+    heads = accuracy.compare_features("imagenette_vgg16", {"train": 20, "test": 10}, seeds=1)
+    assert set(heads.tables[0].rows[0].values) == {"float32", "pipeline"}
 
 
 def test_a_stage_is_timed_in_parts(tiny: Path) -> None:
