@@ -144,7 +144,8 @@ def backbone(done: Done, name: str) -> None:
         extractor = extract.Extractor(features, Path(folder) / "drawn" / next(iter(weights.files)))
     size = features.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (extract.BATCH, size, size, 3), np.uint8)
-    batch = {"key": np.array([b""] * extract.BATCH), "input": pixels, "label": np.zeros(extract.BATCH, int)}
+    keys, labels = np.array([b""] * extract.BATCH), np.zeros(extract.BATCH, int)
+    batch = {"split": "train", "key": keys, "input": pixels, "label": labels}
     while True:
         for _ in range(2):
             extractor(batch)

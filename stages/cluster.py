@@ -11,11 +11,11 @@ import os
 import pickle
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from stages.console import UserError, silent
 from stages.files import replacing
@@ -89,14 +89,14 @@ def mapped(
         files: that `make` needs.
 
     Raises:
-        UserError: as soon as an item is reached for which a function raised one, or `make` did.
+        UserError: as `connected`; as soon as an item is reached for which a function raised one, or `make` did.
     """
     # Closed before Ray is: left to the garbage collection, its executor waits for a Ray that has gone.
-    with connected(), closing(iter(_dataset(read, function, make, files).iter_rows())) as rows:
+    with connected(), closing(cast("Generator[Row]", iter(_rows(read, function, make, files).iter_rows()))) as rows:
         yield _results(rows)
 
 
-def _dataset(
+def _rows(
     read: Callable[[], Iterable[Item]],
     function: Callable[[Item], Item],
     make: Callable[..., Callable[[Item], Item]] | None,

@@ -109,10 +109,10 @@ def write(name: str, classes: list[str], splits: Iterable[str], examples: Iterab
                 raise UserError(f"{name}: split {split!r} holds two images named {key!r}; rename one")
             keys[split].add(key)
             writers[split].write(key, {"key": key.encode(), "input": data, "label": label})
+        if empty := [split for split in keys if not keys[split]]:
+            raise UserError(f"{name}: split {empty[0]!r} has no images; check the archive")
         infos = []
         for split, writer in writers.items():
-            if not keys[split]:
-                raise UserError(f"{name}: split {split!r} has no images; check the archive")
             lengths, size = writer.finalize()
             infos.append(
                 tfds.core.SplitInfo(
@@ -214,8 +214,10 @@ def batches(
         yield batch
 
 
-def decoded(name: str, image_size: int, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def decoded(name: str, image_size: int, batch: Mapping[str, Any]) -> dict[str, Any]:
     """A batch of images in colour as `batches` gives it with `decode`, from one that it gave without.
+
+    What else is in it stays.
 
     Raises:
         UserError: an image cannot be decoded.

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, common, extraction, growth, pipeline, preprocessing, readme, training
+from benchmarks import accuracy, common, extraction, growth, pipeline, preprocessing, readme, scaling, training
 from benchmarks.__main__ import main
-from stages import preprocess
+from stages import extract, preprocess
 from stages.console import UserError
 from stages.download import download
 from tests.conftest import ROOT, write_params
@@ -135,7 +135,19 @@ def test_extraction_is_timed_against_predict(tmp_path: Path, monkeypatch: pytest
     assert set(result.tables[1].rows[0].values) == {"bfloat16 matrix product", "stage"}
     assert 0.999 < result.goals[2].measured <= 1 + 1e-9
     heads = accuracy.compare_features("imagenette_vgg16", {"train": 20, "test": 10}, seeds=1)
-    assert set(heads.tables[0].rows[0].values) == {"float32", "pipeline"}
+    (row,) = heads.tables[0].rows
+    assert all(value in range(0, 101, 10) for (value,) in row.values.values())  # of ten images
+    assert row.notes["precision"] == result.tables[0].rows[0].notes["precision"]
+    assert heads.goals[0].measured == row.values["float32"][0] - row.values["pipeline"][0]
+
+
+def test_scaling_takes_the_rates_of_all_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_params(tmp_path, lambda values: values["features"]["imagenette_vgg16"].update(image_size=32))
+    monkeypatch.chdir(tmp_path)
+    with common.side(scaling.work_of_one_core, 4) as turn:
+        assert [turn().value for _ in scaling.WORK] == [{"images": 4}] * len(scaling.WORK)
+    with common.side(scaling.backbone, "imagenette_vgg16") as turn:
+        assert turn().value == {"images": 2 * extract.BATCH}
 
 
 def test_a_stage_is_timed_in_parts(tiny: Path) -> None:

@@ -76,6 +76,9 @@ def test_idx_reads_what_was_packed(tmp_path: Path) -> None:
 def test_idx_names_what_is_wrong_with_the_test_split(tmp_path: Path) -> None:
     pack_idx(tmp_path, IMAGES, LABELS)
     assert "t10k-images-idx3-ubyte.gz: missing" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+    pack_idx(tmp_path, struct.pack(">IIII", 2051, 4, 14, 56) + PIXELS.tobytes(), LABELS, "t10k")
+    message = error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+    assert "t10k-images-idx3-ubyte.gz: images of 14 x 56 pixels, others of 28 x 28" in message
     pack_idx(tmp_path, IMAGES, LABELS[:-1], "t10k")
     assert "t10k-labels-idx1-ubyte.gz: truncated" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
 

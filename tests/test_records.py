@@ -92,6 +92,29 @@ def test_two_processes_write_the_same_bytes(project: Path) -> None:
     assert len(ours) == 10  # of each a shard for each split, features, info and the names of the classes
 
 
+def test_what_is_sorted_on_disk_is_the_same(project: Path) -> None:
+    """Both splits at once, with no more open files than a process may often have."""
+    code = """
+import resource, sys
+import numpy as np
+from stages import records
+
+random = np.random.default_rng(0)
+images = random.integers(0, 256, (2500, 2, 2, 1), np.uint8)
+splits = random.permutation(["train"] * 1500 + ["test"] * 1000).tolist()
+examples = ((split, str(number), images[number], 0) for number, split in enumerate(splits))
+if sys.argv[1] == "disk":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 1024))
+    records.shuffle.MAX_MEM_BUFFER_SIZE = 0
+records.write("drawn", ["a"], ["train", "test"], examples)
+"""
+    found = []
+    for where in ("memory", "disk"):
+        subprocess.run([sys.executable, "-c", code, where], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+        found.append(hashes(Path("data/records")))
+    assert found[0] == found[1] and len(found[0]) == 5
+
+
 def hashes(folder: Path) -> dict[str, str]:
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}

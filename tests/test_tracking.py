@@ -284,7 +284,7 @@ def test_a_full_disk_names_the_record_of_the_run(folder: Path) -> None:
     )
     (folder / "mlruns").mkdir()
     full = "mount -t tmpfs -o size=64k none mlruns; head -c 64k /dev/zero > mlruns/full 2> /dev/null || true"
-    done = in_process(folder, f'{full}; $PYTHON -c "$CODE"; code=$?; ls mlruns/unsent; exit $code', CODE=code)
+    done = in_process(folder, f'{full}; code=0; $PYTHON -c "$CODE" || code=$?; ls mlruns/unsent; exit $code', CODE=code)
     assert done.returncode == 1
     assert done.stdout == ""  # nothing is left there
     assert re.fullmatch(r"error: mlruns/unsent/\w+/plots/dvc\.lock: no space left in mlruns/unsent/.*\n", done.stderr)

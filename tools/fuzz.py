@@ -31,9 +31,9 @@ def read(data: bytes, folder: Path) -> None:
         file.unlink()
     try:
         if kind in b"iI":
-            images, _, labels = data.partition(b"--labels--")
-            for name, part in (("images-idx3", images), ("labels-idx1", labels)):
-                for prefix in idx.PREFIX.values():
+            for prefix, split in zip(idx.PREFIX.values(), data.partition(b"--test--")[::2], strict=True):
+                images, _, labels = split.partition(b"--labels--")
+                for name, part in (("images-idx3", images), ("labels-idx1", labels)):
                     (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(_packed(part) if unpacked else part)
             for _ in idx.examples(folder, CLASSES):
                 pass

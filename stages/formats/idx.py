@@ -5,7 +5,7 @@ and then the bare bytes. http://yann.lecun.com/exdb/mnist/ describes it.
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from gzip import GzipFile
 from pathlib import Path
 
@@ -26,11 +26,15 @@ def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tupl
     Raises:
         UserError: a file is missing, damaged, truncated or too long, or two disagree.
     """
+    size = None
     for split in PREFIX:
-        yield from _examples(folder, split, len(classes))
+        size = yield from _examples(folder, split, len(classes), size)
 
 
-def _examples(folder: Path, split: str, classes: int) -> Iterator[tuple[str, str, np.ndarray, int]]:
+def _examples(
+    folder: Path, split: str, classes: int, size: tuple[int, int] | None
+) -> Generator[tuple[str, str, np.ndarray, int], None, tuple[int, int]]:
+    """Yield the examples of a split, whose images are of this size; return it, or theirs where there is none."""
     images_path = folder / f"{PREFIX[split]}-images-idx3-ubyte.gz"
     labels_path = folder / f"{PREFIX[split]}-labels-idx1-ubyte.gz"
     with unpacked(images_path) as images, unpacked(labels_path) as labels:
@@ -40,6 +44,10 @@ def _examples(folder: Path, split: str, classes: int) -> Iterator[tuple[str, str
             raise UserError(f"{labels_path}: {label_count} labels for {count} images in {images_path.name}; {AGAIN}")
         if not (0 < rows <= LARGEST and 0 < columns <= LARGEST):
             raise UserError(f"{images_path}: images of {rows} x {columns} pixels; {AGAIN}")
+        if size and size != (rows, columns):
+            raise UserError(
+                f"{images_path}: images of {rows} x {columns} pixels, others of {size[0]} x {size[1]}; {AGAIN}"
+            )
         step = max(1, CHUNK // (rows * columns))
         for start in range(0, count, step):
             number = min(step, count - start)
@@ -55,6 +63,7 @@ def _examples(folder: Path, split: str, classes: int) -> Iterator[tuple[str, str
         for stream, path in ((images, images_path), (labels, labels_path)):
             if _read(stream, 1, path):
                 raise UserError(f"{path}: more bytes than the {count} examples its header announces; {AGAIN}")
+    return rows, columns
 
 
 def _header(stream: GzipFile, path: Path, magic: int) -> tuple[int, ...]:
