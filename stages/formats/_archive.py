@@ -14,6 +14,13 @@ from stages.console import UserError
 # DVC links a file from its cache without looking at it: deleted alone, the damaged one would come back.
 AGAIN = "get it again with `dvc repro --force --single-item download@DATASET`"
 
+DAMAGE = (gzip.BadGzipFile, zlib.error, EOFError, tarfile.TarError)
+NONSENSE = (
+    RecursionError,
+    ValueError,
+    OverflowError,
+)  # tarfile's: names without end, numbers that are none or too large
+
 BUFFER = 1 << 16  # bytes that tarfile reads at once: its own choice costs a call for every 10 kB
 
 # What honest archives stay far below. A hostile one ends in an error before it fills the memory.
@@ -41,8 +48,7 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise UserError(f"{path}: missing; name it in this dataset's files in params.yaml and download it") from None
-    except (gzip.BadGzipFile, zlib.error, EOFError, tarfile.TarError, RecursionError, ValueError) as error:
-        # The latter two are tarfile's, of long names that follow each other without end and of numbers that are none.
+    except (*DAMAGE, *NONSENSE) as error:
         raise UserError(f"{path}: damaged: {error}; {AGAIN}") from None
 
 
