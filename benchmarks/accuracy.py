@@ -91,6 +91,7 @@ def plain_keras(done: Done, names: list[str], seeds: int) -> None:
     """The side of the tutorials."""
     import_tensorflow()
     import keras
+    import tensorflow as tf
 
     for name in names:
         recipe = params.load().recipes[name]
@@ -100,6 +101,7 @@ def plain_keras(done: Done, names: list[str], seeds: int) -> None:
             keras.backend.clear_session()
             keras.utils.set_random_seed(seed)
             model = tutorial(recipe)
+            tf.random.set_seed(None)  # seeded, `fit` shuffles every epoch into the same order
             model.fit(
                 inputs[:count],
                 labels[:count],
