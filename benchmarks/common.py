@@ -200,7 +200,7 @@ def machine() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Of the packages that are timed."""
     installed = importlib.metadata.distributions(path=[*sys.path, str(FOLDER / ".torch")])  # `make bench-torch`
-    found = {package.name: package.version for package in installed}
+    found = {package.name.replace("_", "-"): package.version for package in installed}
     return {package: found[package] for package in PACKAGES if package in found}
 
 

@@ -1,8 +1,10 @@
 """Archives to TFRecords: TFDS's own builder of a dataset, as `tfds build` runs it, and the stage, on the same archive.
 
-The archives are drawn as the sample is, but larger. Neither side downloads; the archive is in the disk's cache.
+The archives are those in data/raw, or, where the sample is drawn, drawn as it is, but larger. Neither side downloads;
+the archive is in the disk's cache.
 """
 
+import json
 import os
 import shutil
 import tempfile
@@ -26,23 +28,31 @@ def measure(quick: bool) -> Result:
 
 
 def compare(names: list[str], rounds: int, share: float) -> Result:
-    """Time the datasets `names`, with so large a share of the images of IMAGES."""
+    """Time the datasets `names`, drawn ones with so large a share of the images of IMAGES."""
     table = Table("Archives to TFRecords", "images/s", [])
     goals = []
     for name in names:
-        dataset = params.load().datasets[name]
-        images = int(IMAGES[dataset.format] * share)
-        size = params.SampleSize(train=images * 4 // 5, test=images // 5)
+        values = params.load()
+        dataset = values.datasets[name]
+        size = None
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            sample.draw(name, dataset.model_copy(update={"sample": size}), Path(folder) / "data" / "raw" / name)
+            raw = Path(folder) / "data" / "raw" / name
+            if values.is_sample(dataset):
+                images = int(IMAGES[dataset.format] * share)
+                size = params.SampleSize(train=images * 4 // 5, test=images // 5)
+                sample.draw(name, dataset.model_copy(update={"sample": size}), raw)
+            else:
+                raw.parent.mkdir(parents=True)
+                raw.symlink_to(Path("data/raw", name).resolve())
             shutil.copy("params.yaml", folder)
 
             def start(work: Callable[..., None], *arguments: Any) -> Callable[[], Turn]:
                 return stack.enter_context(side(work, *arguments))
 
-            sides = {"tfds build": start(build, name, folder, size), "stage": start(stage, name, folder, images)}
+            sides = {"tfds build": start(build, name, folder, size), "stage": start(stage, name, folder)}
             in_turn(sides, 1)
-            row = Row(name, rates(in_turn(sides, rounds), "images"), {"format": dataset.format})
+            notes = {"format": dataset.format, "archive": "drawn" if size else "published"}
+            row = Row(name, rates(in_turn(sides, rounds), "images"), notes)
         table.rows.append(row)
         wanted = "≥ 3.0" if dataset.format == "image_folder" else "≥ 1.5"
         goals.append(Goal(f"preprocessing `{name}` against `tfds build`", wanted, row.ratio("stage")))
@@ -50,7 +60,7 @@ def compare(names: list[str], rounds: int, share: float) -> Result:
     return Result([table], goals)
 
 
-def build(done: Done, name: str, folder: str, size: params.SampleSize) -> None:
+def build(done: Done, name: str, folder: str, size: params.SampleSize | None) -> None:
     """Prepare the dataset with TFDS's builder, unpacking included, ever anew."""
     import_tensorflow()
     import tensorflow_datasets as tfds
@@ -69,7 +79,7 @@ def build(done: Done, name: str, folder: str, size: params.SampleSize) -> None:
             )
             splits = published(dl_manager)
             for split in splits if isinstance(splits, list) else []:
-                if "num_examples" in split.gen_kwargs:  # MNIST's reader is told how many to expect
+                if size and "num_examples" in split.gen_kwargs:  # MNIST's reader is told how many to expect
                     split.gen_kwargs["num_examples"] = size.train if split.name == "train" else size.test
             return splits
 
@@ -80,11 +90,12 @@ def build(done: Done, name: str, folder: str, size: params.SampleSize) -> None:
         shutil.rmtree(target)
 
 
-def stage(done: Done, name: str, folder: str, images: int) -> None:
+def stage(done: Done, name: str, folder: str) -> None:
     """The stage itself, ever anew."""
     import_tensorflow()
     os.chdir(folder)
     while True:
         with quiet():
             preprocess.preprocess(name)
-        done({"images": images})
+        counts = json.loads(Path("data/counts", f"{name}.json").read_text())
+        done({"images": sum(sum(split.values()) for split in counts.values())})

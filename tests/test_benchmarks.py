@@ -116,6 +116,15 @@ def test_training_is_timed_against_plain_keras(tiny: Path) -> None:
 def test_preprocessing_is_timed_against_tfds(project: Path) -> None:
     (row,) = preprocessing.compare(["mnist"], rounds=1, share=0.005).tables[0].rows
     assert set(row.values) == {"tfds build", "stage"}
+    assert row.notes["archive"] == "drawn"
+
+
+def test_preprocessing_takes_archives_that_are_there(project: Path) -> None:
+    download("imagenette")
+    write_params(project, lambda values: values["datasets"]["imagenette"].update(source="published"))
+    (row,) = preprocessing.compare(["imagenette"], rounds=1, share=1).tables[0].rows
+    assert row.notes["archive"] == "published"
+    assert set(row.values) == {"tfds build", "stage"}
 
 
 def test_growth_is_of_processes(project: Path) -> None:
