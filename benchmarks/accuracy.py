@@ -21,7 +21,7 @@ from stages.console import UserError, import_tensorflow
 from stages.precision import resolve
 
 MODELS = ("mnist_cnn", "imagenette_cnn")  # a small one and a large one
-HEAD, HEAD_IMAGES = "imagenette_vgg16", {"train": 1500, "test": 1000}  # float32 takes minutes for so many
+HEAD, HEAD_IMAGES = "imagenette_vgg16", {"train": 600, "test": 400}  # float32 takes minutes for so many
 
 
 def measure(quick: bool) -> Result:
