@@ -1,30 +1,30 @@
-"""`make bench`: measure one topic after the other, write results/TOPIC.json and the tables in README.md."""
+"""`make bench`: run one benchmark after the other; write results/NAME.json and the tables in README.md."""
 
 import importlib
 import sys
 
 from benchmarks import common, readme
-from stages.console import UserError
+from stages.runtime.errors import UserError
 
-TOPICS = ("training", "extraction", "preprocessing", "growth", "pipeline")
-ON_DEMAND = ("accuracy", "scaling")  # hours and the published data; requirements-cluster.txt
+BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline")
+ON_DEMAND = ("accuracy", "scaling")  # hours on the published data; requirements-cluster.txt
 
 
 def main(arguments: list[str]) -> None:
-    """Measure the named topics, or all but what is on demand. With --quick: print the tables, write nothing."""
+    """Run the named benchmarks, or all that are not on demand. With --quick: print the tables, write nothing."""
     quick = "--quick" in arguments
-    topics = [argument for argument in arguments if argument != "--quick"] or list(TOPICS)
-    for topic in topics:
-        if topic not in TOPICS + ON_DEMAND:
-            raise UserError(f"benchmarks: there is no {topic!r}; topics are {', '.join(TOPICS + ON_DEMAND)}")
-    for topic in topics:
+    names = [argument for argument in arguments if argument != "--quick"] or list(BENCHMARKS)
+    for name in names:
+        if name not in BENCHMARKS + ON_DEMAND:
+            raise UserError(f"benchmarks: there is no {name!r}; choose from {', '.join(BENCHMARKS + ON_DEMAND)}")
+    for name in names:
         before = common.machine()
-        common.log(f"{topic}, on {before['cores']} cores with a load of {before['load_before']}")
-        found = common.content(topic, importlib.import_module(f"benchmarks.{topic}").measure(quick), before)
-        print(readme.section(topic, found))
+        common.log(f"{name}, on {before['cores']} cores with a load of {before['load_before']}")
+        found = common.content(name, importlib.import_module(f"benchmarks.{name}").measure(quick), before)
+        print(readme.section(name, found))
         if not quick:
-            common.save(topic, found)
-            readme.write(TOPICS + ON_DEMAND)
+            common.save(name, found)
+            readme.write(BENCHMARKS + ON_DEMAND)
 
 
 if __name__ == "__main__":

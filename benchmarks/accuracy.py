@@ -1,112 +1,115 @@
-"""What the speed costs in accuracy, seed by seed.
+"""The cost of speed in accuracy, over seeds.
 
-Models of the published epochs, as a tutorial writes them and in the pipeline; and a head over features computed in
-float32 and as the pipeline does.
-
-Takes hours, and says something on the published data alone.
+Trains models for their published epochs, as a tutorial writes them and in the pipeline; and a head on features computed
+in float32 and as the pipeline computes them. Takes hours, and is meaningful only on the published data.
 """
 
 import statistics
 from collections.abc import Mapping
 from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.stats import binomtest
 
-from benchmarks.common import Done, Goal, Result, Row, Table, in_turn, log, quiet, side
+from benchmarks.common import Done, Result, Row, Table, Target, contender, interleaved, log, quiet
 from benchmarks.extraction import feature_set
-from benchmarks.training import floats, tutorial
-from stages import extract, params, records, train
-from stages.console import UserError, import_tensorflow
-from stages.precision import resolve
+from benchmarks.training import to_floats, tutorial
+from stages.config import params
+from stages.config.models import ModelConfig
+from stages.data.examples import SPLITS
+from stages.runtime.errors import UserError
+from stages.runtime.numerics import dtype_policy, import_tensorflow, resolve_compute_dtype
 
-MODELS = ("mnist_cnn", "imagenette_cnn")  # a small one and a large one
-HEAD, HEAD_IMAGES = "imagenette_vgg16", {"train": 600, "test": 400}  # float32 takes minutes for so many
+if TYPE_CHECKING:
+    from stages.data.reader import SplitArrays
+
+MODELS = ("mnist_cnn", "imagenette_cnn")  # a small and a large one
+HEAD, HEAD_IMAGES = "imagenette_vgg16", {"train": 600, "test": 400}  # these take minutes in float32
 
 
 def measure(quick: bool) -> Result:
-    """Three seeds each way; with `quick` one of the small model."""
+    """Three seeds for each contender; with `quick` one seed of the small model."""
     values = params.load()
-    drawn = {name for name in (*MODELS, HEAD) if values.is_drawn(name)}
-    if drawn and not quick:
-        raise UserError(f"benchmarks: {', '.join(sorted(drawn))}: on a drawn sample; run it with source: published")
+    synthetic = {name for name in (*MODELS, HEAD) if values.is_model_synthetic(name)}
+    if synthetic and not quick:
+        raise UserError(f"benchmarks: {', '.join(sorted(synthetic))}: on synthetic data; set source: published")
     seeds = 1 if quick else 3
     models = compare(list(MODELS[:1] if quick else MODELS), seeds)
     if quick:
         return models
     heads = compare_features(HEAD, HEAD_IMAGES, seeds)
-    return Result(models.tables + heads.tables, models.goals + heads.goals)
+    return Result(models.tables + heads.tables, models.targets + heads.targets)
 
 
 def compare(names: list[str], seeds: int) -> Result:
-    """Train the models `names` on all of the training split, and predict the test split."""
-    table = Table("Accuracy on the test split, in the median of the seeds", "%", [])
-    goals = []
-    with side(plain_keras, names, seeds) as plain, side(pipeline, names, seeds) as ours:
+    """Train the models `names` on the whole training split, and measure them on the test split."""
+    table = Table("Accuracy on the test split, median over seeds", "%", [])
+    targets = []
+    with contender(plain_keras, names, seeds) as baseline, contender(pipeline, names, seeds) as ours:
         for name in names:
-            turns = in_turn({"plain Keras": plain, "pipeline": ours}, seeds)
-            row = Row(name, {one: [100 * turn.value for turn in done] for one, done in turns.items()})
+            results = interleaved({"plain Keras": baseline, "pipeline": ours}, seeds)
+            row = Row(name, {one: [100 * done.value for done in rounds] for one, rounds in results.items()})
             means = {one: statistics.mean(values) for one, values in row.values.items()}
             spread = max(max(values) - min(values) for values in row.values.values())
-            row.notes = {"seeds": seeds, "spread of the seeds": f"{spread:.2f}"}
-            lost = means["plain Keras"] - means["pipeline"]
-            goals.append(Goal(f"`{name}`: points lost in the mean, of the seeds' spread", f"≤ {spread:.2f}", lost))
+            row.notes = {"seeds": seeds, "spread over seeds": f"{spread:.2f}"}
+            loss = means["plain Keras"] - means["pipeline"]
+            what = f"`{name}`: mean loss in points, against the spread over seeds"
+            targets.append(Target(what, f"≤ {spread:.2f}", loss))
             table.rows.append(row)
             log(f"{name}: " + ", ".join(f"{one} {values}" for one, values in row.values.items()))
-    return Result([table], goals)
+    return Result([table], targets)
 
 
 def compare_features(name: str, images: Mapping[str, int], seeds: int) -> Result:
-    """Train the model `name` on features of the first images of each split, from float32 and as they are extracted."""
+    """Train the model `name` on features of the first images of each split, in float32 and as they are extracted."""
     with ExitStack() as stack:
-        sides = {
-            one: stack.enter_context(side(head, name, images, seeds, changed))
-            for one, changed in {"float32": {"precision": "float32"}, "pipeline": {}}.items()
+        contenders = {
+            one: stack.enter_context(contender(head, name, images, seeds, changes))
+            for one, changes in {"float32": {"compute_dtype": "float32"}, "pipeline": {}}.items()
         }
-        turns = in_turn(sides, seeds)
-    row = Row(name, {one: [100 * turn.value["accuracy"] for turn in done] for one, done in turns.items()})
+        results = interleaved(contenders, seeds)
+    row = Row(name, {one: [100 * done.value["accuracy"] for done in rounds] for one, rounds in results.items()})
     means = {one: statistics.mean(values) for one, values in row.values.items()}
-    right = round(means["float32"] / 100 * images["test"])
-    interval = binomtest(right, images["test"]).proportion_ci(0.95, method="wilson")
-    lost = means["float32"] - means["pipeline"]
+    correct = round(means["float32"] / 100 * images["test"])
+    interval = binomtest(correct, images["test"]).proportion_ci(0.95, method="wilson")
     row.notes = {
         "images": f"{images['train']:,} + {images['test']:,}",
         "seeds": seeds,
-        "precision": turns["pipeline"][0].value["precision"],
+        "compute_dtype": results["pipeline"][0].value["compute_dtype"],
     }
-    log(f"{name}: " + ", ".join(f"features of {one} {values}" for one, values in row.values.items()))
-    return Result(
-        [Table("Accuracy of a head over features computed in float32, and as the pipeline computes them", "%", [row])],
-        [
-            Goal(
-                f"`{name}`: points lost in the mean; what lies in the 95 % interval of float32's accuracy",
-                f"≤ {means['float32'] - 100 * interval.low:.2f}",
-                lost,
-            )
-        ],
+    log(f"{name}: " + ", ".join(f"features in {one} {values}" for one, values in row.values.items()))
+    target = Target(
+        f"`{name}`: mean loss in points, against the 95 % interval of float32's accuracy",
+        f"≤ {means['float32'] - 100 * interval.low:.2f}",
+        means["float32"] - means["pipeline"],
     )
+    title = "Accuracy of a head on features computed in float32, and as the pipeline computes them"
+    return Result([Table(title, "%", [row])], [target])
 
 
 def plain_keras(done: Done, names: list[str], seeds: int) -> None:
-    """The side of the tutorials."""
+    """Train as tutorials do."""
     import_tensorflow()
     import keras
     import tensorflow as tf
 
+    from stages.data import reader
+
     for name in names:
-        recipe = params.load().recipes[name]
-        (inputs, labels), test = (floats(records.load(recipe.dataset, split, recipe.image_size)) for split in _SPLITS)
+        config = params.load().resolved_models[name]
+        (inputs, labels), test = (to_floats(reader.load(config.dataset, split, config.image_size)) for split in SPLITS)
         count = len(labels) - round(len(labels) * params.load().train.validation_fraction)
         for seed in range(seeds):
             keras.backend.clear_session()
             keras.utils.set_random_seed(seed)
-            model = tutorial(recipe)
-            tf.random.set_seed(None)  # seeded, `fit` shuffles every epoch into the same order
+            model = tutorial(config)
+            tf.random.set_seed(None)  # with a seed, `fit` shuffles every epoch into the same order
             model.fit(
                 inputs[:count],
                 labels[:count],
-                batch_size=recipe.batch_size,
-                epochs=recipe.epochs,
+                batch_size=config.batch_size,
+                epochs=config.epochs,
                 validation_data=(inputs[count:], labels[count:]),
                 verbose=0,
             )
@@ -114,56 +117,68 @@ def plain_keras(done: Done, names: list[str], seeds: int) -> None:
 
 
 def pipeline(done: Done, names: list[str], seeds: int) -> None:
-    """The side of the pipeline."""
-    import_tensorflow()
+    """Train as the pipeline does."""
+    values = params.load()
+    import_tensorflow(values.threads)
     import tensorflow as tf
+
+    from stages.data import reader
 
     tf.config.experimental.enable_op_determinism()
     for name in names:
-        recipe = params.load().recipes[name]
-        arrays, test = (records.load(recipe.dataset, split, recipe.image_size) for split in _SPLITS)
+        config = values.resolved_models[name]
+        train, test = (reader.load(config.dataset, split, config.image_size) for split in SPLITS)
         for seed in range(seeds):
-            done(_trained(recipe, arrays, test, _classes(recipe.dataset), seed))
+            done(_accuracy(config, train, test, _classes(config.dataset), seed))
 
 
-def head(done: Done, name: str, images: Mapping[str, int], seeds: int, changed: Mapping[str, str]) -> None:
-    """A side of `compare_features`: the feature set's entry, and what is another in it."""
-    import_tensorflow()
-    recipe = params.load().recipes[name]
-    features, weights = feature_set(recipe.dataset)
-    extractor = extract.Extractor(features.model_copy(update=changed), weights)
-    found = {}
-    for split in _SPLITS:
-        batches = records.batches(features.dataset, f"{split}[:{images[split]}]", extract.BATCH, features.image_size)
+def head(done: Done, name: str, images: Mapping[str, int], seeds: int, changes: Mapping[str, str]) -> None:
+    """Extract features with `changes` to the entry of the feature set, and train the model `name` on them."""
+    values = params.load()
+    import_tensorflow(values.threads)
+    from stages.data import reader
+    from stages.data.features import BATCH_SIZE, Extractor
+
+    config = values.resolved_models[name]
+    features, weights = feature_set(config.dataset)
+    features = features.model_copy(update=changes)
+    extractor = Extractor(features, values.threads, weights)
+    splits = {}
+    for split in SPLITS:
+        batches = reader.batches(features.dataset, f"{split}[:{images[split]}]", BATCH_SIZE, features.image_size)
         examples = [example for batch in batches for example in extractor({"split": split, **batch})[1]]
-        _, keys, arrays, labels = (np.array(column) for column in zip(*examples, strict=True))
-        found[split] = records.Arrays(keys, arrays, labels.astype(np.int32))
+        _, keys, inputs, labels = (np.array(column) for column in zip(*examples, strict=True))
+        splits[split] = reader.SplitArrays(keys, inputs, labels.astype(np.int32))
     for seed in range(seeds):
-        accuracy = _trained(recipe, found["train"], found["test"], _classes(features.dataset), seed)
-        done({"accuracy": accuracy, "precision": extractor.precision})
+        accuracy = _accuracy(config, splits["train"], splits["test"], _classes(features.dataset), seed)
+        done({"accuracy": accuracy, "compute_dtype": resolve_compute_dtype(features.compute_dtype)})
 
 
-def _trained(recipe: params.Model, arrays: records.Arrays, test: records.Arrays, classes: int, seed: int) -> float:
-    """The accuracy on `test` of a model that the pipeline trains on `arrays`, less what validates."""
+def _accuracy(config: ModelConfig, arrays: "SplitArrays", test: "SplitArrays", classes: int, seed: int) -> float:
+    """The test accuracy of a model that the pipeline trains on `arrays` without their validation part."""
     import keras
 
+    from stages.data.reader import SplitArrays
+    from stages.training.build import build_model
+    from stages.training.loop import train_epochs
+    from stages.training.memory import eval_batch_size
+
     count = len(arrays.labels) - round(len(arrays.labels) * params.load().train.validation_fraction)
-    training, validation = (
-        records.Arrays(arrays.keys[part], arrays.inputs[part], arrays.labels[part])
+    train, validation = (
+        SplitArrays(arrays.keys[part], arrays.inputs[part], arrays.labels[part])
         for part in (slice(count), slice(count, None))
     )
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    keras.config.set_dtype_policy(resolve(recipe.precision))
-    model = train.build(recipe, arrays.inputs.shape[1:], arrays.inputs.dtype, classes, seed)
+    keras.config.set_dtype_policy(dtype_policy(resolve_compute_dtype(config.compute_dtype)))
+    model = build_model(config, arrays.inputs.shape[1:], arrays.inputs.dtype, classes)
     with quiet():
-        list(train.epochs(model, recipe, training, validation, seed))
-    right = model.predict(test.inputs, batch_size=train.PREDICT_BATCH, verbose=0).argmax(1) == test.labels
-    return float(np.mean(right))
+        list(train_epochs(model, config, train, validation, seed))
+    predicted = model.predict(test.inputs, batch_size=eval_batch_size(model), verbose=0).argmax(1)
+    return float(np.mean(predicted == test.labels))
 
 
 def _classes(dataset: str) -> int:
-    return int(records.info(dataset).features["label"].num_classes)
+    from stages.data import reader
 
-
-_SPLITS = ("train", "test")
+    return int(reader.info(dataset).features["label"].num_classes)

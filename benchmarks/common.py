@@ -1,4 +1,4 @@
-"""What the topics share: sides that take turns, what they ran on, and results as JSON and Markdown."""
+"""What the benchmarks share: contenders that take turns, the machine they ran on, and results as JSON."""
 
 import importlib.metadata
 import json
@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.console import UserError
-from stages.precision import NATIVE_BFLOAT16, processor_flags
+from stages.runtime.errors import UserError
+from stages.runtime.numerics import NATIVE_BFLOAT16, processor_flags
 
 if TYPE_CHECKING:
     import keras
@@ -26,44 +26,45 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "pillow", "dvc", "torch", "ray")
 
-PEAK_SIZE, PEAK_PRODUCTS = 2048, 8  # of the matrix products that the processor's peak is measured by
+MATMUL_SIZE, MATMULS = 2048, 8  # of `peak_matmul`
 
 Done = Callable[[Any], None]
 
 
-class Turn(NamedTuple):
-    """What a side did when it was its turn."""
+class Round(NamedTuple):
+    """What a contender did in one round."""
 
     seconds: float
     value: Any
 
 
 @contextmanager
-def side(work: Callable[..., None], *arguments: Any) -> Iterator[Callable[[], Turn]]:
-    """Give the turns of a process that works when it is its turn and waits otherwise.
+def contender(work: Callable[..., None], *arguments: Any) -> Iterator[Callable[[], Round]]:
+    """Start a process that works through one round for each call of the function it gives, and waits between them.
 
-    A process of its own, so that neither side's threads, settings or memory are the other's. It ends with the block.
+    Every contender has a process of its own, so that contenders share no threads, settings or memory. The process ends
+    with the block.
 
     Args:
-        work: a function of a module. It calls `done(value)` at the end of a turn, which comes back at the beginning
-            of the next one, and returns when it has no more to do.
-        arguments: what it gets after `done`.
+        work: a function at the top level of a module. It calls `done(value)` at the end of every round: the call
+            returns when the next round starts. It may return when it has no more rounds.
+        arguments: passed to `work` after `done`.
     """
     context = multiprocessing.get_context("spawn")
-    pipe, theirs = context.Pipe()
-    process = context.Process(target=_work, args=(theirs, work, arguments), daemon=True)
+    pipe, child_pipe = context.Pipe()
+    process = context.Process(target=_work, args=(child_pipe, work, arguments), daemon=True)
     process.start()
-    theirs.close()
+    child_pipe.close()
 
-    def turn() -> Turn:
+    def run_round() -> Round:
         try:
             pipe.send(None)
-            return Turn(*pipe.recv())
+            return Round(*pipe.recv())
         except (EOFError, BrokenPipeError):
-            raise UserError(f"benchmarks: {work.__qualname__} ended early; see what it wrote above") from None
+            raise UserError(f"benchmarks: {work.__qualname__} ended early; see what it printed above") from None
 
     try:
-        yield turn
+        yield run_round
     finally:
         pipe.close()
         process.join(10)
@@ -80,47 +81,47 @@ def _work(pipe: Any, work: Callable[..., None], arguments: tuple[Any, ...]) -> N
         pipe.send((time.perf_counter() - start, value))
         try:
             pipe.recv()
-        except EOFError:  # nobody wants more of it
+        except EOFError:  # no further round is wanted
             sys.exit()
         start = time.perf_counter()
 
     work(done, *arguments)
 
 
-def in_turn(sides: Mapping[str, Callable[[], Turn]], rounds: int) -> dict[str, list[Turn]]:
-    """A B A B …: so many turns of each side, one at a time, so that what disturbs the machine disturbs all alike."""
-    turns: dict[str, list[Turn]] = {name: [] for name in sides}
+def interleaved(contenders: Mapping[str, Callable[[], Round]], rounds: int) -> dict[str, list[Round]]:
+    """Run the contenders in the order A B A B …, one at a time, so that a busy machine slows all of them alike."""
+    results: dict[str, list[Round]] = {name: [] for name in contenders}
     for _ in range(rounds):
-        for name, turn in sides.items():
-            turns[name].append(turn())
-    return turns
+        for name, run_round in contenders.items():
+            results[name].append(run_round())
+    return results
 
 
-def rates(turns: Mapping[str, list[Turn]], what: str) -> dict[str, list[float]]:
-    """What a side's turns did of `what`, which their values count, in a second."""
-    return {side: [turn.value[what] / turn.seconds for turn in done] for side, done in turns.items()}
+def rates(results: Mapping[str, list[Round]], unit: str) -> dict[str, list[float]]:
+    """How many of `unit`, a key of the rounds' values, each contender did per second in each round."""
+    return {name: [one.value[unit] / one.seconds for one in rounds] for name, rounds in results.items()}
 
 
 def geometric_mean(ratios: list[float]) -> float:
-    """Of positive numbers."""
+    """The geometric mean of positive numbers."""
     return math.exp(sum(map(math.log, ratios)) / len(ratios))
 
 
-def products() -> float:
-    """Multiply bfloat16 matrices; the number of floating-point operations."""
+def peak_matmul() -> float:
+    """Multiply large bfloat16 matrices, and return the number of floating-point operations."""
     import tensorflow as tf
 
-    factor = tf.ones((PEAK_SIZE, PEAK_SIZE), tf.bfloat16)
-    for _ in range(PEAK_PRODUCTS):
+    factor = tf.ones((MATMUL_SIZE, MATMUL_SIZE), tf.bfloat16)
+    for _ in range(MATMULS):
         product = tf.matmul(factor, factor)
-    product[0, 0].numpy()
-    return PEAK_PRODUCTS * 2.0 * PEAK_SIZE**3
+    product[0, 0].numpy()  # wait for the result
+    return MATMULS * 2.0 * MATMUL_SIZE**3
 
 
 def operations(model: "keras.Model") -> tuple[float, float]:
-    """Floating-point operations of one image in the products of a model's layers: forward, and forward and backward.
+    """Floating-point operations of a model's matrix products for one image: forward, and forward and backward.
 
-    Backward is twice forward, but for the first of these layers: nothing asks for its inputs' gradient.
+    Backward costs twice as much as forward, except in the first of these layers: its inputs need no gradient.
     """
     import keras
 
@@ -134,7 +135,7 @@ def operations(model: "keras.Model") -> tuple[float, float]:
 
 @dataclass
 class Row:
-    """One comparison: what each side reached in each round; the first side is what the others are compared with."""
+    """One comparison: the measurement of each contender in each round. The first contender is the baseline."""
 
     name: str
     values: dict[str, list[float]]
@@ -142,17 +143,17 @@ class Row:
 
     @property
     def medians(self) -> dict[str, float]:
-        return {side: statistics.median(values) for side, values in self.values.items()}
+        return {name: statistics.median(values) for name, values in self.values.items()}
 
-    def ratio(self, side: str) -> float:
-        """The median over the rounds of what `side` reached as a multiple of the first side, in the same round."""
-        base = next(iter(self.values.values()))
-        return statistics.median(mine / theirs for mine, theirs in zip(self.values[side], base, strict=True))
+    def ratio(self, name: str) -> float:
+        """The median over the rounds of a contender's measurement divided by the baseline's of the same round."""
+        baseline = next(iter(self.values.values()))
+        return statistics.median(mine / base for mine, base in zip(self.values[name], baseline, strict=True))
 
 
 @dataclass
 class Table:
-    """Comparisons in one unit. A value of a unit that ends in "/s" is better when it is larger."""
+    """Comparisons in one unit. A value in a unit that ends in "/s" is better when it is larger."""
 
     title: str
     unit: str
@@ -160,32 +161,33 @@ class Table:
 
 
 @dataclass
-class Goal:
-    """What is wanted, and what was measured."""
+class Target:
+    """A target and the measurement to compare with it."""
 
     what: str
-    wanted: str  # "≥ 2.0" or "≤ 40"
+    target: str  # "≥ 2.0" or "≤ 40"
     measured: float
 
     @property
     def met(self) -> bool:
-        sign, bound = self.wanted.split()[:2]
+        sign, bound = self.target.split()[:2]
         return self.measured >= float(bound) if sign == "≥" else self.measured <= float(bound)
 
 
 @dataclass
 class Result:
-    """What a topic measured."""
+    """The result of one benchmark."""
 
     tables: list[Table]
-    goals: list[Goal]
+    targets: list[Target]
     remarks: list[str] = field(default_factory=list)
 
 
 def machine() -> dict[str, Any]:
-    """What kind of machine this is, and how busy it was before."""
+    """The kind of machine this is, and its load before the benchmark."""
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in _lines(cpuinfo) if line.startswith("model name")]
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -198,14 +200,14 @@ def machine() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the packages that are timed."""
+    """Installed versions of the packages that determine the speed."""
     installed = importlib.metadata.distributions(path=[*sys.path, str(FOLDER / ".torch")])  # `make bench-torch`
     found = {package.name.replace("_", "-"): package.version for package in installed}
     return {package: found[package] for package in PACKAGES if package in found}
 
 
-def content(topic: str, result: Result, before: dict[str, Any]) -> dict[str, Any]:
-    """What goes into results/TOPIC.json: a result with its medians and ratios, and what it was measured on."""
+def content(name: str, result: Result, before: dict[str, Any]) -> dict[str, Any]:
+    """The content of results/NAME.json: a result with its medians and ratios, the machine and the versions."""
     tables = [
         {
             "title": table.title,
@@ -214,37 +216,33 @@ def content(topic: str, result: Result, before: dict[str, Any]) -> dict[str, Any
                 {
                     **asdict(row),
                     "medians": row.medians,
-                    "ratios": {side: row.ratio(side) for side in list(row.values)[1:]},
+                    "ratios": {name: row.ratio(name) for name in list(row.values)[1:]},
                 }
                 for row in table.rows
             ],
         }
         for table in result.tables
     ]
-    goals = [{**asdict(goal), "met": goal.met} for goal in result.goals]
-    found = {"command": f"make bench TOPIC={topic}", "machine": before, "versions": versions()}
-    return _rounded({**found, "goals": goals, "remarks": result.remarks, "tables": tables})
+    targets = [{**asdict(target), "met": target.met} for target in result.targets]
+    found = {"command": f"make bench BENCHMARK={name}", "machine": before, "versions": versions()}
+    return _rounded({**found, "targets": targets, "remarks": result.remarks, "tables": tables})
 
 
-def save(topic: str, found: dict[str, Any]) -> None:
-    """Write results/TOPIC.json."""
-    path = FOLDER / "results" / f"{topic}.json"
+def save(name: str, found: dict[str, Any]) -> None:
+    """Write results/NAME.json."""
+    path = FOLDER / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
 
 
-def load(topic: str) -> dict[str, Any] | None:
-    """The content of results/TOPIC.json, if there is one."""
-    path = FOLDER / "results" / f"{topic}.json"
+def load(name: str) -> dict[str, Any] | None:
+    """The content of results/NAME.json, or None."""
+    path = FOLDER / "results" / f"{name}.json"
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def _rounded(value: Any) -> Any:
-    """Four digits: no timing carries more, and diffs stay short."""
+    """Four significant digits: no timing is more precise, and differences between files stay short."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
     if isinstance(value, dict):
@@ -254,11 +252,11 @@ def _rounded(value: Any) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Drop what Python prints."""
+    """Discard what Python code prints."""
     with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
         yield
 
 
 def log(line: str) -> None:
-    """Say how far the benchmark has come."""
+    """Print a line on the progress of a benchmark to standard error."""
     print(line, file=sys.stderr, flush=True)

@@ -1,6 +1,5 @@
-"""Features: Keras's `predict` in float32 on images that are decoded already, and the stage from JPEG to records."""
+"""Feature extraction: Keras's `predict` in float32 on decoded images, and the stage from JPEG to records."""
 
-import importlib
 import os
 import tempfile
 from contextlib import ExitStack
@@ -9,9 +8,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.common import Done, Goal, Result, Row, Table, in_turn, log, operations, products, rates, side
-from stages import extract, params, records
-from stages.console import import_tensorflow
+from benchmarks.common import (
+    Done,
+    Result,
+    Row,
+    Table,
+    Target,
+    contender,
+    interleaved,
+    log,
+    operations,
+    peak_matmul,
+    rates,
+)
+from stages.config import params
+from stages.config.features import FeaturesConfig
+from stages.config.parts import load_part
+from stages.runtime import paths
+from stages.runtime.numerics import import_tensorflow, resolve_compute_dtype
 
 if TYPE_CHECKING:
     import keras
@@ -25,85 +39,89 @@ def measure(quick: bool) -> Result:
 def compare(name: str, images: int, rounds: int) -> Result:
     """Time the first images of the training split of a feature set's dataset."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-        plain = stack.enter_context(side(predict, name, images, folder))
-        ours = stack.enter_context(side(stage, name, images, folder))
-        in_turn({"plain": plain, "stage": ours, "peak": ours}, 1)  # reads, builds, traces, warms up
-        turns = in_turn({"predict, float32": plain, "stage": ours, "bfloat16 matrix product": ours}, rounds)
+        baseline = stack.enter_context(contender(predict, name, images, folder))
+        ours = stack.enter_context(contender(stage, name, images, folder))
+        interleaved({"predict": baseline, "stage": ours, "peak": ours}, 1)  # reads, builds, traces, warms up
+        results = interleaved({"predict, float32": baseline, "stage": ours, "bfloat16 matrix product": ours}, rounds)
         (Path(folder) / "last").touch()
-        cosine = plain().value
-    peaks = turns.pop("bfloat16 matrix product")
-    row = Row(name, rates(turns, "images"), {"precision": turns["stage"][0].value["precision"]})
-    reached = Row(
+        cosine = baseline().value
+    peaks = results.pop("bfloat16 matrix product")
+    row = Row(name, rates(results, "images"), {"compute_dtype": results["stage"][0].value["compute_dtype"]})
+    flops = Row(
         name,
         {
-            "bfloat16 matrix product": [turn.value / turn.seconds / 1e9 for turn in peaks],
-            "stage": [turn.value["operations"] / turn.seconds / 1e9 for turn in turns["stage"]],
+            "bfloat16 matrix product": [one.value / one.seconds / 1e9 for one in peaks],
+            "stage": rates({"stage": results["stage"]}, "gigaflop")["stage"],
         },
     )
     log(f"{name}: " + ", ".join(f"{one} {rate:,.1f}" for one, rate in row.medians.items()) + " images/s")
-    goals = [
-        Goal("extraction against `predict` in float32", "≥ 1.7", row.ratio("stage")),
-        Goal("extraction: share of the peak", "≥ 0.8", reached.ratio("stage")),
-        Goal("least cosine between an image's features and those in float32", "≥ 0.999", cosine),
+    targets = [
+        Target("extraction against `predict` in float32", "≥ 1.7", row.ratio("stage")),
+        Target("extraction: share of the peak", "≥ 0.8", flops.ratio("stage")),
+        Target("smallest cosine between an image's features and those in float32", "≥ 0.999", cosine),
     ]
-    return Result([Table("Extraction", "images/s", [row]), Table("Extraction", "GFLOP/s", [reached])], goals)
+    return Result([Table("Extraction", "images/s", [row]), Table("Extraction", "GFLOP/s", [flops])], targets)
 
 
 def predict(done: Done, name: str, images: int, folder: str) -> None:
-    """Keras's `predict` on decoded images in memory; in the last turn, compare with what the stage has written."""
+    """Run `predict` on decoded images in memory; in the last round, compare with the features of the stage."""
     import_tensorflow()
+    from stages.data import reader
 
     features, weights = feature_set(name)
     backbone = _backbone(features, weights)
-    arrays = records.load(features.dataset, f"train[:{images}]", features.image_size)
+    arrays = reader.load(features.dataset, f"train[:{images}]", features.image_size)
     inputs = arrays.inputs.astype(np.float32)
-    found = backbone.predict(inputs, verbose=0)
+    outputs = backbone.predict(inputs, verbose=0)
     done({})
     while not (Path(folder) / "last").exists():
         backbone.predict(inputs, verbose=0)
         done({"images": images})
     os.chdir(folder)
-    written = records.load(name, "train")
-    places = {key: place for place, key in enumerate(written.keys)}
-    others = written.inputs[[places[key] for key in arrays.keys]]
-    done(min(map(_cosine, found, others)))
+    written = reader.load(name, "train")
+    positions = {key: position for position, key in enumerate(written.keys)}
+    of_stage = written.inputs[[positions[key] for key in arrays.keys]]
+    done(min(map(_cosine, outputs, of_stage)))
 
 
 def stage(done: Done, name: str, images: int, folder: str) -> None:
-    """The stage's work on records of the first images, turn by turn with matrix products; it writes into `folder`."""
-    import_tensorflow()
-    import tensorflow_datasets as tfds
+    """Extract features of the first images into `folder`, alternating with matrix products."""
+    threads = params.load().threads
+    import_tensorflow(threads)
+    from stages.data import reader, writer
+    from stages.data.features import Extractor, batches
 
     features, weights = feature_set(name)
-    extractor = extract.Extractor(features, weights)
+    extractor = Extractor(features, threads, weights)
+    compute_dtype = resolve_compute_dtype(features.compute_dtype)
     forward = images * operations(_backbone(features, weights))[0]
-    dataset = records.info(features.dataset)
-    builder = tfds.builder_from_directory(records.RECORDS / features.dataset)
-    examples = builder.as_dataset(split=f"train[:{images}]", decoders={"input": tfds.decode.SkipDecoding()})
-    jpegs = [("train", one["key"].decode(), one["input"], int(one["label"])) for one in examples.as_numpy_iterator()]
+    classes = reader.info(features.dataset).features["label"].names
+    jpegs = [
+        ("train", key.decode(), data, int(label))
+        for batch in reader.batches(features.dataset, f"train[:{images}]", images, decode=False)
+        for key, data, label in zip(batch["key"], batch["input"], batch["label"], strict=True)
+    ]
     os.chdir(folder)
-    classes = dataset.features["label"].names
-    records.write(features.dataset, classes, ["train"], jpegs)
+    writer.write(features.dataset, classes, ["train"], jpegs)
     while True:
-        batches = records.batches(features.dataset, "train", extract.BATCH, features.image_size)
-        written = (example for batch in batches for example in extractor({"split": "train", **batch})[1])
-        records.write(name, classes, ["train"], written)
-        done({"images": images, "operations": forward, "precision": extractor.precision})
-        done(products())
+        outputs = map(extractor, batches(features.dataset, ["train"], image_size=features.image_size))
+        writer.write(name, classes, ["train"], (example for _, examples in outputs for example in examples))
+        done({"images": images, "gigaflop": forward / 1e9, "compute_dtype": compute_dtype})
+        done(peak_matmul())
 
 
-def feature_set(name: str) -> tuple[params.Features, Path]:
-    """A feature set of params.yaml, and the file of its backbone's weights."""
+def feature_set(name: str) -> tuple[FeaturesConfig, Path]:
+    """A feature set of params.yaml, and the file with the weights of its backbone."""
     values = params.load()
     features = values.features[name]
-    return features, Path("data/raw") / features.backbone / next(iter(values.weights[features.backbone].files))
+    return features, paths.raw(features.backbone) / next(iter(values.weights[features.backbone].files))
 
 
-def _backbone(features: params.Features, weights: Path) -> "keras.Model":
-    return importlib.import_module(f"stages.backbones.{features.backbone}").build(features.image_size, weights)
+def _backbone(features: FeaturesConfig, weights: Path) -> "keras.Model":
+    return load_part("backbones", features.backbone).build(features.image_size, weights)
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """Of the angle between two tensors."""
+    """The cosine of the angle between two tensors."""
     a, b = one.astype(float).ravel(), other.astype(float).ravel()
     return float(a @ b / np.sqrt((a @ a) * (b @ b)))

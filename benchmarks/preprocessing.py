@@ -1,7 +1,7 @@
-"""Archives to TFRecords: TFDS's own builder of a dataset, as `tfds build` runs it, and the stage, on the same archive.
+"""Archives to TFRecords: the dataset's builder in TFDS, as `tfds build` runs it, and the stage, on the same archive.
 
-The archives are those in data/raw, or, where the sample is drawn, drawn as it is, but larger. Neither side downloads;
-the archive is in the disk's cache.
+The archives are those in data/raw; or, with `source: synthetic`, larger synthetic ones. Neither contender downloads,
+and the archive is in the page cache.
 """
 
 import json
@@ -13,11 +13,15 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import Done, Goal, Result, Row, Table, Turn, in_turn, log, quiet, rates, side
-from stages import params, preprocess, sample
-from stages.console import import_tensorflow
+from benchmarks.common import Done, Result, Round, Row, Table, Target, contender, interleaved, log, quiet, rates
+from benchmarks.synthetic import resized, write_archives
+from stages import preprocess
+from stages.config import params
+from stages.config.datasets import SyntheticConfig
+from stages.runtime import paths
+from stages.runtime.numerics import import_tensorflow
 
-# TFDS's name for a dataset of params.yaml, and the images that are drawn in a format
+# The name in TFDS of a dataset in params.yaml; the number of synthetic images in a format
 BUILDERS = {"mnist": "mnist", "cifar10": "cifar10", "imagenette": "imagenette/320px-v2"}
 IMAGES = {"idx": 20_000, "cifar": 20_000, "image_folder": 3_000}
 
@@ -28,59 +32,60 @@ def measure(quick: bool) -> Result:
 
 
 def compare(names: list[str], rounds: int, share: float) -> Result:
-    """Time the datasets `names`, drawn ones with so large a share of the images of IMAGES."""
+    """Time the datasets `names`; synthetic ones have a share of the number of images in IMAGES."""
     table = Table("Archives to TFRecords", "images/s", [])
-    goals = []
+    targets = []
     for name in names:
         values = params.load()
         dataset = values.datasets[name]
-        size = None
+        synthetic = None
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            raw = Path(folder) / "data" / "raw" / name
-            if values.is_sample(dataset):
+            if values.is_synthetic(dataset):
                 images = int(IMAGES[dataset.format] * share)
-                size = params.SampleSize(train=images * 4 // 5, test=images // 5)
-                sample.draw(name, dataset.model_copy(update={"sample": size}), raw)
+                dataset = resized(dataset, images * 4 // 5, images // 5)
+                synthetic = dataset.synthetic
+                write_archives(Path(folder), name, dataset)
             else:
+                raw = Path(folder) / paths.raw(name)
                 raw.parent.mkdir(parents=True)
-                raw.symlink_to(Path("data/raw", name).resolve())
+                raw.symlink_to(paths.raw(name).resolve())
             shutil.copy("params.yaml", folder)
 
-            def start(work: Callable[..., None], *arguments: Any) -> Callable[[], Turn]:
-                return stack.enter_context(side(work, *arguments))
+            def start(work: Callable[..., None], *arguments: Any) -> Callable[[], Round]:
+                return stack.enter_context(contender(work, *arguments))
 
-            sides = {"tfds build": start(build, name, folder, size), "stage": start(stage, name, folder)}
-            in_turn(sides, 1)
-            notes = {"format": dataset.format, "archive": "drawn" if size else "published"}
-            row = Row(name, rates(in_turn(sides, rounds), "images"), notes)
+            contenders = {"tfds build": start(build, name, folder, synthetic), "stage": start(stage, name, folder)}
+            interleaved(contenders, 1)  # imports
+            notes = {"format": dataset.format, "archive": "synthetic" if synthetic else "published"}
+            row = Row(name, rates(interleaved(contenders, rounds), "images"), notes)
         table.rows.append(row)
-        wanted = "≥ 3.0" if dataset.format == "image_folder" else "≥ 1.5"
-        goals.append(Goal(f"preprocessing `{name}` against `tfds build`", wanted, row.ratio("stage")))
+        target = "≥ 3.0" if dataset.format == "image_folder" else "≥ 1.5"
+        targets.append(Target(f"preprocessing `{name}` against `tfds build`", target, row.ratio("stage")))
         log(f"{name}: " + ", ".join(f"{one} {rate:,.0f}" for one, rate in row.medians.items()) + " images/s")
-    return Result([table], goals)
+    return Result([table], targets)
 
 
-def build(done: Done, name: str, folder: str, size: params.SampleSize | None) -> None:
-    """Prepare the dataset with TFDS's builder, unpacking included, ever anew."""
+def build(done: Done, name: str, folder: str, synthetic: SyntheticConfig | None) -> None:
+    """Prepare the dataset with TFDS's builder in every round, including unpacking."""
     import_tensorflow()
     import tensorflow_datasets as tfds
     import tree
 
     tfds.disable_progress_bar()
-    raw, target = Path(folder, "data", "raw", name), Path(folder, "tfds")
+    raw, target = Path(folder) / paths.raw(name), Path(folder, "tfds")
     while True:
         builder = tfds.builder(BUILDERS[name], data_dir=target)
         published = builder._split_generators
 
         def local(dl_manager: Any, published: Any = published) -> Any:
-            """The published splits, of the archive that is there instead of the one that would be downloaded."""
+            """The splits of the published builder, read from the existing archive instead of a download."""
             dl_manager.download_and_extract = lambda urls: tree.map_structure(
                 lambda url: dl_manager.extract(raw / Path(url).name), urls
             )
             splits = published(dl_manager)
             for split in splits if isinstance(splits, list) else []:
-                if size and "num_examples" in split.gen_kwargs:  # MNIST's reader is told how many to expect
-                    split.gen_kwargs["num_examples"] = size.train if split.name == "train" else size.test
+                if synthetic and "num_examples" in split.gen_kwargs:  # MNIST's reader expects this number
+                    split.gen_kwargs["num_examples"] = getattr(synthetic, split.name)
             return splits
 
         builder._split_generators = local
@@ -91,11 +96,11 @@ def build(done: Done, name: str, folder: str, size: params.SampleSize | None) ->
 
 
 def stage(done: Done, name: str, folder: str) -> None:
-    """The stage itself, ever anew."""
+    """Run the stage in every round."""
     import_tensorflow()
     os.chdir(folder)
     while True:
         with quiet():
             preprocess.preprocess(name)
-        counts = json.loads(Path("data/counts", f"{name}.json").read_text())
+        counts = json.loads(paths.counts(name).read_text())
         done({"images": sum(sum(split.values()) for split in counts.values())})

@@ -1,7 +1,7 @@
-"""Two of the models in PyTorch's eager mode, as someone who does without TensorFlow would write them.
+"""Two of the models in PyTorch's eager mode, as a PyTorch user would write them.
 
-PyTorch is no part of the pipeline's environment: `make bench-torch` puts it into a folder of its own, which only the
-process that trains with it looks into.
+The pipeline's environment does not contain PyTorch. `make bench-torch` installs it into a separate folder, and only the
+process that trains with it adds this folder to its path.
 """
 
 import sys
@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.common import Done
 
 FOLDER = Path(__file__).parent / ".torch"
-MISSING = "it is not installed; `make bench-torch` puts it into a folder of its own"
+MISSING = "it is not installed; `make bench-torch` installs it into a separate folder"
 MODELS = ("fashion_mnist_lenet", "cifar10_dropout_cnn")
 
 
@@ -25,19 +25,19 @@ def available() -> bool:
 def eager(
     done: Done, name: str, images: int, shape: tuple[int, ...], classes: int, batch_size: int, learning_rate: float
 ) -> None:
-    """Epochs without end on float32 images in memory, each with its validation; Adam, as in both recipes.
+    """Train and validate for any number of epochs on float32 images in memory, with Adam.
 
-    A batch is gathered at once: a DataLoader, which fetches image by image, is slower. The pixels are random, which
-    makes no difference to the time.
+    A batch is gathered with one index operation: a DataLoader, which fetches single images, is slower. The pixels are
+    random, which does not change the time.
 
     Args:
         done: called after each epoch, with {"images": their number}.
-        name: of the model.
-        images: trained on in an epoch; a ninth of it is validated on.
+        name: the model.
+        images: number of training images; a ninth as many are used for validation.
         shape: height, width and channels.
-        classes: width of the output.
-        batch_size: of the recipe.
-        learning_rate: of the recipe.
+        classes: number of classes.
+        batch_size: from params.yaml.
+        learning_rate: from params.yaml.
     """
     sys.path.append(str(FOLDER))
     import torch
@@ -49,26 +49,26 @@ def eager(
     labels = torch.from_numpy(rng.integers(0, classes, images))
     model = {"fashion_mnist_lenet": _lenet, "cifar10_dropout_cnn": _dropout_cnn}[name](nn, channels, classes)
     optimizer = torch.optim.Adam(model.parameters(), learning_rate)
-    measure = nn.CrossEntropyLoss()
+    loss_fn = nn.CrossEntropyLoss()
     while True:
         model.train()
-        right = 0
+        correct = 0
         for batch in torch.randperm(images).split(batch_size):
-            outputs, wanted = model(inputs[batch]), labels[batch]
-            loss = measure(outputs, wanted)
+            outputs, targets = model(inputs[batch]), labels[batch]
+            loss = loss_fn(outputs, targets)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            right += int((outputs.argmax(1) == wanted).sum())
+            correct += int((outputs.argmax(1) == targets).sum())
         model.eval()
         with torch.no_grad():
             for batch in torch.arange(images // 9).split(256):
-                right += int((model(inputs[batch]).argmax(1) == labels[batch]).sum())
+                correct += int((model(inputs[batch]).argmax(1) == labels[batch]).sum())
         done({"images": images})
 
 
 def _lenet(nn: Any, channels: int, classes: int) -> Any:
-    """As stages/models/lenet.py, for images of 28 × 28."""
+    """The architecture of stages/models/lenet.py for images of 28 × 28 pixels."""
     return nn.Sequential(
         nn.Conv2d(channels, 6, 5, padding="same"),
         nn.ReLU(),
@@ -86,7 +86,7 @@ def _lenet(nn: Any, channels: int, classes: int) -> Any:
 
 
 def _dropout_cnn(nn: Any, channels: int, classes: int) -> Any:
-    """As stages/models/dropout_cnn.py, for images of 32 × 32."""
+    """The architecture of stages/models/dropout_cnn.py for images of 32 × 32 pixels."""
     return nn.Sequential(
         nn.Conv2d(channels, 50, 3, padding="same"),
         nn.ReLU(),

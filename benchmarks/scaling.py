@@ -1,6 +1,6 @@
-"""What docs/scaling.md reckons with: rates of one core and of one machine, what Ray adds, and how it scales.
+"""The figures of docs/scaling.md: rates of one core and of one machine, the overhead of Ray, and how it scales.
 
-Needs requirements-cluster.txt. The images are drawn: of the size, in pixels and bytes, of ImageNet's.
+Needs requirements-cluster.txt. The images are synthetic and have the size of ImageNet's, in pixels and bytes.
 """
 
 import hashlib
@@ -15,17 +15,25 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from benchmarks.common import FOLDER, Done, Goal, Result, Row, Table, in_turn, log, rates, side
-from stages import extract, jpeg, params, records, sample
-from stages.console import import_tensorflow
-from stages.formats import image_folder
+from benchmarks.common import FOLDER, Done, Result, Row, Table, Target, contender, interleaved, log, rates
+from benchmarks.synthetic import enlarged, write_archives, write_weights
+from stages.config import params
+from stages.data import jpeg
+from stages.data.formats import image_folder
+from stages.runtime import paths
+from stages.runtime.numerics import import_tensorflow
+
+if TYPE_CHECKING:
+    from stages.data.examples import Example
+    from stages.data.features import Batch
 
 HEIGHT, WIDTH, QUALITY = 375, 500, 93  # about 110 kB, which is 138 GB / 1,281,167 images
-FEATURE = (7, 7, 512)  # float16, that VGG16 makes of an image
+FEATURE_SHAPE = (7, 7, 512)  # VGG16's output for an image, as float16
 CLASSES = ["n0", "n1"]
 WORK = (  # of one core, in this order
     "read the archive",
@@ -33,28 +41,28 @@ WORK = (  # of one core, in this order
     "check and decode",
     "write records",
     "read records",
-    "decode and cut",
+    "decode and crop",
     "write features",
-    "hash, as DVC does",
+    "MD5, as DVC computes it",
 )
-TIMES = 16  # the sample, for what Ray adds
+FACTOR = 16  # times the synthetic dataset, for the overhead of Ray
 FAST = 1000.0  # images/s of a worker that stands for a GPU: an assumption
 
 
 def measure(quick: bool) -> Result:
-    """All of it; the overhead takes most of the time."""
+    """Everything; the overhead of Ray takes most of the time."""
     rounds = 1 if quick else 3
     name = next(iter(params.load().features))
-    core = [Row(what, {"one core": []}) for what in WORK]
-    with side(work_of_one_core, 64 if quick else 1024) as turn:
-        in_turn({"warm": turn}, len(core))
+    core = [Row(work, {"one core": []}) for work in WORK]
+    with contender(work_of_one_core, 64 if quick else 1024) as run_round:
+        interleaved({"warm-up": run_round}, len(core))
         for _ in range(rounds):
             for row in core:
-                done = turn()
+                done = run_round()
                 row.values["one core"].append(done.value["images"] / done.seconds)
-    with side(backbone, name) as turn:
-        turn()
-        machine = Row(name, rates(in_turn({"all cores": turn}, rounds), "images"))
+    with contender(backbone, name) as run_round:
+        run_round()
+        machine = Row(name, rates(interleaved({"all cores": run_round}, rounds), "images"))
     slow = machine.medians["all cores"]
     log(f"{name}: {slow:.1f} images/s")
     simulated = []
@@ -62,29 +70,29 @@ def measure(quick: bool) -> Result:
         for workers in (1, 2, 4):
             simulated.append(simulation(workers, rate, 4 if quick else batches))
             log(f"{simulated[-1].name}: {simulated[-1].medians['reached']:.1f} images/s")
-    times = 1 if quick else TIMES
-    stages = engines(name, times)
+    factor = 1 if quick else FACTOR
+    stages = engines(name, factor)
     totals = {engine: sum(row.medians[engine] for row in stages) for engine in ("local", "ray")}
-    goal = Goal(
-        f"preprocess and extract by Ray on one machine against local, {times} times the sample",
+    target = Target(
+        f"preprocess and extract with Ray on one machine against local, {factor} times the synthetic dataset",
         "≤ 1.25",
         totals["ray"] / totals["local"],
     )
     return Result(
         [
-            Table("One core, drawn images of ImageNet's size", "images/s", core),
+            Table("One core, synthetic images of ImageNet's size", "images/s", core),
             Table("The backbone", "images/s", [machine]),
-            Table("Extract by Ray, with workers that sleep instead of computing", "images/s", simulated),
-            Table("A stage by either engine, from start to end", "s", stages),
+            Table("Extract with Ray, with workers that sleep instead of computing", "images/s", simulated),
+            Table("A stage with each engine, from start to end", "s", stages),
         ],
-        [goal],
-        [f"A drawn image has {WIDTH} × {HEIGHT} pixels and {len(drawn(0)):,} bytes."],
+        [target],
+        [f"A synthetic image has {WIDTH} × {HEIGHT} pixels and {len(generate_jpeg(0)):,} bytes."],
     )
 
 
-def drawn(number: int) -> bytes:
-    """A JPEG file: smooth shapes with noise on top."""
-    rng = np.random.default_rng(number)
+def generate_jpeg(seed: int) -> bytes:
+    """A JPEG file: smooth shapes and noise."""
+    rng = np.random.default_rng(seed)
     coarse = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8)).resize(
         (WIDTH, HEIGHT), Image.Resampling.BICUBIC
     )
@@ -95,13 +103,15 @@ def drawn(number: int) -> bytes:
 
 
 def work_of_one_core(done: Done, images: int) -> None:
-    """Turn by turn: what is done to every image but the backbone's work, in the order of `WORK`."""
+    """Do all work on an image but the backbone's, one kind of `WORK` in each round."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     import_tensorflow()
+    from stages.data import reader, writer
+
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        files = [drawn(number) for number in range(64)]
-        examples = [("train", f"{number}", files[number % 64], number % 2) for number in range(images)]
+        files = [generate_jpeg(seed) for seed in range(64)]
+        examples: list[Example] = [("train", f"{number}", files[number % 64], number % 2) for number in range(images)]
         with tarfile.open("images.tgz", "w:gz", compresslevel=1) as archive:
             for number, (_, key, data, label) in enumerate(examples):
                 member = tarfile.TarInfo(f"all/{'train' if number else 'val'}/n{label}/{key}.JPEG")
@@ -109,80 +119,87 @@ def work_of_one_core(done: Done, images: int) -> None:
                 archive.addfile(member, io.BytesIO(data))
         batches = [
             {
-                "key": np.array([key.encode() for _, key, _, _ in some]),
-                "input": np.array([data for _, _, data, _ in some], object),
+                "key": np.array([key.encode() for _, key, _, _ in batch]),
+                "input": np.array([data for _, _, data, _ in batch], object),
             }
-            for some in (examples[start : start + 32] for start in range(0, images, 32))
+            for batch in (examples[start : start + 32] for start in range(0, images, 32))
         ]
-        features = [
-            ("train", key, np.random.default_rng(label).random(FEATURE).astype("f2"), label)
+        features: list[Example] = [
+            ("train", key, np.random.default_rng(label).random(FEATURE_SHAPE).astype("f2"), label)
             for _, key, _, label in examples
         ]
         work: dict[str, Callable[[], object]] = {
             "read the archive": lambda: sum(1 for _ in image_folder.examples(Path(), CLASSES)),
-            "check": lambda: [jpeg.fault(data) for _, _, data, _ in examples],
-            "check and decode": lambda: [jpeg.fault(data, decode=True) for _, _, data, _ in examples],
-            "write records": lambda: records.write("drawn", CLASSES, ["train"], examples),
-            "read records": lambda: sum(1 for _ in records.batches("drawn", "train", 32, decode=False)),
-            "decode and cut": lambda: [records.decoded("drawn", 224, batch) for batch in batches],
-            "write features": lambda: records.write("features", CLASSES, ["train"], features),
-            "hash, as DVC does": lambda: [hashlib.md5(data) for _, _, data, _ in examples],
+            "check": lambda: [jpeg.find_error(data) for _, _, data, _ in examples],
+            "check and decode": lambda: [jpeg.find_error(data, decode=True) for _, _, data, _ in examples],
+            "write records": lambda: writer.write("images", CLASSES, ["train"], examples),
+            "read records": lambda: sum(1 for _ in reader.batches("images", "train", 32, decode=False)),
+            "decode and crop": lambda: [reader.decode_batch("images", 224, batch) for batch in batches],
+            "write features": lambda: writer.write("features", CLASSES, ["train"], features),
+            "MD5, as DVC computes it": lambda: [hashlib.md5(data) for _, _, data, _ in examples],
         }
         while True:
-            for what in WORK:
-                work[what]()
+            for name in WORK:
+                work[name]()
                 done({"images": images})
 
 
 def backbone(done: Done, name: str) -> None:
-    """Turn by turn: two batches."""
+    """Run the backbone of a feature set on two batches in each round."""
+    from stages.data.features import BATCH_SIZE, Extractor
+
     values = params.load()
     features = values.features[name]
     weights = values.weights[features.backbone]
     with tempfile.TemporaryDirectory() as folder:
-        sample.draw(features.backbone, weights, Path(folder) / "drawn")
-        extractor = extract.Extractor(features, Path(folder) / "drawn" / next(iter(weights.files)))
+        write_weights(Path(folder), features.backbone, weights)
+        extractor = Extractor(
+            features, values.threads, Path(folder) / paths.raw(features.backbone) / next(iter(weights.files))
+        )
     size = features.image_size
-    pixels = np.random.default_rng(0).integers(0, 256, (extract.BATCH, size, size, 3), np.uint8)
-    keys, labels = np.array([b""] * extract.BATCH), np.zeros(extract.BATCH, int)
+    pixels = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, size, size, 3), np.uint8)
+    keys, labels = np.array([b""] * BATCH_SIZE), np.zeros(BATCH_SIZE, int)
     batch = {"split": "train", "key": keys, "input": pixels, "label": labels}
     while True:
         for _ in range(2):
             extractor(batch)
-        done({"images": 2 * extract.BATCH})
+        done({"images": 2 * BATCH_SIZE})
 
 
 def simulation(workers: int, rate: float, batches: int) -> Row:
-    """`simulate`, beside what its workers could do."""
-    with side(simulate, workers, rate, batches) as turn:
-        reached = turn().value
-    return Row(f"{workers} × {rate:,.0f} images/s", {"workers alone": [workers * rate], "reached": [reached]})
+    """The rate that `simulate` reaches, and the sum of the rates of its workers."""
+    with contender(simulate, workers, rate, batches) as run_round:
+        reached = run_round().value
+    return Row(f"{workers} × {rate:,.0f} images/s", {"sum of workers": [workers * rate], "reached": [reached]})
 
 
 def simulate(done: Done, workers: int, rate: float, batches: int) -> None:
-    """Records of files of ImageNet's size to records of features, by workers that take as long as told and do nothing.
+    """Turn records with files of ImageNet's size into records of features, with workers that only sleep.
 
-    One process reads and one writes, as in `extract`. A worker is a node of a cluster, whose nodes are processes of
+    One process reads and one writes, as in `extract`. Each worker is a node of a cluster whose nodes are processes of
     this machine.
 
     Args:
-        done: called with the images in a second, from the first result to the last record.
-        workers: how many.
-        rate: images/s of each.
-        batches: for each.
+        done: called with the images per second, from the first result to the last record.
+        workers: their number.
+        rate: images/s of each worker.
+        batches: number of batches per worker.
     """
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "PYTHONPATH": str(FOLDER.parent)}
     from ray.cluster_utils import Cluster
 
-    from stages import cluster
+    from stages.cluster.map import map_items
 
     import_tensorflow()
-    images = workers * batches * extract.BATCH
+    from stages.data import reader, writer
+    from stages.data.features import BATCH_SIZE
+
+    images = workers * batches * BATCH_SIZE
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        file = drawn(0)
-        records.write(
-            "drawn", CLASSES, ["train"], (("train", f"{number}", file, number % 2) for number in range(images))
+        file = generate_jpeg(0)
+        writer.write(
+            "images", CLASSES, ["train"], (("train", f"{number}", file, number % 2) for number in range(images))
         )
         nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 500_000_000})
         try:
@@ -190,55 +207,53 @@ def simulate(done: Done, workers: int, rate: float, batches: int) -> None:
                 nodes.add_node(num_cpus=1, object_store_memory=200_000_000)
             nodes.wait_for_nodes()
             os.environ["RAY_ADDRESS"] = nodes.address
-            read = partial(records.batches, "drawn", "train", extract.BATCH, decode=False)
-            with cluster.mapped(read, _as_it_is, partial(Sleeper, extract.BATCH / rate)) as results:
+            read = partial(reader.batches, "images", "train", BATCH_SIZE, decode=False)
+            with map_items(read, _identity, partial(Sleeper, BATCH_SIZE / rate)) as results:
                 next(results)
                 start = time.perf_counter()
-                records.write("features", CLASSES, ["train"], (example for found in results for example in found))
+                writer.write("features", CLASSES, ["train"], (example for found in results for example in found))
                 seconds = time.perf_counter() - start
         finally:
             nodes.shutdown()
-    done((images - extract.BATCH) / seconds)
+    done((images - BATCH_SIZE) / seconds)
 
 
-def _as_it_is(batch: extract.Batch) -> extract.Batch:
+def _identity(batch: "Batch") -> "Batch":
     return batch
 
 
 class Sleeper:
-    """In the place of a backbone."""
+    """Stands in for a backbone."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
 
-    def __call__(self, batch: extract.Batch) -> list[records.Example]:
+    def __call__(self, batch: "Batch") -> "list[Example]":
         time.sleep(self.seconds)
         return [
-            ("train", key.decode(), np.ones(FEATURE, np.float16), int(label))
+            ("train", key.decode(), np.ones(FEATURE_SHAPE, np.float16), int(label))
             for key, label in zip(batch["key"], batch["label"], strict=True)
         ]
 
 
-def engines(name: str, times: int) -> list[Row]:
-    """Seconds of preprocess and extract, so many times the sample, in processes of their own, by either engine."""
+def engines(name: str, factor: int) -> list[Row]:
+    """Seconds of preprocess and extract with each engine, on `factor` times the synthetic dataset."""
     values = params.load()
     features = values.features[name]
     text = Path("params.yaml").read_text()
-    dataset = values.datasets[features.dataset]
-    size = params.SampleSize(train=times * dataset.sample.train, test=times * dataset.sample.test)
-    path = {"PYTHONPATH": str(FOLDER.parent), "RAY_ADDRESS": ""}
+    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent), "RAY_ADDRESS": ""}
     rows = [Row("preprocess", {"local": [], "ray": []}), Row("extract", {"local": [], "ray": []})]
     with tempfile.TemporaryDirectory() as folder:
-        raw = Path(folder) / "data/raw"
-        sample.draw(features.dataset, dataset.model_copy(update={"sample": size}), raw / features.dataset)
-        sample.draw(features.backbone, values.weights[features.backbone], raw / features.backbone)
+        write_archives(Path(folder), features.dataset, enlarged(values.datasets[features.dataset], factor))
+        write_weights(Path(folder), features.backbone, values.weights[features.backbone])
         for row, entry in zip(rows, (features.dataset, name), strict=True):
             for engine in row.values:
-                changed = re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M)
-                (Path(folder) / "params.yaml").write_text(changed)
+                (Path(folder) / "params.yaml").write_text(
+                    re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M)
+                )
                 command = [sys.executable, "-m", f"stages.{row.name}", entry]
                 start = time.perf_counter()
-                subprocess.run(command, cwd=folder, env={**os.environ, **path}, stdout=subprocess.DEVNULL, check=True)
+                subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
                 row.values[engine].append(time.perf_counter() - start)
                 log(f"{row.name}, {engine}: {row.values[engine][-1]:.1f} s")
     return rows

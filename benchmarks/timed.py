@@ -1,9 +1,10 @@
-"""Run a stage as DVC does, and note what its time went into: `python -m benchmarks.timed stages.train mnist_dense`.
+"""Run a stage as DVC does and record how long its parts take: `python -m benchmarks.timed stages.train mnist_dense`.
 
-A line of JSON, in seconds, goes to the file that BENCHMARK_TIMES names.
+Appends one line of JSON, in seconds, to the file that BENCHMARK_TIMES names.
 """
 
 import functools
+import importlib
 import json
 import os
 import runpy
@@ -16,52 +17,41 @@ from typing import Any
 import psutil
 
 seconds: defaultdict[str, float] = defaultdict(float)
-_inside: list[str] = []
+_active: list[str] = []
 
 
-def timed(what: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, whose time counts as `what`, unless it is called by one that counts already."""
+def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Count the time of `function` as `part`, unless a timed function calls it."""
 
     @functools.wraps(function)
     def wrapper(*arguments: Any, **options: Any) -> Any:
         start = time.perf_counter()
-        _inside.append(what)
+        _active.append(part)
         try:
             return function(*arguments, **options)
         finally:
-            _inside.pop()
-            if not _inside:
-                seconds[what] += time.perf_counter() - start
+            _active.pop()
+            if not _active:
+                seconds[part] += time.perf_counter() - start
 
     return wrapper
 
 
-def fitting(make: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
-    """`make`, whose functions' time counts as fitting."""
-    return lambda *arguments: timed("fitting", make(*arguments))
-
-
 def main(module: str, *arguments: str) -> None:
     """Run `module` with `arguments`."""
-    from stages import console, records, tracking
+    from stages.runtime import numerics
 
-    import_tensorflow = timed("importing TensorFlow", console.import_tensorflow)
-
-    def with_keras() -> None:
-        import_tensorflow()
-        import keras
-
-        from stages import loops
-
-        for kind in ("training", "checking"):
-            setattr(loops, kind, fitting(getattr(loops, kind)))
-        keras.Model.predict = timed("predicting", keras.Model.predict)
-
+    import_tensorflow = timed("importing TensorFlow", numerics.import_tensorflow)
     package, stage = module.split(".")
-    console.import_tensorflow = with_keras
-    records.load = timed("reading records", records.load)
-    records.write = timed("extracting" if stage == "extract" else "writing records", records.write)
-    tracking.send = timed("MLflow", tracking.send)
+
+    def import_and_patch(*positional: Any, **named: Any) -> None:
+        import_tensorflow(*positional, **named)
+        _time_heavy_modules(stage)
+
+    numerics.import_tensorflow = import_and_patch
+    from stages.tracking import server  # after the patch: it imports the function by name
+
+    server.flush = timed("MLflow", server.flush)
     sys.argv = [f"{package}/{stage}.py", *arguments]
     try:
         runpy.run_module(module, run_name="__main__")
@@ -69,6 +59,27 @@ def main(module: str, *arguments: str) -> None:
         whole = time.time() - psutil.Process().create_time()
         with open(os.environ["BENCHMARK_TIMES"], "a") as file:
             file.write(json.dumps({"stage": stage, "whole": whole, "parts": seconds}) + "\n")
+
+
+@functools.cache
+def _time_heavy_modules(stage: str) -> None:
+    """Time functions of modules that import TensorFlow or TensorFlow Datasets."""
+    from stages.data import reader, writer
+
+    reader.load = timed("reading records", reader.load)
+    writer.write = timed("extraction" if stage == "extract" else "writing records", writer.write)
+    if stage == "train":
+        import keras
+
+        epoch = importlib.import_module("stages.training.epoch")
+        for name in ("make_train_epoch", "make_eval_epoch"):
+            setattr(epoch, name, _time_result("training", getattr(epoch, name)))
+        keras.Model.predict = timed("prediction", keras.Model.predict)
+
+
+def _time_result(part: str, make: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
+    """Count the time of the functions that `make` returns as `part`."""
+    return lambda *arguments, **options: timed(part, make(*arguments, **options))
 
 
 if __name__ == "__main__":

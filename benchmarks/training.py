@@ -1,10 +1,9 @@
-"""Each model as a tutorial writes it and as the pipeline's trainer trains it; two of them in PyTorch's eager mode too.
+"""Training: each model as a tutorial writes it and as the pipeline trains it; two of them also in PyTorch's eager mode.
 
-What is timed is an epoch after the first one, with its validation, in the middle of a fit: what repeats. The images are
-those of the working directory's records, repeated or cut to a number that takes a second or two.
+The timed unit is an epoch after the first one, with its validation, in the middle of a training. The images are those
+in data/records, repeated or reduced to a number that takes a second or two.
 """
 
-import importlib
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -14,32 +13,36 @@ import numpy as np
 from benchmarks import pytorch
 from benchmarks.common import (
     Done,
-    Goal,
     Result,
+    Round,
     Row,
     Table,
-    Turn,
+    Target,
+    contender,
     geometric_mean,
-    in_turn,
+    interleaved,
     log,
     operations,
-    products,
+    peak_matmul,
     quiet,
     rates,
-    side,
 )
-from stages import augment, params, records, train
-from stages.console import UserError, import_tensorflow
-from stages.precision import resolve
+from stages.config import params
+from stages.config.models import ModelConfig
+from stages.config.parts import load_part
+from stages.runtime.errors import UserError
+from stages.runtime.numerics import dtype_policy, import_tensorflow, resolve_compute_dtype
 
 if TYPE_CHECKING:
     import keras
 
-LARGE = 50e6  # floating-point operations an image, forward: of such models the share of the peak is a goal
+    from stages.data.reader import SplitArrays
+
+LARGE = 50e6  # operations per image, forward: larger models have a target for their share of the peak
 
 
 def measure(quick: bool) -> Result:
-    """Every model of params.yaml; with `quick` two of them, for a moment."""
+    """Every model of params.yaml; with `quick` two of them for a short time."""
     names = list(params.load().models)
     if quick:
         return compare([name for name in names if name in ("mnist_dense", "fashion_mnist_cnn")], rounds=2, seconds=0.3)
@@ -47,146 +50,165 @@ def measure(quick: bool) -> Result:
 
 
 def compare(names: list[str], rounds: int, seconds: float) -> Result:
-    """Time the models `names`, so many epochs of about so many seconds each."""
-    table = Table("Training, and PyTorch's eager mode where it is there", "images/s", [])
-    shares = Table("Models above 50 MFLOP an image, and a bfloat16 matrix product", "GFLOP/s", [])
+    """Time `rounds` epochs, each of about `seconds`, of the models `names`."""
+    table = Table("Training, and PyTorch's eager mode if it is installed", "images/s", [])
+    shares = Table("Models above 50 MFLOP per image, and a bfloat16 matrix product", "GFLOP/s", [])
     with ExitStack() as stack:
 
-        def start(work: Callable[..., None], *arguments: Any) -> Callable[[], Turn]:
-            return stack.enter_context(side(work, *arguments))
+        def start(work: Callable[..., None], *arguments: Any) -> Callable[[], Round]:
+            return stack.enter_context(contender(work, *arguments))
 
-        plain, pipeline = start(plain_keras, names, rounds, seconds), start(trainer, names, rounds, seconds)
+        baseline, ours = start(plain_keras, names, rounds, seconds), start(pipeline, names, rounds, seconds)
         for name in names:
-            sides = {"plain Keras": plain, "pipeline": pipeline}
-            first = in_turn(sides, 1)["pipeline"][0].value  # builds, traces, warms up
+            contenders = {"plain Keras": baseline, "pipeline": ours}
+            first = interleaved(contenders, 1)["pipeline"][0].value  # builds, traces, warms up
             if name in pytorch.MODELS and pytorch.available():
-                recipe = params.load().recipes[name]
-                options = (recipe.batch_size, recipe.learning_rate)
-                torch = start(pytorch.eager, name, first["images"], *_shape(recipe), *options)
+                model = params.load().resolved_models[name]
+                options = (model.batch_size, model.learning_rate)
+                torch = start(pytorch.eager, name, first["images"], *input_shape_and_classes(model), *options)
                 torch()
-                sides["PyTorch"] = torch
+                contenders["PyTorch"] = torch
             large = first["forward"] > LARGE
             if large:
-                sides["peak"] = pipeline
-            turns = in_turn(sides, rounds)
-            peaks = turns.pop("peak", [])
-            row = Row(name, rates(turns, "images"), {"precision": first["precision"]})
+                contenders["peak"] = ours
+            results = interleaved(contenders, rounds)
+            peaks = results.pop("peak", [])
+            row = Row(name, rates(results, "images"), {"compute_dtype": first["compute_dtype"]})
             table.rows.append(row)
             if large:
-                reached = [turn.value["operations"] / turn.seconds / 1e9 for turn in turns["pipeline"]]
-                products = [turn.value / turn.seconds / 1e9 for turn in peaks]
-                shares.rows.append(Row(name, {"bfloat16 matrix product": products, "pipeline": reached}))
-            log(f"{name}: " + ", ".join(f"{side} {rate:,.0f}" for side, rate in row.medians.items()) + " images/s")
+                peak = [one.value / one.seconds / 1e9 for one in peaks]
+                reached = [one.value["operations"] / one.seconds / 1e9 for one in results["pipeline"]]
+                shares.rows.append(Row(name, {"bfloat16 matrix product": peak, "pipeline": reached}))
+            log(f"{name}: " + ", ".join(f"{one} {rate:,.0f}" for one, rate in row.medians.items()) + " images/s")
     ratios = {row.name: row.ratio("pipeline") for row in table.rows}
     against_torch = [
         (row.name, row.ratio("pipeline") / row.ratio("PyTorch")) for row in table.rows if "PyTorch" in row.values
     ]
     slowest = min(ratios, key=lambda name: ratios[name])
-    goals = [
-        Goal("training against plain Keras, geometric mean", "≥ 2.0", geometric_mean(list(ratios.values()))),
-        Goal(f"training against plain Keras, the least of all (`{slowest}`)", "≥ 1.2", ratios[slowest]),
-        *(Goal(f"`{name}` against PyTorch's eager mode", "≥ 1.0", ratio) for name, ratio in against_torch),
-        *(Goal(f"`{row.name}`: share of the peak", "≥ 0.5", row.ratio("pipeline")) for row in shares.rows),
+    targets = [
+        Target("training against plain Keras, geometric mean", "≥ 2.0", geometric_mean(list(ratios.values()))),
+        Target(f"training against plain Keras, the smallest (`{slowest}`)", "≥ 1.2", ratios[slowest]),
+        *(Target(f"`{name}` against PyTorch's eager mode", "≥ 1.0", ratio) for name, ratio in against_torch),
+        *(Target(f"`{row.name}`: share of the peak", "≥ 0.5", row.ratio("pipeline")) for row in shares.rows),
     ]
     remarks = [] if pytorch.available() else [f"PyTorch was not compared: {pytorch.MISSING}."]
-    return Result([table, shares], goals, remarks)
+    return Result([table, shares], targets, remarks)
 
 
 def plain_keras(done: Done, names: list[str], rounds: int, seconds: float) -> None:
-    """The side of the tutorials: `model.fit` on float32 NumPy arrays, and no setting but the published ones."""
+    """Train as a tutorial does: `model.fit` on float32 NumPy arrays, with the published settings only."""
     import_tensorflow()
     import keras
 
     for name in names:
         keras.backend.clear_session()
-        recipe = params.load().recipes[name]
-        model = tutorial(recipe)
-        images, facts = _amount(model, recipe, seconds)
-        (inputs, labels), held_out = map(floats, data(recipe, images))
+        config = params.load().resolved_models[name]
+        model = tutorial(config)
+        images, facts = _epoch_size(model, config, seconds)
+        (inputs, labels), validation = map(to_floats, data(config, images))
         model.fit(
             inputs,
             labels,
-            batch_size=recipe.batch_size,
+            batch_size=config.batch_size,
             epochs=rounds + 1,
-            validation_data=held_out,
+            validation_data=validation,
             verbose=0,
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, facts=facts: done(facts))],
         )
 
 
-def tutorial(recipe: params.Model) -> "keras.Model":
-    """The compiled network of a recipe as a tutorial writes it, for float32 inputs from 0 to 1."""
+def tutorial(config: ModelConfig) -> "keras.Model":
+    """The compiled model as a tutorial writes it, for float32 inputs from 0 to 1: Keras's own layers and optimizer."""
     import keras
 
-    shape, classes = _shape(recipe)
-    model = importlib.import_module(f"stages.models.{recipe.architecture}").build(shape, classes, **recipe.options)
-    if recipe.augment:
-        model = keras.Sequential([keras.Input(shape), *augment.layers(recipe.augment, seed=0), model])
-    optimizer = {"adam": keras.optimizers.Adam, "sgd": keras.optimizers.SGD}[recipe.optimizer](recipe.learning_rate)
-    model.compile(optimizer, "sparse_categorical_crossentropy", metrics=["accuracy"])
+    from stages.training.augment import LayerAugmentation, build_augmentations
+
+    shape, classes = input_shape_and_classes(config)
+    model = load_part("models", config.architecture).build(shape, classes, **config.options)
+    if config.augment:
+        augmentations = build_augmentations(config.augment, seed=0)
+        layers = [one._layer for one in augmentations if isinstance(one, LayerAugmentation)]
+        model = keras.Sequential([keras.Input(shape), *layers, model])
+    model.compile(_keras_optimizer(config), "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 
-def trainer(done: Done, names: list[str], rounds: int, seconds: float) -> None:
-    """The side of the pipeline, as `stages.train` does it; after each epoch of a large model, a turn for the peak."""
-    import_tensorflow()
+def _keras_optimizer(config: ModelConfig) -> "keras.Optimizer":
+    """The optimizer of a model, without what the pipeline changes in Keras's class."""
+    part = load_part("training.optimizers", config.optimizer.name)
+    optimizer = part.build(config.learning_rate, **config.optimizer.options)
+    keras_class: Any = next(one for one in type(optimizer).__mro__ if one.__module__.startswith("keras."))
+    return keras_class.from_config(optimizer.get_config())
+
+
+def pipeline(done: Done, names: list[str], rounds: int, seconds: float) -> None:
+    """Train as the stage does; after each epoch of a large model, a round of matrix products."""
+    values = params.load()
+    import_tensorflow(values.threads)
     import keras
     import tensorflow as tf
+
+    from stages.data import reader
+    from stages.training.build import build_model
+    from stages.training.loop import train_epochs
 
     tf.config.experimental.enable_op_determinism()
     for name in names:
         keras.backend.clear_session()
-        values = params.load()
-        recipe = values.recipes[name].model_copy(update={"epochs": rounds + 1, "early_stopping": None})
+        config = values.resolved_models[name].model_copy(update={"epochs": rounds + 1, "patience": None})
         keras.utils.set_random_seed(values.seed)
-        precision = resolve(recipe.precision)
-        keras.config.set_dtype_policy(precision)
-        shape, classes = _shape(recipe)
-        dtype = tf.as_dtype(records.info(recipe.dataset).features["input"].dtype).as_numpy_dtype
-        model = train.build(recipe, shape, np.dtype(dtype), classes, values.seed)
-        images, facts = _amount(model, recipe, seconds)
-        facts["precision"] = precision
+        compute_dtype = resolve_compute_dtype(config.compute_dtype)
+        keras.config.set_dtype_policy(dtype_policy(compute_dtype))
+        shape, classes = input_shape_and_classes(config)
+        dtype = tf.as_dtype(reader.info(config.dataset).features["input"].dtype).as_numpy_dtype
+        model = build_model(config, shape, np.dtype(dtype), classes)
+        images, facts = _epoch_size(model, config, seconds)
+        facts["compute_dtype"] = compute_dtype
 
         with quiet():
-            for epoch, _ in train.epochs(model, recipe, *data(recipe, images), values.seed):
+            for epoch, _ in train_epochs(model, config, *data(config, images), values.seed):
                 done(facts)
                 if facts["forward"] > LARGE and epoch > 1:
-                    done(products())
+                    done(peak_matmul())
 
 
-def data(recipe: params.Model, images: int) -> tuple[records.Arrays, records.Arrays]:
-    """So many training images, and a ninth of it to validate on, out of the records."""
-    size = records.info(recipe.dataset).splits["train"].num_examples
-    found = records.load(recipe.dataset, f"train[:{min(images, size)}]", recipe.image_size)
+def data(config: ModelConfig, images: int) -> "tuple[SplitArrays, SplitArrays]":
+    """A number of training images, and a ninth as many validation images, from the training split in data/records."""
+    from stages.data import reader
 
-    def repeated(count: int) -> records.Arrays:
+    size = reader.info(config.dataset).splits["train"].num_examples
+    found = reader.load(config.dataset, f"train[:{min(images, size)}]", config.image_size)
+
+    def repeated(count: int) -> reader.SplitArrays:
         chosen = np.arange(count) % len(found.keys)
-        return records.Arrays(found.keys[chosen], found.inputs[chosen], found.labels[chosen])
+        return reader.SplitArrays(found.keys[chosen], found.inputs[chosen], found.labels[chosen])
 
     return repeated(images), repeated(images // 9)
 
 
-def _amount(model: "keras.Model", recipe: params.Model, seconds: float) -> tuple[int, dict[str, Any]]:
-    """Images of an epoch of about so many seconds on two cores, in whole batches, and what that takes."""
+def _epoch_size(model: "keras.Model", config: ModelConfig, seconds: float) -> tuple[int, dict[str, Any]]:
+    """Images of an epoch that takes about `seconds` on two cores, in whole batches, and the work that they are."""
     forward, both = operations(model)
-    batches = round(seconds / (1e-3 + recipe.batch_size * both / 250e9))
-    images = recipe.batch_size * max(batches, 20)
+    batches = round(seconds / (1e-3 + config.batch_size * both / 250e9))
+    images = config.batch_size * max(batches, 20)
     facts = {"images": images, "forward": forward, "operations": images * both + images // 9 * forward}
     return images, facts
 
 
-def _shape(recipe: params.Model) -> tuple[tuple[int, ...], int]:
-    """Of one input, and the number of classes."""
-    features = records.info(recipe.dataset).features
+def input_shape_and_classes(config: ModelConfig) -> tuple[tuple[int, ...], int]:
+    """The shape of one input of a model, and its number of classes."""
+    from stages.data import reader
+
+    features = reader.info(config.dataset).features
     shape = tuple(features["input"].shape)
-    if recipe.image_size:
-        shape = (recipe.image_size, recipe.image_size, shape[-1])
+    if config.image_size:
+        shape = (config.image_size, config.image_size, shape[-1])
     if None in shape:
-        raise UserError(f"{recipe.dataset}: its images differ in size; give the model an image_size in params.yaml")
+        raise UserError(f"{config.dataset}: its images differ in size; give the model an image_size in params.yaml")
     return shape, features["label"].num_classes
 
 
-def floats(arrays: records.Arrays) -> tuple[np.ndarray, np.ndarray]:
-    """As tutorials hold a dataset: pixels from 0 to 1, or features, in float32."""
+def to_floats(arrays: "SplitArrays") -> tuple[np.ndarray, np.ndarray]:
+    """A split as tutorials store it: pixels from 0 to 1, or features, in float32."""
     inputs = arrays.inputs.astype(np.float32)
     return (inputs / 255 if arrays.inputs.dtype == np.uint8 else inputs), arrays.labels

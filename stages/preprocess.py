@@ -1,46 +1,52 @@
-"""Archives in data/raw → TFRecords in data/records, a table of images per class and split, and what is no image."""
+"""Archives in data/raw → TFRecords in data/records, images per class and split, and a list of invalid images."""
 
-import importlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from stages import jpeg, params, records
-from stages.console import UserError, import_tensorflow, run
-from stages.files import replacing
+from stages.config import params
+from stages.config.messages import lookup
+from stages.config.parts import load_part
+from stages.data import jpeg
+from stages.data.examples import SPLITS, Example
+from stages.runtime import paths
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
+from stages.runtime.files import atomic_write
+from stages.runtime.numerics import import_tensorflow
 
-SPLITS = ("train", "test")
-
-Reader = Callable[[Path, list[str] | dict[str, str]], Iterator[records.Example]]  # `examples` of a format
+Examples = Callable[[Path, list[str] | dict[str, str]], Iterator[Example]]  # `examples` of a format
 
 
 def preprocess(name: str) -> None:
-    """Write the records of dataset `name`: data/records/NAME, data/counts/NAME.json and data/skipped/NAME.json.
+    """Write data/records/NAME, data/counts/NAME.json and data/skipped/NAME.json of a dataset.
 
     Raises:
-        UserError: a file that is no image, if skip_bad_images is false; a class without training images.
+        UserError: a file is not a valid image and skip_invalid_images is false, or a class has no training images.
     """
     values = params.load()
-    dataset = params.entry(values.datasets, name, "datasets")
-    import_tensorflow()
-    reader: Reader = importlib.import_module(f"stages.formats.{dataset.format}").examples
-    folder = Path("data/raw") / name
-    read = partial(reader, folder, dataset.classes)
-    check = partial(_checked, values.skip_bad_images)
+    dataset = lookup(values.datasets, name, "datasets")
+    import_tensorflow(gpu=False)
+    from stages.data import writer
+
+    examples: Examples = load_part("data.formats", dataset.format).examples
+    folder = paths.raw(name)
+    read = partial(examples, folder, dataset.classes)
+    check = partial(_check, values.skip_invalid_images)
     counts = {split: dict.fromkeys(dataset.class_names, 0) for split in SPLITS}
     skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
 
-    def counted(examples: Iterator[tuple[records.Example, str]]) -> Iterator[records.Example]:
-        for example, fault in examples:
+    def valid(checked: Iterator[tuple[Example, str]]) -> Iterator[Example]:
+        for example, error in checked:
             split, key, _, label = example
-            if fault and not values.skip_bad_images:
+            if error and not values.skip_invalid_images:
                 raise UserError(
-                    f"{folder}: {split}: {key!r} {fault}; remove it, or set skip_bad_images: true in params.yaml"
+                    f"{folder}: {split}: {key!r} {error}; remove it, or set skip_invalid_images: true in params.yaml"
                 )
-            if fault:
-                skipped[split][key] = fault
+            if error:
+                skipped[split][key] = error
                 continue
             counts[split][dataset.class_names[label]] += 1
             yield example
@@ -49,24 +55,24 @@ def preprocess(name: str) -> None:
 
     with ExitStack() as stack:
         if values.engine == "ray":
-            from stages import cluster
+            from stages.cluster.map import map_items
 
-            checked = stack.enter_context(cluster.mapped(read, check))
+            checked = stack.enter_context(map_items(read, check))
         else:
             checked = map(check, read())
-        records.write(name, dataset.class_names, SPLITS, counted(checked))
-    for what, table in (("counts", counts), ("skipped", skipped)):
-        with replacing(Path("data") / what / f"{name}.json") as path:
+        writer.write(name, dataset.class_names, SPLITS, valid(checked))
+    for table, target in ((counts, paths.counts(name)), (skipped, paths.skipped(name))):
+        with atomic_write(target) as path:
             path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
     print(", ".join(f"{split}: {sum(counts[split].values()):,} images" for split in SPLITS))
-    if dropped := sum(map(len, skipped.values())):
-        print(f"skipped {dropped:,} files that are no images: data/skipped/{name}.json")
+    if number := sum(map(len, skipped.values())):
+        print(f"skipped {number:,} files that are not valid images: {paths.skipped(name)}")
 
 
-def _checked(decode: bool, example: records.Example) -> tuple[records.Example, str]:
-    """An example, and what is wrong with its image or nothing."""
+def _check(decode: bool, example: Example) -> tuple[Example, str]:
+    """An example, and what is wrong with its image, or an empty string."""
     image = example[2]
-    return example, jpeg.fault(image, decode) if isinstance(image, bytes) else ""
+    return example, jpeg.find_error(image, decode) if isinstance(image, bytes) else ""
 
 
 if __name__ == "__main__":

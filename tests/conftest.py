@@ -1,7 +1,5 @@
 """A small project of its own for each test that needs one: real files, real archives, few images."""
 
-import io
-import json
 import os
 import shutil
 import signal
@@ -11,10 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
-from PIL import Image
 from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
@@ -28,12 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def write_params(folder: Path, change: Callable[[Any], None] = lambda values: None) -> None:
-    """Write the repository's params.yaml to `folder`, with tiny samples, one epoch, and what `change` does to it."""
+    """Write the repository's params.yaml to `folder`: tiny synthetic datasets, one epoch, and what `change` does to it."""
     yaml = YAML()
     yaml.width = 4096
     values = yaml.load(ROOT / "params.yaml")
     for dataset in values["datasets"].values():
-        dataset["sample"] = TINY
+        dataset["synthetic"] = TINY
     values["train"]["epochs"] = 1
     models = list(values["models"])
     change(values)
@@ -52,6 +47,9 @@ def only(values: Any, *models: str) -> None:
     values["datasets"] = {name: entry for name, entry in values["datasets"].items() if name in used}
     backbones = {entry["backbone"] for entry in values["features"].values()}
     values["weights"] = {name: entry for name, entry in values["weights"].items() if name in backbones}
+    values["not_in_pretraining"] = {
+        name: entry for name, entry in values["not_in_pretraining"].items() if name in values["datasets"]
+    }
 
 
 def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -116,97 +114,29 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-AWKWARD = ["<script>alert(1)</script>", "NA", "1", "$x^$", "a class whose name is too long for a figure", "T-shirt/top"]
-MODELS = ["mnist_dense", "cifar10_small_cnn_augmented", "imagenette_vgg16"]
-
-
 def of_split(split: str, examples: Iterable[tuple[str, str, Any, int]]) -> list[tuple[str, Any, int]]:
     """Key, image and label of the examples of a split."""
     return [example[1:] for example in examples if example[0] == split]
 
 
-def examples(dataset: str, number: int) -> Iterator[tuple[str, Any, int]]:
-    """Images as the format of `dataset` gives them: grey or in colour, or JPEG files of varying size."""
-    random = np.random.default_rng(number)
-    for index in range(number):
-        height, width, channels = {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}.get(dataset, (120 + index, 150, 3))
-        image: Any = random.integers(0, 256, (height, width, channels)).astype(np.uint8)
-        if dataset == "imagenette":
-            buffer = io.BytesIO()
-            Image.fromarray(image).save(buffer, "JPEG")
-            image = buffer.getvalue()
-        yield f"{index % 10}/{'ILSVRC2012_val_' if index % 2 else 'n0_'}{index}.JPEG", image, index % 10
-
-
 @pytest.fixture(scope="session")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three models, measured and not yet reported: their data, predictions and metrics."""
-    from stages import evaluate, params, records
+def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three evaluated models that are not yet reported: their data, predictions, metrics and tables."""
+    from tests.reporting.project import write_project
 
-    folder = tmp_path_factory.mktemp("measured")
-
-    def few(values: Any) -> None:
-        values["models"] = {name: values["models"][name] for name in MODELS}
-        del values["datasets"]["fashion_mnist"]
-        values["datasets"]["mnist"]["classes"][: len(AWKWARD)] = AWKWARD
-
-    write_params(folder, few)
+    folder = tmp_path_factory.mktemp("evaluated")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        tables = [f"reports/plots/{plot}" for plot in ("confusion", "classes", "reliability")]
-        for path in ("data/predictions", "data/counts", "data/skipped", "reports/history", "reports/metrics", *tables):
-            Path(path).mkdir(parents=True)
-        published = {
-            "mnist_dense": {"figure": "78–80 %", "split": "validation", "source": "https://example.com/?a=1&b=2"}
-        }
-        Path("reports/published.yaml").write_text(json.dumps(published))
-        values = params.load()
-        for name, dataset in values.datasets.items():
-            drawn = ((split, *example) for split in TINY for example in examples(name, TINY[split]))
-            records.write(name, dataset.class_names, list(TINY), drawn)
-            counts = {split: dict.fromkeys(dataset.class_names, TINY[split] // 10) for split in ("train", "test")}
-            (Path("data/counts") / f"{name}.json").write_text(json.dumps(counts))
-            skipped = {"train": {"n01/note.txt": "is not a JPEG file"} if name == "imagenette" else {}, "test": {}}
-            (Path("data/skipped") / f"{name}.json").write_text(json.dumps(skipped))
-        for seed, (name, model) in enumerate(values.models.items()):
-            source = values.features[model.dataset].dataset if model.dataset in values.features else model.dataset
-            random = np.random.default_rng(seed)
-            keys, _, labels = zip(*examples(source, TINY["test"]), strict=True)
-            probabilities = random.dirichlet(np.ones(10), len(keys)).astype(np.float32)
-            predictions = pd.DataFrame(
-                {
-                    "key": keys,
-                    "true": pd.Categorical.from_codes(labels, values.datasets[source].class_names),
-                    "predicted": pd.Categorical.from_codes(
-                        probabilities.argmax(axis=1), values.datasets[source].class_names
-                    ),
-                    "probabilities": list(probabilities),
-                }
-            )
-            predictions.attrs["model"] = f"{seed:032x}"
-            predictions.to_parquet(f"data/predictions/{name}.parquet", index=False)
-            history = pd.DataFrame(random.random((2, 4)), [1, 2], ["accuracy", "loss", "val_accuracy", "val_loss"])
-            history.to_csv(f"reports/history/{name}.csv", index_label="epoch")
-            metrics = {
-                **evaluate.metrics(predictions),
-                **evaluate.unseen(predictions, model.unseen_prefix),
-                "validation_accuracy": 0.5,
-                "parameters": 79510,
-                "epochs": 2,
-                "precision": "float32",
-            }
-            Path(f"reports/metrics/{name}.json").write_text(json.dumps(metrics))
-            for plot in (evaluate.confusion, evaluate.classes, evaluate.reliability):
-                plot(predictions).to_csv(f"reports/plots/{plot.__name__}/{name}.csv", index=False)
+        write_project(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def reported(measured: Path) -> Path:
+def reported(evaluated: Path) -> Path:
     """The same folder after `stages.report`."""
     from stages import report
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(measured)
+        patch.chdir(evaluated)
         report.report()
-    return measured
+    return evaluated

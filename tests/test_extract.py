@@ -1,50 +1,54 @@
-"""Bottleneck features are those of Keras's VGG16, stored as records like any other."""
+"""The stage extract: the features of Keras's VGG16, stored as records."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from stages import extract, params, records
-from stages.sample import draw
-from tests.conftest import write_params
+from stages.config import params
+from stages.data import reader, writer
+from tests.conftest import ROOT, run, write_params
+from tests.data.archives import generate
 
 
-@pytest.mark.parametrize("precision", ["float32", "auto"])
-def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str) -> None:
+@pytest.mark.parametrize("compute_dtype", ["float32", "auto"])
+def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compute_dtype: str) -> None:
     import keras
 
     def change(values: dict[str, Any]) -> None:
-        values["features"]["imagenette_vgg16"].update(image_size=64, precision=precision)
+        values["features"]["imagenette_vgg16"].update(image_size=64, compute_dtype=compute_dtype)
 
     write_params(tmp_path, change)
     monkeypatch.chdir(tmp_path)
     weights = params.load().weights["vgg16"]
-    draw("vgg16", weights, Path("data/raw/vgg16"))
+    generate("vgg16")
     images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
     labels = [0, 1, 2, 3, 4, 5]
     classes = params.load().datasets["imagenette"].class_names
     splits = ["train"] * 4 + ["test"] * 2
     keys = [f"n/{i}.JPEG" for i in range(6)]
-    records.write("imagenette", classes, ["train", "test"], zip(splits, keys, images, labels, strict=True))
+    writer.write("imagenette", classes, ["train", "test"], zip(splits, keys, images, labels, strict=True))
 
-    policy = keras.config.dtype_policy()
-    try:
-        extract.extract("imagenette_vgg16")
-    finally:
-        keras.config.set_dtype_policy(policy)
+    # In a process of its own: the number of threads can be set only once.
+    done = run(tmp_path, sys.executable, "-m", "stages.extract", "extract@imagenette_vgg16", PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    environment = json.loads(Path("reports/environment/extract/imagenette_vgg16.json").read_text())
+    assert environment["threads"] == str(params.load().threads)
+    assert environment["compute_dtype"] in done.stdout
 
     (file,) = weights.files
     keras_model = keras.applications.VGG16(include_top=False, weights=str(Path("data/raw/vgg16") / file))
     expected = keras_model.predict(keras.applications.vgg16.preprocess_input(images.astype("float32")), verbose=0)
-    found = records.load("imagenette_vgg16", "train")
+    found = reader.load("imagenette_vgg16", "train")
     assert found.inputs.shape == (4, 2, 2, 512)
     assert sorted(found.keys) == ["n/0.JPEG", "n/1.JPEG", "n/2.JPEG", "n/3.JPEG"]
-    assert list(found.keys) == list(records.load("imagenette", "train").keys)  # the same place in the same split
+    assert list(found.keys) == list(reader.load("imagenette", "train").keys)  # the same order
     for key, features, label in zip(found.keys, found.inputs, found.labels, strict=True):
         index = int(key[2])
         cosine = np.vdot(features.astype(float), expected[index]) / np.linalg.norm(features.astype(float))
         assert cosine / np.linalg.norm(expected[index]) > 0.999
         assert label == labels[index]
-    assert records.info("imagenette_vgg16").features["label"].names == classes
+    assert reader.info("imagenette_vgg16").features["label"].names == classes

@@ -1,4 +1,4 @@
-"""The pipeline as a user runs it: `dvc` in a clone of its own, with tiny samples and one epoch.
+"""The pipeline as a user runs it: `dvc` in a temporary clone, with tiny synthetic datasets and one epoch.
 
 Takes minutes: every stage is a process, and thirteen of them train.
 """
@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from ruamel.yaml import YAML
 
-from stages import params
+from stages.config import params
 from tests.conftest import clone_of_work_tree, outputs, run
 
 
@@ -32,7 +32,7 @@ def edit(folder: Path, old: str, new: str) -> None:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clone of the work tree, reproduced once."""
+    """A copy of the work tree, reproduced once."""
     folder = clone_of_work_tree(tmp_path_factory.mktemp("clone"))
     ran = repro(folder)
     values = params.load(folder / "params.yaml")
@@ -48,7 +48,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_model_is_measured(clone: Path) -> None:
+def test_repro_measures_every_model(clone: Path) -> None:
     shown = json.loads(run(clone, "dvc", "metrics", "show", "--json").stdout)
     found = {Path(file).stem: entry["data"] for file, entry in shown[""]["data"].items() if "/metrics/" in file}
     assert set(found) == set(params.load(clone / "params.yaml").models)
@@ -56,30 +56,30 @@ def test_every_model_is_measured(clone: Path) -> None:
         assert metrics["images"] == 20, name
         assert metrics["epochs"] == 1, name
         assert metrics["accuracy_low"] <= metrics["accuracy"] <= metrics["accuracy_high"], name
-    assert 0 < found["imagenette_vgg16"]["unseen_images"] < 20
+    assert 0 < found["imagenette_vgg16"]["not_in_pretraining_images"] < 20
     predictions = pd.read_parquet(clone / "data/predictions/imagenette_vgg16.parquet")
     accuracy = (predictions["true"] == predictions["predicted"]).mean()
     assert found["imagenette_vgg16"]["accuracy"] == pytest.approx(accuracy)
     report = (clone / "reports/README.md").read_text()
     assert all(f"`{name}`" in report for name in found)
-    assert "Drawn samples" in report
+    assert "Synthetic" in report
     page = (clone / "reports/index.html").read_text()
     assert all(f'id="model-{name}"' in page for name in found)
 
 
-def test_a_second_repro_has_nothing_to_do(clone: Path) -> None:
+def test_second_repro_runs_nothing(clone: Path) -> None:
     assert repro(clone) == set()
     assert run(clone, "dvc", "status", "--quiet").returncode == 0
     assert list(clone.glob("**/.*.part")) == []
 
 
-def test_data_is_not_for_git(clone: Path) -> None:
+def test_repro_leaves_only_reports_and_dvc_lock_to_git(clone: Path) -> None:
     changed = run(clone, "git", "status", "--short", "--untracked-files=all").stdout
     files = {line[3:] for line in changed.splitlines()}
     assert files <= {"dvc.lock"} | {file for file in files if file.startswith("reports/")}, files
 
 
-def test_tfds_reads_the_records_without_the_project(clone: Path) -> None:
+def test_tfds_reads_records_without_the_project(clone: Path) -> None:
     code = (
         "import tensorflow_datasets as tfds; b = tfds.builder_from_directory('data/records/fashion_mnist'); "
         "print(b.info.features['label'].names[9], sum(1 for _ in b.as_dataset(split='train')))"
@@ -92,7 +92,7 @@ def test_tfds_reads_the_records_without_the_project(clone: Path) -> None:
     assert done.stdout.split() == ["Ankle", "boot", "40"], done.stderr
 
 
-def test_an_entry_of_models_makes_that_model_alone_stale(clone: Path) -> None:
+def test_change_of_a_models_entry_reruns_only_that_model(clone: Path) -> None:
     before = (clone / "dvc.lock").read_text()
     edit(clone, "filters: [25]", "filters: [24]")
     assert repro(clone) == {"train@mnist_cnn", "evaluate@mnist_cnn", "report"}
@@ -101,8 +101,8 @@ def test_an_entry_of_models_makes_that_model_alone_stale(clone: Path) -> None:
     assert (clone / "dvc.lock").read_text() == before
 
 
-def test_a_module_of_models_makes_its_models_alone_stale(clone: Path) -> None:
-    """The change is a comment, so the run also shows that training again gives the same bytes: nothing else reruns."""
+def test_comment_in_an_architecture_retrains_its_models_to_the_same_bytes(clone: Path) -> None:
+    """Nothing after the training reruns, because its outputs have the same bytes."""
     with (clone / "stages/models/cnn.py").open("a") as module:
         module.write("# a comment\n")
     models = params.load(clone / "params.yaml").models
@@ -111,7 +111,22 @@ def test_a_module_of_models_makes_its_models_alone_stale(clone: Path) -> None:
     assert outputs(clone) == before
 
 
-def test_an_experiment_reaches_the_trainer(clone: Path) -> None:
+def test_removing_a_model_leaves_nothing_of_it_for_the_report(clone: Path) -> None:
+    """Otherwise `report` would depend on files that a fresh clone after push and pull does not have."""
+    text, lock = (clone / "params.yaml").read_text(), (clone / "dvc.lock").read_text()
+    yaml = YAML()
+    values = yaml.load(text)
+    del values["models"]["mnist_dense"], values["gates"]["mnist_dense"]
+    yaml.dump(values, clone / "params.yaml")
+    assert repro(clone) == {"report"}
+    assert list(clone.glob("reports/**/mnist_dense.*")) == []
+    assert run(clone, "dvc", "status", "--quiet", "report").returncode == 0
+    (clone / "params.yaml").write_text(text)
+    (clone / "dvc.lock").write_text(lock)
+    assert repro(clone) == set()  # DVC's run cache has the model, its metrics and the report
+
+
+def test_experiment_overrides_reach_the_trainer(clone: Path) -> None:
     done = run(
         clone, "dvc", "exp", "run", "-S", "train.epochs=2", "-S", "train.learning_rate=1e-05", "evaluate@mnist_dense"
     )
@@ -124,7 +139,7 @@ def test_an_experiment_reaches_the_trainer(clone: Path) -> None:
     assert lock["train@mnist_cnn"]["params"]["params.yaml"]["train"]["epochs"] == 1
 
 
-def test_a_bad_parameter_is_one_line_and_no_work(clone: Path) -> None:
+def test_invalid_parameter_is_one_line_before_any_work(clone: Path) -> None:
     text = (clone / "params.yaml").read_text()
     edit(clone, "architecture: lenet", "architecture: lenet\n    filtres: 3")
     done = run(clone, "dvc", "repro", "train@fashion_mnist_lenet")

@@ -1,6 +1,6 @@
 """`make cluster`: the pipeline with all stale models in training at the same time, on the nodes of a Ray cluster.
 
-Every stage is DVC's own, started as `dvc repro` starts it: dvc.lock, DVC's caches and MLflow know nothing of it.
+DVC runs every stage as `dvc repro` does, so dvc.lock, DVC's caches and MLflow contain the same as without Ray.
 """
 
 import json
@@ -8,22 +8,24 @@ import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
-from stages import cluster, params
-from stages.console import UserError, run
+from stages.cluster.connect import connected
+from stages.config import params
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
 
-AT_ONCE = 32  # of the processes here, which wait for a training elsewhere
+MAX_TRAININGS = 32  # at the same time: each is a process here that waits for a node
 
 
 def main() -> None:
-    """Bring everything up to date: data, then models at the same time, then what is made of them.
+    """Reproduce the data, then all models at the same time, then the rest.
 
     Raises:
         UserError: `engine` is not ray, or a stage failed.
     """
     values = params.load()
     if values.engine != "ray":
-        raise UserError(f"params.yaml: engine: {values.engine}; set it to ray, or `make repro`")
-    with cluster.connected() as address:
+        raise UserError(f"params.yaml: engine: {values.engine}; set it to ray, or run `make repro`")
+    with connected() as address:
         os.environ["RAY_ADDRESS"] = address
         _dvc(
             "repro",
@@ -32,15 +34,15 @@ def main() -> None:
         )
         models = [f"train@{name}" for name in values.models]
         stale = [name for name in models if name in json.loads(_dvc("status", "--json", *models, show=False))]
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            failed = [name for name, well in zip(stale, pool.map(_train, stale), strict=True) if not well]
+        with ThreadPoolExecutor(MAX_TRAININGS) as pool:
+            failed = [name for name, succeeded in zip(stale, pool.map(_train, stale), strict=True) if not succeeded]
         if failed:
             raise UserError(f"{', '.join(failed)} failed; see above")
         _dvc("repro")
 
 
 def _train(stage: str) -> bool:
-    """Run a stage whose inputs are there, beside others; show what it said when it is over, and tell how it ended."""
+    """Run a stage beside others and print its output when it has ended. Returns whether it succeeded."""
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage]
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     print(done.stdout, end="", flush=True)

@@ -1,31 +1,42 @@
-"""`python3 -m tools.comment FILE`, for .github/workflows/comment.yml: one comment on a pull request, edited in place.
+"""`python3 -m tools.comment FOLDER`, for .github/workflows/comment.yml: one comment on a pull request, edited in place.
 
-The text comes from a run of the pull request's code, which may be a stranger's, and the token may write: the text is
-data, and which pull request it is for is asked of GitHub. Standard library only, because no package is installed there.
+The texts come from a run of the pull request's code, which may be a stranger's, and the token may write: a text is
+data, and GitHub says which pull request it belongs to. Standard library only: no package is installed there.
 """
 
 import json
 import os
+import re
+import unicodedata
 import urllib.error
 import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from stages.console import UserError, run
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
 
-MARK = "<!-- review -->"  # by which the comment is found again
-LIMIT = 60_000  # bytes; GitHub takes 65,536 characters
+MARK = "<!-- review -->"  # finds the comment again
+LIMIT = 30_000  # bytes of a text; GitHub takes 65,536 characters
+TEXTS = ("real.md", "review.md")
+# After each of these a zero-width space keeps GitHub from making a mention, a reference to an issue, a link, an image,
+# an HTML tag, a character entity, a block of code or a LaTeX command of what follows.
+ACTIVE = re.compile(
+    r"@|#(?=\d)|\bGH(?=-\d)|\b(?:https?|ftp|mailto|xmpp):|\bwww(?=\\?\.)|\](?=\s*[(\[:])|<(?=[a-z/!?])|&(?=[#\w])|"
+    r"`(?=``)|~(?=~~)|\\(?=[a-z])",
+    re.IGNORECASE,
+)
 
 
-def comment(path: str) -> None:
-    """Post the text of a file to the pull request whose head is the commit that was reviewed, or replace its last one.
+def comment(folder: str) -> None:
+    """Post the texts of a folder to the pull request whose head is the reviewed commit, or replace the last comment.
 
-    Reads HEAD_OWNER, HEAD_BRANCH, HEAD_SHA and RUN_URL beside GitHub's own GITHUB_API_URL, GITHUB_REPOSITORY and
+    Reads HEAD_OWNER, HEAD_BRANCH, HEAD_SHA and RUN_URL, and GitHub's own GITHUB_API_URL, GITHUB_REPOSITORY and
     GITHUB_TOKEN from the environment.
 
     Raises:
-        UserError: GitHub refuses, or is not there.
+        UserError: GitHub refuses or cannot be reached.
     """
     head = f"{os.environ['HEAD_OWNER']}:{os.environ['HEAD_BRANCH']}"
     found = [
@@ -36,7 +47,16 @@ def comment(path: str) -> None:
     if not found:
         print(f"no open pull request has {os.environ['HEAD_SHA']} as its head")
         return
-    body = {"body": f"{MARK}\n{text(Path(path))}\n\n<sub>Made by [this run]({os.environ['RUN_URL']}).</sub>"}
+    texts = [text(path) for path in (Path(folder) / name for name in TEXTS) if os.path.lexists(path)]
+    if not texts:
+        print(f"the run left neither {' nor '.join(TEXTS)}")
+        return
+    origin = (
+        f"<sub>Written by the code of this pull request at {os.environ['HEAD_SHA']}, in [this run]"
+        f"({os.environ['RUN_URL']}), which also has the plots. It is not verified; mentions and links in it are "
+        "inactive.</sub>"
+    )
+    body = {"body": "\n\n".join([MARK, origin, *texts])}
     own = _own(found[0])
     if own:
         _ask("PATCH", f"issues/comments/{own}", body)
@@ -46,11 +66,19 @@ def comment(path: str) -> None:
 
 
 def text(path: Path) -> str:
-    """The file's text, cut where it is too long. A link is not followed: it could lead to what is not for everyone."""
+    """The inert text of a file, cut if it is long. Symbolic links are not followed: they could lead to secrets."""
     with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:
         content = file.read(LIMIT + 1)
-    cut = "\n\n(cut: it is too long for a comment)" if len(content) > LIMIT else ""
-    return content[:LIMIT].decode(errors="replace") + cut
+    cut = "\n\n(cut: too long for a comment)" if len(content) > LIMIT else ""
+    return inert(content[:LIMIT].decode(errors="replace")) + cut
+
+
+def inert(markdown: str) -> str:
+    """Markdown that mentions nobody, refers to nothing and links nowhere; headings, tables and code stay."""
+    visible = "".join(
+        letter for letter in markdown if letter in "\n\t" or unicodedata.category(letter) not in ("Cc", "Cf")
+    )
+    return ACTIVE.sub(lambda found: found[0] + "\u200b", visible)
 
 
 def _own(pull: int) -> int | None:
@@ -80,4 +108,4 @@ def _ask(method: str, path: str, body: dict[str, str] | None = None) -> Any:
 
 
 if __name__ == "__main__":
-    run(comment, "file")
+    run(comment, "folder")

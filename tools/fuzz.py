@@ -1,7 +1,7 @@
-"""`make fuzz`: throw bytes at the readers of archives for a while. Whatever they are, examples or a UserError come out.
+"""`make fuzz`: fuzz the readers of archives. Any bytes must give examples or a `UserError`.
 
-Coverage-guided by Atheris, from the inputs in tests/corpus on: one that gets further than all before it is varied next.
-A finding is left there as a file, and from then on tests/test_fuzz.py reads it too.
+Atheris starts from the inputs in tests/robustness/corpus, guided by coverage. It writes an input that fails to the same
+folder, where tests/robustness/test_fuzz.py reads it from then on.
 """
 
 import gzip
@@ -9,24 +9,24 @@ import sys
 import tempfile
 from pathlib import Path
 
-from stages import jpeg
-from stages.console import UserError
-from stages.formats import cifar, idx, image_folder
+from stages.data import jpeg
+from stages.data.formats import cifar, idx, image_folder
+from stages.runtime.errors import UserError
 
-CORPUS = Path(__file__).parents[1] / "tests" / "corpus"
+CORPUS = Path(__file__).parents[1] / "tests" / "robustness" / "corpus"
 SEED = 42
-MEMORY = 1024  # MB, more is a finding
+MAX_MEMORY = 1024  # MB
 CLASSES = {"n1": "cat", "n2": "dog"}
 BLOCK = 512  # of a tar archive
 
 
 def read(data: bytes, folder: Path) -> None:
-    """Give `data` to a reader, as an archive in `folder`: the first byte says to which, and whether it is packed first.
+    """Read `data` as an archive in `folder`: the first byte selects the reader and whether to compress the rest first.
 
-    Packing is left to us for the most part: checksums would keep a fuzzer out of what is behind them.
+    Usually it is compressed here: a fuzzer cannot get past checksums.
     """
     kind, data = data[:1], data[1:]
-    unpacked = kind in b"ict"
+    compress = kind in b"ict"
     for file in folder.iterdir():
         file.unlink()
     try:
@@ -34,28 +34,28 @@ def read(data: bytes, folder: Path) -> None:
             for prefix, split in zip(idx.PREFIX.values(), data.partition(b"--test--")[::2], strict=True):
                 images, _, labels = split.partition(b"--labels--")
                 for name, part in (("images-idx3", images), ("labels-idx1", labels)):
-                    (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(_packed(part) if unpacked else part)
+                    (folder / f"{prefix}-{name}-ubyte.gz").write_bytes(_gzip(part) if compress else part)
             for _ in idx.examples(folder, CLASSES):
                 pass
         elif kind in b"cC":
-            (folder / "archive.tar.gz").write_bytes(_packed(_summed(data)) if unpacked else data)
+            (folder / "archive.tar.gz").write_bytes(_gzip(_with_checksums(data)) if compress else data)
             for _ in cifar.examples(folder, list(CLASSES)):
                 pass
         else:
-            (folder / "archive.tgz").write_bytes(_packed(_summed(data)) if unpacked else data)
+            (folder / "archive.tgz").write_bytes(_gzip(_with_checksums(data)) if compress else data)
             for _, _, image, _ in image_folder.examples(folder, CLASSES):
-                jpeg.fault(image, decode=True)
+                jpeg.find_error(image, decode=True)
     except UserError as error:
         if not str(error).isprintable():
-            raise ValueError("an error of more than one line") from error
+            raise ValueError("the error has more than one line") from error
 
 
-def _packed(data: bytes) -> bytes:
+def _gzip(data: bytes) -> bytes:
     return gzip.compress(data, compresslevel=1, mtime=0)
 
 
-def _summed(data: bytes) -> bytes:
-    """A tar archive whose headers have the right checksums."""
+def _with_checksums(data: bytes) -> bytes:
+    """Correct the checksums in the headers of a tar archive."""
     blocks = [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
     for number, block in enumerate(blocks):
         if block[257:262] == b"ustar" and len(block) == BLOCK:
@@ -78,14 +78,14 @@ def main() -> None:
         options = {
             "max_total_time": sys.argv[1],
             "seed": SEED,
-            "rss_limit_mb": MEMORY,
+            "rss_limit_mb": MAX_MEMORY,
             "timeout": 30,
             "max_len": 1 << 16,
             "print_final_stats": 1,
             "artifact_prefix": f"{CORPUS}/",
         }
         arguments = [f"-{name}={value}" for name, value in options.items()]
-        # What is new goes to the first folder; the corpus is the second.
+        # Atheris writes new inputs to the first folder and reads the corpus from the second.
         atheris.Setup([sys.argv[0], *arguments, str(found), str(CORPUS)], lambda data: read(data, archives))
         atheris.Fuzz()
 

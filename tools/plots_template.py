@@ -1,7 +1,7 @@
-"""`make setup`: what lets `dvc plots show` and `dvc plots diff` write pages that open without a network.
+"""`make setup`: make `dvc plots show` and `dvc plots diff` write pages that open without a network.
 
-DVC's own page loads Vega, which draws the plots, from the internet. This writes .dvc/plots.html, a page that has Vega
-in it, and tells DVC to use it in .dvc/config.local: both are of this clone alone, and neither is in Git.
+DVC's own page loads Vega, which renders the plots, from the internet. This writes .dvc/plots.html, a page that contains
+Vega, and tells DVC to use it in .dvc/config.local: both belong to this clone alone, and neither is in Git.
 """
 
 from pathlib import Path
@@ -9,12 +9,12 @@ from pathlib import Path
 import vl_convert
 from dvc.config import Config
 
-from stages.console import run
-from stages.files import replacing
+from stages.runtime.cli import run
+from stages.runtime.files import atomic_write
 
 DVC = Path(__file__).parents[1] / ".dvc"
 
-# Drawn as SVG, text stays sharp at any size of the page.
+# As SVG, text stays sharp at any size of the page.
 DRAW = """
 const options = {
   renderer: "svg",
@@ -29,7 +29,7 @@ const options = {
 window.vegaEmbed = (place, spec) => vegaEmbed(place, spec, options);
 """
 
-# DVC puts a <div> a plot in the place of {plot_divs}, and in that of {refresh_tag} what `dvc plots show` asks for.
+# DVC replaces {plot_divs} by a <div> for each plot, and {refresh_tag} by what `dvc plots show` asks for.
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -50,7 +50,7 @@ main {
   gap: 1rem;
   padding: 1rem;
 }
-/* A card a plot. Two revisions' heatmaps are wider than a column: they scroll. */
+/* A card for each plot. Heatmaps of two revisions are wider than a column: they scroll. */
 main > div {
   overflow-x: auto;
   padding: 1rem;
@@ -67,7 +67,7 @@ img { max-width: 100%; }
 {plot_divs}
 </main>
 <script>
-// DVC lists the plots of a stage after those of another: bring together those of a model, in the order of the models.
+// DVC lists the plots by stage: group them by model, in the order of the models.
 const main = document.querySelector("main");
 const groups = new Map();
 for (const plot of [...main.children].filter((child) => child.id)) {
@@ -83,7 +83,7 @@ main.append(...[...groups.values()].flat());
 
 def write_template() -> None:
     """Write .dvc/plots.html and set `plots.html_template` in .dvc/config.local."""
-    with replacing(DVC / "plots.html") as part:
+    with atomic_write(DVC / "plots.html") as part:
         part.write_text(PAGE.replace("{vega}", vl_convert.javascript_bundle(DRAW)), encoding="utf-8")
     with Config(str(DVC)).edit("local") as config:
         config["plots"]["html_template"] = "plots.html"

@@ -1,27 +1,31 @@
-"""`make review BASE=main`: what the workspace changes against another revision, as a comment in Markdown."""
+"""`make review BASE=main`: the differences between another revision and the workspace, as a comment in Markdown."""
 
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from scipy.stats import binomtest
+from scipy.stats import binomtest, fisher_exact
 
-from stages import params
-from stages.console import run
-from tools.revision import ABSENT, Revision, differences, points, table
+from stages.config import params
+from stages.evaluation.predictions import Predictions
+from stages.reporting.markdown import table
+from stages.runtime.cli import run
+from tools.machine import machine
+from tools.revision import ABSENT, Revision, differences, points
 
 LEVEL = 0.05
 DATA = ("download@", "download_weights@", "preprocess@", "extract@")
 
 
 @dataclass(frozen=True)
-class Test:
+class PairedTest:
     """A paired test of two models on the same images.
 
-    lost: images that only the first has right. gained: that only the second has right. p: of the exact McNemar test.
+    lost: images that only the first model classifies correctly. gained: images that only the second does. p: of the
+    exact McNemar test.
     """
 
     lost: int
@@ -30,62 +34,65 @@ class Test:
 
 
 def review(base: str) -> None:
-    """Print the comment. Without predictions it is made from the metrics, which are in Git, and says so."""
-    values = params.load()
-    print(comment(values, Revision(base), Revision(), os.environ.get("PLOTS_URL")))
+    """Print the comment. Without predictions it has the metrics, which are in Git, and says so."""
+    print(comment(Revision(base), Revision(), os.environ.get("PLOTS_URL")))
 
 
-def comment(values: params.Params, before: Revision, after: Revision, plots: str | None = None) -> str:
-    """Everything in which two revisions differ.
+def comment(before: Revision, after: Revision, plots: str | None = None) -> str:
+    """All differences between two revisions.
 
     Args:
-        values: the checked params of `after`.
         before: the revision to compare with.
-        after: the workspace.
-        plots: where both revisions' plots are to be seen; None for the command that draws them.
+        after: the workspace, or a reproduction of it.
+        plots: where the plots of both are; None for the command that shows them.
     """
-    sections = [
-        *_models(values, before, after),
-        *_params(before.params, after.params),
-        *_data(before.stages, after.stages),
-    ]
-    base = f"`{before.name}` ({before.commit})"
+    sections = [*_models(before, after), *_params(before.params, after.params), *_data(before.stages, after.stages)]
+    base = f"`{before.name}` ({before.commit[:7]})"
     if not sections:
-        return f"Nothing differs from {base}: no metrics, params, data or models."
+        return f"Nothing differs from {base}: no metrics, params, data or models.\n\n{_machines(before, after)}"
     show = f"[Plots of both]({plots})" if plots else f"Plots of both: `make plots BASE={before.name}`"
     more = f"{show}. All metrics: `dvc metrics diff {before.name} --md`."
-    return "\n\n".join([f"## The workspace against {base}", *sections, more])
+    return "\n\n".join([f"## The workspace against {base}", *sections, _machines(before, after), more])
 
 
-def paired(before: pd.DataFrame, after: pd.DataFrame) -> Test | str:
+def paired_test(before: Predictions, after: Predictions) -> PairedTest | str:
     """Exact McNemar test (McNemar, "Note on the sampling error of the difference", 1947) of two models' predictions.
 
-    If neither model were better, an image that only one of them has right would be as likely to be the one's as the
-    other's: the p-value is that of a fair coin, two-sided, exact whatever the number of images.
-
-    Args:
-        before: key, true and predicted class of each image.
-        after: likewise. Its rows may have another order.
+    If neither model is better, an image that only one of them classifies correctly is equally likely to be either's.
+    The p-value is that of a fair coin, two-sided, and exact for any number of images.
 
     Returns:
-        The test; or why there is none.
+        The test, whatever the order of the images; or the reason why there is none.
     """
-    both = before.merge(after, on="key", how="outer", suffixes=("_before", "_after"), indicator=True)
-    if not both["_merge"].eq("both").all():
+    order_before, order_after = np.argsort(before.keys), np.argsort(after.keys)
+    if not np.array_equal(before.keys[order_before], after.keys[order_after]):
         return "other test images"
-    if not both["true_before"].eq(both["true_after"]).all():
+    labels = [
+        np.asarray(predictions.classes)[predictions.true[order]]
+        for predictions, order in ((before, order_before), (after, order_after))
+    ]
+    if not np.array_equal(*labels):
         return "other labels of the test images"
-    right_before = both["predicted_before"] == both["true_before"]
-    right_after = both["predicted_after"] == both["true_after"]
-    lost, gained = int((right_before & ~right_after).sum()), int((~right_before & right_after).sum())
-    return Test(lost, gained, float(binomtest(gained, lost + gained).pvalue) if lost + gained else 1.0)
+    correct_before, correct_after = before.correct[order_before], after.correct[order_after]
+    lost, gained = int((correct_before & ~correct_after).sum()), int((~correct_before & correct_after).sum())
+    return PairedTest(lost, gained, float(binomtest(gained, lost + gained).pvalue) if lost + gained else 1.0)
+
+
+def accuracy_test(before: tuple[float, int], after: tuple[float, int]) -> float:
+    """P-value of Fisher's exact test of two accuracies, each with its number of images, two-sided.
+
+    It takes the images as independent, as the predictions for validation images are not stored. On the same images it
+    finds fewer differences than a paired test would, and none more often than the level says.
+    """
+    counts = [(round(accuracy * images), images) for accuracy, images in (before, after)]
+    return float(fisher_exact([[correct, images - correct] for correct, images in counts]).pvalue)
 
 
 def holm(p_values: list[float]) -> list[float]:
     """P-values adjusted for their number (Holm, "A simple sequentially rejective multiple test procedure", 1979).
 
-    With them the chance that any of the models is called better or worse without being so is 5 % in all, not 5 % for
-    each: where a change reaches thirteen models, every second review would else have an undeserved word.
+    The chance of any false verdict is then 5 % for all models together instead of 5 % for each: with thirteen changed
+    models, every second review would otherwise contain one.
     """
     order = np.argsort(p_values)
     scaled = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
@@ -94,8 +101,8 @@ def holm(p_values: list[float]) -> list[float]:
     return adjusted.tolist()
 
 
-def _models(values: params.Params, before: Revision, after: Revision) -> Iterator[str]:
-    """What became of the models: compared, added, removed, not measured."""
+def _models(before: Revision, after: Revision) -> Iterator[str]:
+    """The models that changed, were added, were removed or have no metrics."""
     changed = [
         name  # a metric that only one side has is new, not changed
         for name, found in after.metrics.items()
@@ -103,75 +110,98 @@ def _models(values: params.Params, before: Revision, after: Revision) -> Iterato
     ]
     if changed:
         yield from _changed(changed, before, after)
-        drawn = [name for name in changed if values.is_drawn(name)]
-        if drawn:
-            which = "" if drawn == changed else f": {_names(drawn)}"
-            yield f"On drawn samples, which say nothing of the real data{which}."
+        values = params.check(after.params, Path(f"{after.name}: params.yaml"))
+        synthetic = [name for name in changed if values.is_model_synthetic(name)]
+        if synthetic:
+            which = "" if synthetic == changed else f": {_names(synthetic)}"
+            yield f"On synthetic data, which say nothing about the real data{which}."
     old, new = before.params.get("models", {}), after.params.get("models", {})
-    for what, names, figures in (
+    for what, names, metrics in (
         ("Added", [name for name in new if name not in old], after.metrics),
         ("Removed", [name for name in old if name not in new], before.metrics),
     ):
         if names:
-            yield f"{what}: " + ", ".join(f"`{name}` ({_accuracy(figures.get(name))})" for name in names) + "."
-    unmeasured = [name for name in new if name not in after.metrics]
+            yield f"{what}: " + ", ".join(f"`{name}` ({_accuracy(metrics.get(name))})" for name in names) + "."
+    # A reproduction holds the models that were asked for, not all.
+    unmeasured = [name for name in new if name not in after.metrics and not after.reproduced_on]
     if unmeasured:
-        yield f"Without metrics in the workspace: {_names(unmeasured)}. Run `make repro`."
+        yield f"No metrics in the workspace: {_names(unmeasured)}. Run `make repro`."
     stale = [name for name in after.metrics if _stale(name, after)]
     if stale:
-        yield f"Trained before the params of the workspace were changed: {_names(stale)}. Run `make repro`."
+        yield f"Trained before the params of the workspace changed: {_names(stale)}. Run `make repro`."
 
 
 def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[str]:
-    """The table of the models whose metrics differ, and what is to be known of it."""
-    outcomes = {name: _test(name, before, after) for name in names}
-    tests = {name: found for name, found in outcomes.items() if isinstance(found, Test)}
-    adjusted = dict(zip(tests, holm([test.p for test in tests.values()]), strict=True))
+    """The table of the models whose metrics differ, and its legend."""
+    sizes = {name: (before.validation_images(name), after.validation_images(name)) for name in names}
+    p_values = {
+        name: accuracy_test(
+            *((revision.metrics[name]["validation_accuracy"], images) for revision, images in ((before, n), (after, m)))
+        )
+        for name, (n, m) in sizes.items()
+        if n and m
+    }
+    adjusted = dict(zip(p_values, holm(list(p_values.values())), strict=True))
+    outcomes = {name: _paired(name, before, after) for name in names}
     rows = []
     for name in names:
-        old, new = before.metrics[name], after.metrics[name]
-        test = tests.get(name)
+        old, new, test = before.metrics[name], after.metrics[name], outcomes[name]
         rows.append(
             [
                 f"`{name}`",
+                f"{old['validation_accuracy']:.2%}",
+                f"{new['validation_accuracy']:.2%}",
+                points(old, new),
+                _p_value(adjusted[name]) if name in adjusted else ABSENT,
+                _verdict(old, new, adjusted[name]) if name in adjusted else "not tested",
                 f"{old['accuracy']:.2%}",
                 f"{new['accuracy']:.2%}",
-                points(old, new),
-                f"{test.lost:,}" if test else ABSENT,
-                f"{test.gained:,}" if test else ABSENT,
-                _p_value(adjusted[name]) if test else ABSENT,
-                _word(test, adjusted[name]) if test else "not tested",
+                *([ABSENT] * 3 if isinstance(test, str) else [f"{test.lost:,}", f"{test.gained:,}", _p_value(test.p)]),
             ]
         )
-    yield table(["Test accuracy", "Before", "After", "Points", "Lost", "Gained", "p", ""], "lrrrrrrl", rows)
-    if tests:
-        several = f", adjusted for {len(tests)} models (Holm)" if len(tests) > 1 else ""
-        yield (
-            "Lost, gained: images that only the old, only the new model has right. p: exact McNemar test on them, "
-            f"two-sided{several}; a word at {LEVEL:.0%}. It compares two trained models; how far another seed alone "
-            "moves them, `make seeds` says."
-        )
+    head = ["Model", "Validation before", "After", "Points", "p", "Verdict", "Test before", "After"]
+    yield table([*head, "Lost", "Gained", "p"], rows, "lrrrrlrrrrr")
+    several = f", adjusted for {len(adjusted)} models (Holm)" if len(adjusted) > 1 else ""
+    yield (
+        f"The verdict is on validation accuracy: Fisher's exact test, two-sided{several}, at α = {LEVEL}. Test "
+        "accuracy is information, not for selection. Lost, gained: test images that only the old, only the new model "
+        "classifies correctly; p: exact McNemar test on them, not adjusted. Both tests compare two trained models; "
+        "`make seeds` shows the spread over seeds."
+    )
+    unknown = [name for name in names if name not in adjusted]
+    if unknown:
+        yield f"No verdict, the number of validation images is unknown: {_names(unknown)}."
     for reason in dict.fromkeys(found for found in outcomes.values() if isinstance(found, str)):
-        yield f"Not tested, because of {reason}: {_names(name for name in names if outcomes[name] == reason)}."
-    unexplained = [name for name in names if _same_recipe(before.stages, after.stages, name)]
+        yield f"No paired test, {reason}: {_names(name for name in names if outcomes[name] == reason)}."
+    unexplained = [name for name in names if _same_inputs(before.stages, after.stages, name)]
     if unexplained:
+        advice = "" if before.reproduced_on else f" `make base BASE={before.name}` reproduces the base on this machine."
         yield (
-            "Trained with the same params, code and data on both sides, so on another kind of machine or with other "
-            f"packages: {_names(unexplained)}."
+            "Same params, code and data on both sides, but other predictions, so from another kind of machine or other "
+            f"packages: {_names(unexplained)}.{advice}"
         )
 
 
-def _test(name: str, before: Revision, after: Revision) -> Test | str:
-    """The paired test of a model; or why there is none."""
-    found = [revision.predictions(name) for revision in (before, after)]
-    missing = [revision.name for revision, frame in zip((before, after), found, strict=True) if frame is None]
-    if missing:
-        return f"predictions of {' and '.join(missing)} that neither the cache nor a remote has"
-    return paired(*found)
+def _machines(before: Revision, after: Revision) -> str:
+    """On which machine both sides were produced."""
+    here = after.reproduced_on or machine()
+    if before.reproduced_on == here:
+        return f"Both sides were produced on: {here}."
+    there = before.reproduced_on or f"as committed, machine unknown (`make base BASE={before.name}` reproduces it here)"
+    return f"`{before.name}`: {there}. Workspace: {here}."
 
 
-def _same_recipe(before: dict[str, Any], after: dict[str, Any], name: str) -> bool:
-    """Whether both locks have the model trained from the same, and end with other predictions."""
+def _paired(name: str, before: Revision, after: Revision) -> PairedTest | str:
+    """The paired test of a model; or the reason why there is none."""
+    old, new = before.predictions(name), after.predictions(name)
+    if old is None or new is None:
+        missing = [revision.name for revision, found in ((before, old), (after, new)) if found is None]
+        return f"no predictions of {' and '.join(missing)} in the cache or a remote"
+    return paired_test(old, new)
+
+
+def _same_inputs(before: dict[str, Any], after: dict[str, Any], name: str) -> bool:
+    """Whether both locks train the model from the same inputs to different outputs."""
     old, new = before.get(f"train@{name}"), after.get(f"train@{name}")
     if not old or not new:
         return False
@@ -179,7 +209,7 @@ def _same_recipe(before: dict[str, Any], after: dict[str, Any], name: str) -> bo
 
 
 def _stale(name: str, revision: Revision) -> bool:
-    """Whether dvc.lock has a model trained with other params than params.yaml gives."""
+    """Whether a model in dvc.lock was trained with other params than those in params.yaml."""
     train = revision.stages.get(f"train@{name}")
     if not train:
         return False
@@ -188,15 +218,15 @@ def _stale(name: str, revision: Revision) -> bool:
 
 
 def _params(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    """A row for each value of params.yaml that differs; models that are added or removed are told elsewhere."""
-    gone = {f"models.{name}" for name in before.get("models", {}).keys() ^ after.get("models", {}).keys()}
-    rows = [row for row in differences(before, after) if row[0] not in gone]
+    """A row for each value of params.yaml that differs, except added and removed models."""
+    listed = {f"models.{name}" for name in before.get("models", {}).keys() ^ after.get("models", {}).keys()}
+    rows = [row for row in differences(before, after) if row[0] not in listed]
     if rows:
-        yield table(["Params", "Before", "After"], "lll", [[_code(cell) for cell in row] for row in rows])
+        yield table(["Params", "Before", "After"], [[_code(cell) for cell in row] for row in rows], "lll")
 
 
 def _data(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
-    """A row for each output of the stages that make data whose hash differs."""
+    """A row for each output of a data stage whose hash differs."""
     old, new = _outputs(before), _outputs(after)
     rows = [
         [f"`{path}`", old.get(path, ABSENT), new.get(path, ABSENT)]
@@ -204,11 +234,11 @@ def _data(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:
         if old.get(path) != new.get(path)
     ]
     if rows:
-        yield table(["Data", "Before", "After"], "lll", rows)
+        yield table(["Data", "Before", "After"], rows, "lll")
 
 
 def _outputs(stages: dict[str, Any]) -> dict[str, str]:
-    """Hash and size of each output of the stages that make data."""
+    """Hash and size of each output of the data stages."""
     return {
         out["path"]: f"{out['md5'][:7]}, {out['size']:,} bytes"
         for name, stage in stages.items()
@@ -219,14 +249,14 @@ def _outputs(stages: dict[str, Any]) -> dict[str, str]:
 
 def _accuracy(metrics: dict[str, Any] | None) -> str:
     if metrics is None:
-        return "not measured"
-    return f"{metrics['accuracy']:.2%}, {metrics['accuracy_low']:.2%} to {metrics['accuracy_high']:.2%}"
+        return "not evaluated"
+    return f"validation {metrics['validation_accuracy']:.2%}, test {metrics['accuracy']:.2%}"
 
 
-def _word(test: Test, p: float) -> str:
+def _verdict(old: dict[str, Any], new: dict[str, Any], p: float) -> str:
     if p >= LEVEL:
         return "no evidence"
-    return "**better**" if test.gained > test.lost else "**worse**"
+    return "**better**" if new["validation_accuracy"] > old["validation_accuracy"] else "**worse**"
 
 
 def _p_value(p: float) -> str:
@@ -238,11 +268,11 @@ def _names(names: Iterable[str]) -> str:
 
 
 def _code(text: str) -> str:
-    """Text as code in a cell of a table, cut where it is long."""
+    """Text as code in a cell of a table, cut if it is long."""
     if text == ABSENT:
         return text
     short = text if len(text) <= 60 else text[:57] + "..."
-    return "`" + short.replace("|", "\\|").replace("`", "'") + "`"
+    return "`" + short.replace("`", "'") + "`"
 
 
 if __name__ == "__main__":

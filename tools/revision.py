@@ -1,26 +1,29 @@
-"""A revision of the repository, or the workspace, as DVC has it: its files from Git, the cache or a remote."""
+"""A revision of the repository, or the workspace: its files from Git, from DVC's cache or from a remote."""
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from ruamel.yaml import YAML
 
-from stages.console import UserError
+from stages.evaluation.predictions import Predictions, parse
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+from stages.runtime.files import PARSE_ERRORS
 
-ABSENT = "–"  # in a cell for which there is no value
+ABSENT = "–"  # in a cell without a value
 
 
 @dataclass(frozen=True)
 class Training:
-    """A model as dvc.lock has it trained and measured.
+    """A trained and evaluated model in dvc.lock.
 
-    seed: of the training. params: all others that it depends on. deps: hash of each module and folder that it read.
-    metrics: of the model that came out.
+    seed: of the training. params: all other params of the stage. deps: hash of each module and folder that it read.
+    metrics: of the trained model.
     """
 
     seed: int
@@ -29,7 +32,7 @@ class Training:
     metrics: dict[str, Any]
 
     def changes(self, base: "Training") -> str:
-        """What differs from another training, but for the seed: `epochs=3 train.batch_size=64 code`."""
+        """The differences from another training without the seed: `epochs=3 train.batch_size=64 code`."""
         found = [f"{key}={value}" for key, _, value in differences(base.params, self.params)]
         changed = {path for path in {**base.deps, **self.deps} if base.deps.get(path) != self.deps.get(path)}
         found += ["data"] if any(path.startswith("data/") for path in changed) else []
@@ -38,50 +41,71 @@ class Training:
 
 
 class Revision:
-    """What one revision says of its models. Nothing here is checked: it may be older than today's params.yaml."""
+    """Params, locks, metrics and predictions of one revision.
 
-    def __init__(self, name: str | None = None) -> None:
+    If `make base` or `make real` has reproduced the revision on this machine, they are those of the reproduction. None
+    of them is checked: a revision may be older than the schema of params.yaml.
+    """
+
+    def __init__(self, rev: str | None = None, source: str | None = None, name: str | None = None) -> None:
         """Find the revision.
 
         Args:
-            name: a branch, tag, commit or DVC experiment; None for the workspace.
+            rev: a branch, tag, commit or DVC experiment; None for the workspace.
+            source: read the reproduction with this value of `source` in params.yaml.
+            name: what to call the revision; None for `rev`.
 
         Raises:
-            UserError: there is none of this name, or no DVC repository.
+            UserError: there is no such revision or reproduction, or no DVC repository.
         """
-        if name == "":
+        if rev == "":
             raise UserError("the revision: empty; name a branch, tag, commit or experiment")
-        from dvc.api import DVCFileSystem
         from dvc.exceptions import DvcException
+        from dvc.repo import Repo
+        from dvc.repo.brancher import switch
+        from dvc.scm import resolve_rev
 
-        self.name = name or "workspace"
-        self._files = DVCFileSystem(".", rev=name)
+        self.name = name or rev or "workspace"
+        self.reproduced_on = ""  # the machine; empty if `rev` was not reproduced
         try:
-            self.commit = str(self._files.repo.get_rev())[:7]
+            repo = Repo()
+            commit = resolve_rev(repo.scm, rev) if rev else str(repo.get_rev())
+            if rev:
+                content = repo.scm.get_ref(reference(commit, source))
+                if content:
+                    self.reproduced_on = repo.scm.resolve_commit(content).message.partition("\n")[0]
+                elif source:
+                    raise UserError(f"{self.name}: not reproduced with source {source}; run `make real`")
+                # Unlike Repo(rev=...), this finds a project in a subfolder of a Git repository. It holds while the
+                # context manager lives.
+                self._switch = switch(repo, content or commit)
+                self._switch.__enter__()
         except DvcException as error:
             raise UserError(f"{self.name}: {error}; fetch it, or name another revision") from None
+        self.commit = commit
+        self._files = repo.dvcfs
 
     @cached_property
     def params(self) -> dict[str, Any]:
         """params.yaml; empty if there is none."""
-        return self._yaml("params.yaml")
+        return self._yaml(paths.PARAMS)
 
     @cached_property
     def stages(self) -> dict[str, Any]:
-        """The stages of dvc.lock: what ran last, with which params and deps, and what came out."""
-        return self._yaml("dvc.lock").get("stages", {})
+        """The stages of dvc.lock: their last params, deps and outputs."""
+        return self._yaml(paths.LOCK).get("stages", {})
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """The metrics of each model of params.yaml that has any, in its order."""
-        found = {name: self._text(f"reports/metrics/{name}.json") for name in self.params.get("models", {})}
+        """The metrics of each evaluated model, in the order of params.yaml."""
+        found = {name: self._text(paths.metrics(name)) for name in self.params.get("models", {})}
         try:
             return {name: json.loads(text) for name, text in found.items() if text is not None}
         except json.JSONDecodeError as error:
             raise UserError(f"{self.name}: reports/metrics: not JSON: {error}; run `dvc repro`") from None
 
     def training(self, model: str) -> Training | None:
-        """How a model was trained; None where the metrics are not those of the last training, or not there."""
+        """How a model was trained; None if the metrics are missing or belong to another training."""
         train, evaluate = self.stages.get(f"train@{model}"), self.stages.get(f"evaluate@{model}")
         if not train or not evaluate or model not in self.metrics:
             return None
@@ -96,22 +120,45 @@ class Revision:
             metrics=self.metrics[model],
         )
 
-    def predictions(self, model: str) -> pd.DataFrame | None:
-        """Key, true and predicted class of each test image; None where neither cache nor remote has them."""
-        try:
-            content = self._files.read_bytes(f"data/predictions/{model}.parquet")
-        except Exception:  # every kind of storage has its own: no file, no credentials, no network
+    def validation_images(self, model: str) -> int | None:
+        """The number of validation images of a model, which are the last of its training split; None if unknown."""
+        if "validation_images" in self.metrics[model]:
+            return int(self.metrics[model]["validation_images"])
+        dataset = self.params["models"][model]["dataset"]
+        dataset = self.params.get("features", {}).get(dataset, {}).get("dataset", dataset)
+        counts = self._output(paths.counts(dataset))
+        if counts is None:
             return None
-        return pd.read_parquet(io.BytesIO(content), columns=["key", "true", "predicted"]).astype(str)
+        return round(sum(json.loads(counts)["train"].values()) * self.params["train"]["validation_fraction"])
 
-    def _yaml(self, path: str) -> dict[str, Any]:
+    def predictions(self, model: str) -> Predictions | None:
+        """The predictions of a model; None if neither the cache nor a remote has them in today's format."""
+        content = self._output(paths.predictions(model))
+        try:
+            return parse(io.BytesIO(content)) if content is not None else None
+        except PARSE_ERRORS:
+            return None
+
+    def _output(self, path: Path) -> bytes | None:
+        """The content of an output; None if neither the cache nor a remote has it."""
+        try:
+            return self._files.read_bytes(path.as_posix())
+        except Exception:  # each kind of remote has its own errors: no file, no credentials, no network
+            return None
+
+    def _yaml(self, path: Path) -> dict[str, Any]:
         return YAML(typ="safe").load(self._text(path) or "") or {}
 
-    def _text(self, path: str) -> str | None:
+    def _text(self, path: Path) -> str | None:
         try:
-            return self._files.read_text(path)
+            return self._files.read_text(path.as_posix())
         except FileNotFoundError:
             return None
+
+
+def reference(commit: str, source: str | None = None) -> str:
+    """The Git reference that `tools.base` gives to the reproduction of a commit. Git does not push it by default."""
+    return f"refs/reproduced/{commit}{f'-{source}' if source else ''}"
 
 
 def experiments() -> Iterator[tuple[str, str, str]]:
@@ -124,7 +171,7 @@ def experiments() -> Iterator[tuple[str, str, str]]:
 
 
 def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
-    """Dotted key, value before and value after of all that differs, an entry that is new or gone as one."""
+    """Dotted key, value before and value after of each difference; a new or removed entry is one difference."""
     if isinstance(before, dict) and isinstance(after, dict):
         for name in {**before, **after}:
             inner = f"{key}.{name}" if key else str(name)
@@ -137,14 +184,8 @@ def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, s
 
 
 def points(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """By how many percentage points the test accuracy has changed."""
-    return f"{100 * (after['accuracy'] - before['accuracy']):+.2f}".replace("-", "−")
-
-
-def table(head: list[str], align: str, rows: Iterable[list[str]]) -> str:
-    """A Markdown table that a terminal shows in columns too; `align` has an l or an r for each."""
-    sides = [{"l": "left", "r": "right"}[letter] for letter in align]
-    return pd.DataFrame(rows, columns=head).to_markdown(index=False, disable_numparse=True, colalign=sides)
+    """The change of the validation accuracy in percentage points."""
+    return f"{100 * (after['validation_accuracy'] - before['validation_accuracy']):+.2f}".replace("-", "−")
 
 
 def _value(section: dict[str, Any], name: str) -> str:

@@ -1,19 +1,21 @@
-"""`make seeds`: how far the seed alone moves each model, over experiments that differ in nothing else."""
+"""`make seeds`: the spread of each model's accuracy over experiments that differ in nothing but the seed."""
 
 import json
 import statistics
 from collections import defaultdict
 from collections.abc import Iterator
 
-from stages.console import UserError, run
-from tools.revision import Revision, Training, experiments, table
+from stages.reporting.markdown import table
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
+from tools.revision import Revision, Training, experiments
 
 
 def seeds(names: str) -> None:
-    """Print mean, standard deviation and range of each model's accuracies, where two seeds or more have trained it.
+    """Print mean, standard deviation and range of the accuracies of each model that was trained with several seeds.
 
-    What counts is dvc.lock, not params.yaml: an experiment that trains one model with a new seed leaves the others with
-    the old one. Trainings that differ in params, code or data have rows of their own.
+    dvc.lock decides, not params.yaml: an experiment that trains one model with a new seed leaves the others with the
+    old one. Trainings that differ in params, code or data have separate rows.
 
     Args:
         names: of experiments or other revisions, with spaces between; empty for HEAD and all its experiments.
@@ -30,29 +32,29 @@ def seeds(names: str) -> None:
         for model in revision.metrics:
             training = revision.training(model)
             if training:
-                recipe = json.dumps([training.params, training.deps], sort_keys=True)
-                groups[model][recipe][training.seed] = training
-                sources[model, recipe].add(revision.name)
+                config = json.dumps([training.params, training.deps], sort_keys=True)
+                groups[model][config][training.seed] = training
+                sources[model, config].add(revision.name)
     rows: list[list[str]] = []
     used: set[str] = set()
-    for model, recipes in groups.items():
-        for recipe, trainings in recipes.items():
+    for model, configs in groups.items():
+        for config, trainings in configs.items():
             if len(trainings) > 1:
                 rows += _rows(model, trainings, head.training(model))
-                used |= sources[model, recipe]
+                used |= sources[model, config]
     if not rows:
-        raise UserError("no model is trained with two seeds; `dvc exp run -S seed=1` trains all with another one")
-    print(table(["Model", "Params", "Accuracy", "Seeds", "Mean", "SD", "Range"], "lllrrrr", rows))
-    print("\nSD: standard deviation over the seeds, with n − 1, in points.")
+        raise UserError("no model was trained with two seeds; `dvc exp run -S seed=1` trains all with another seed")
+    print(table(["Model", "Params", "Accuracy", "Seeds", "Mean", "SD", "Range"], rows, "lllrrrr"))
+    print("\nSD: sample standard deviation over the seeds, in percentage points. Select by validation accuracy.")
     alone = [revision.name for revision in revisions if revision.name not in used]
     if alone:
-        print(f"Left out, without another seed of the same params, code and data: {', '.join(alone)}.")
+        print(f"Left out, no second seed with the same params, code and data: {', '.join(alone)}.")
 
 
 def _rows(model: str, trainings: dict[int, Training], head: Training | None) -> Iterator[list[str]]:
-    """Cells for the test and the validation accuracy of one recipe."""
+    """Cells for the validation and the test accuracy of one configuration."""
     params = next(iter(trainings.values())).changes(head) if head else "new"
-    for split, key in (("test", "accuracy"), ("validation", "validation_accuracy")):
+    for split, key in (("validation", "validation_accuracy"), ("test", "accuracy")):
         found = [training.metrics[key] for training in trainings.values()]
         yield [
             model,

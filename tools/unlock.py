@@ -1,31 +1,31 @@
-"""Remove DVC's list of locks where it cannot be read: a DVC that is killed while it writes the list leaves it empty.
+"""Remove DVC's list of locks if it is corrupt: a DVC that is killed while it writes the list leaves it empty.
 
-Every later command would only say that it is damaged. `make repro` calls this first.
+Every later DVC command would fail. `make repro` calls this first.
 """
 
 import json
 from pathlib import Path
 
-from stages.console import run
+from stages.runtime.cli import run
 
 TMP = Path(".dvc/tmp")
 LOCKS = TMP / "rwlock"
 
 
 def unlock() -> None:
-    """Look once, and once more with the guard that DVC itself holds while it writes."""
-    if readable():
+    """Remove the list if it is not JSON, also while holding the lock under which DVC writes it."""
+    if is_readable():
         return
     from dvc.lock import make_lock
 
     with make_lock(str(TMP / "rwlock.lock"), tmp_dir=str(TMP)):
-        if not readable():
+        if not is_readable():
             LOCKS.unlink()
-            print(f"{LOCKS}: removed, a DVC was killed while it wrote it")
+            print(f"{LOCKS}: corrupt, because a DVC was killed while it wrote it: removed")
 
 
-def readable() -> bool:
-    """Whether the list is not there, or JSON."""
+def is_readable() -> bool:
+    """Whether the list is JSON, or absent."""
     try:
         json.loads(LOCKS.read_text())
     except FileNotFoundError:

@@ -3,29 +3,32 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.console import UserError
+from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import keras
 
 
 def build(image_size: int, weights: Path) -> "keras.Model":
-    """Frozen convolutional layers: uint8 RGB (image_size, image_size, 3) → bottleneck features.
+    """Build the frozen convolutional layers: uint8 RGB (image_size, image_size, 3) → bottleneck features.
 
     Args:
         image_size: height and width; 224 gives features of (7, 7, 512).
         weights: Keras's `notop` weights file.
+
+    Raises:
+        UserError: the weights file is corrupt, or not VGG16's.
     """
     import keras
 
     pixels = keras.Input((image_size, image_size, 3), dtype="uint8")
-    # In float32: bfloat16 has eight bits of precision, which the subtraction of the mean would spend.
+    # In float32: bfloat16 has eight bits of precision, too few to subtract the mean.
     scaled = keras.layers.Lambda(_preprocess, dtype="float32")(pixels)
     try:
         network = keras.applications.VGG16(include_top=False, weights=str(weights), input_tensor=scaled)
-    except (OSError, ValueError) as error:  # of HDF5; of Keras, where the layers are others
+    except (OSError, ValueError) as error:  # HDF5's; Keras's, if the layers differ
         raise UserError(
-            f"{weights}: damaged, or not VGG16's: {str(error).splitlines()[0]}; get it again with "
+            f"{weights}: corrupt, or not VGG16's: {str(error).splitlines()[0]}; get it again with "
             "`dvc repro --force --single-item download_weights@vgg16`"
         ) from None
     network.trainable = False
@@ -33,7 +36,7 @@ def build(image_size: int, weights: Path) -> "keras.Model":
 
 
 def _preprocess(pixels: "keras.KerasTensor") -> "keras.KerasTensor":
-    """RGB to BGR, minus ImageNet's mean of each channel."""
+    """Convert RGB to BGR and subtract ImageNet's mean of each channel."""
     import keras
 
     return keras.applications.vgg16.preprocess_input(keras.ops.cast(pixels, "float32"))

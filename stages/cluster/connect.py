@@ -1,0 +1,81 @@
+"""Connection to Ray. Only stages.cluster knows Ray, and no output depends on it.
+
+The cluster is the one at RAY_ADDRESS, or one of this machine's cores for the time of the work. Inputs are read, and
+outputs written, where the stage runs: the other nodes need the packages of requirements.txt and
+requirements-cluster.txt, but neither this repository nor its data.
+"""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.runtime.errors import UserError
+from stages.runtime.numerics import silent
+
+INSTALL = "pip install -r requirements-cluster.txt"
+STORE = 1 << 30  # bytes of memory for objects, if the cluster is this machine
+
+
+@contextmanager
+def connected() -> Iterator[str]:
+    """Connect to Ray for the time of the block.
+
+    Yields:
+        The address of the cluster.
+
+    Raises:
+        UserError: Ray is not installed, or no cluster of this version answers at RAY_ADDRESS.
+    """
+    # Errors that Ray's C++ part logs help no user; what ends the work raises an exception.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # workers on this machine have the priority of this process
+    try:
+        import ray.data
+    except ImportError:
+        raise UserError(f"params.yaml: engine: ray is not installed; {INSTALL}, or set it to local") from None
+    address = os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
+    try:
+        with silent():  # Ray reports that its log level is set
+            ray.init(
+                **({} if address else local),
+                runtime_env={"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, RuntimeError) as error:
+        raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}") from None
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="ray.data")  # it warns that few items cannot use many processes
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.execution_options.preserve_order = True  # otherwise skipped files are listed in any order
+    try:
+        yield ray.get_runtime_context().gcs_address
+    finally:
+        ray.shutdown()
+
+
+def put_files(inputs: Iterable[Path]) -> dict[str, Any]:
+    """Put files, and all files of folders, into Ray's memory.
+
+    Returns:
+        References to their contents by their paths.
+    """
+    import ray
+
+    files = [path for given in inputs for path in (given, *given.rglob("*")) if path.is_file()]
+    return {str(path): ray.put(path.read_bytes()) for path in files}
+
+
+def get_files(files: Mapping[str, Any]) -> None:
+    """Write what `put_files` returned to the same paths in the working directory, so that errors name known paths."""
+    import ray
+
+    for path, reference in files.items():
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(ray.get(reference))

@@ -1,0 +1,24 @@
+"""The sections `features` and `not_in_pretraining` of params.yaml."""
+
+from typing import Annotated
+
+from pydantic import Field, StringConstraints
+
+from stages.config.models import ComputeDtype
+from stages.config.types import Config, Name
+
+
+class FeaturesConfig(Config):
+    """An entry of `features`: the output of a frozen backbone for every image of a dataset."""
+
+    dataset: Name
+    backbone: Name
+    image_size: Annotated[int, Field(ge=32, le=4096)]
+    compute_dtype: ComputeDtype
+
+
+class NotInPretrainingConfig(Config):
+    """An entry of `not_in_pretraining`: the test images of a dataset that a backbone cannot have been trained on."""
+
+    files: Annotated[str, StringConstraints(min_length=1)]  # pattern of file names, as in a shell
+    reason: Annotated[str, StringConstraints(min_length=1)]  # a sentence for the report

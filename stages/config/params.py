@@ -1,0 +1,82 @@
+"""params.yaml as typed values. No other module reads the file."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.config import overrides
+from stages.config.datasets import DatasetConfig, WeightsConfig
+from stages.config.features import FeaturesConfig, NotInPretrainingConfig
+from stages.config.gates import GateConfig
+from stages.config.messages import explain
+from stages.config.models import ModelConfig, TrainConfig
+from stages.config.references import check_references
+from stages.config.types import Config, Name
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+
+
+class Params(Config):
+    """The whole file."""
+
+    source: Literal["synthetic", "published"]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    skip_invalid_images: bool
+    engine: Literal["local", "ray"]
+    datasets: dict[Name, DatasetConfig]
+    weights: dict[Name, WeightsConfig]
+    features: dict[Name, FeaturesConfig]
+    not_in_pretraining: dict[Name, NotInPretrainingConfig]
+    train: TrainConfig
+    models: dict[Name, ModelConfig]
+    gates: dict[Name, GateConfig]
+
+    @cached_property
+    def resolved_models(self) -> dict[str, ModelConfig]:
+        """The configuration of each model with the overrides of `train`."""
+        return {name: overrides.merge(model, self.train) for name, model in self.models.items()}
+
+    def is_synthetic(self, entry: DatasetConfig | WeightsConfig) -> bool:
+        """Whether the files of an entry are generated instead of downloaded."""
+        return self.source == "synthetic" and bool(entry.synthetic)
+
+    def image_dataset(self, model: str) -> str:
+        """The dataset with a model's images: its own, or the one that its features are extracted from."""
+        dataset = self.models[model].dataset
+        return self.features[dataset].dataset if dataset in self.features else dataset
+
+    def is_model_synthetic(self, model: str) -> bool:
+        """Whether a model's images, or the weights that its features were extracted with, are generated."""
+        features = self.features.get(self.models[model].dataset)
+        return self.is_synthetic(self.datasets[self.image_dataset(model)]) or (
+            features is not None and self.is_synthetic(self.weights[features.backbone])
+        )
+
+
+def load(path: Path = paths.PARAMS) -> Params:
+    """Read and check the whole file.
+
+    Raises:
+        UserError: one line with the key, its value and what is allowed.
+    """
+    try:
+        # DVC's own parser: PyYAML would read the 1e-05 that `dvc exp run -S` writes as a string.
+        values = YAML(typ="safe", pure=True).load(path.read_text())
+    except (YAMLError, ValueError, RecursionError) as error:  # the latter two: bad numbers, endless brackets
+        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    return check(values, path)
+
+
+def check(values: Any, path: Path) -> Params:
+    """Turn the content of `path` into `Params`. Errors as in `load`."""
+    try:
+        params = Params.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{path}: {explain(error, values, Params)}") from None
+    check_references(params, path)
+    return params

@@ -1,0 +1,8 @@
+"""The examples that readers of archives yield and the writer of records takes."""
+
+from typing import Any
+
+SPLITS = ("train", "test")
+
+# Split; key; image as uint8 (height, width, channels), JPEG bytes or feature tensor; label
+Example = tuple[str, str, Any, int]

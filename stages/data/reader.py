@@ -1,0 +1,193 @@
+"""Read TFRecords: data/records/NAME in the layout of TensorFlow Datasets, examples {key, input, label}.
+
+The import of TensorFlow Datasets takes a second: import this module after the configuration has been checked.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from stages.data.images import crop_and_resize
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+READ_CONFIG = {"interleave_cycle_length": 1, "try_autocache": False}  # records in the order of the shards
+LOAD_BATCH = 256  # examples that `load` reads at once
+
+
+@dataclass(frozen=True)
+class SplitArrays:
+    """A split in memory: keys (n,), inputs (n, …) as uint8 pixels or float16 features, labels (n,) as int32."""
+
+    keys: np.ndarray
+    inputs: np.ndarray
+    labels: np.ndarray
+
+
+def info(name: str) -> Any:
+    """Return the `tfds.core.DatasetInfo` of data/records/NAME: features, class names, split sizes.
+
+    Raises:
+        UserError: the records are missing, or their size is not the one that was written.
+    """
+    folder = paths.records(name)
+    try:
+        (folder / "dataset_info.json").read_bytes()  # so that an OSError names the file; TFDS's errors do not
+    except FileNotFoundError:
+        raise UserError(f"{folder}: no records; run `dvc repro` or `dvc pull`") from None
+    try:
+        found = tfds.builder_from_directory(folder).info
+    except Exception as error:  # JSON, protobuf and TFDS raise errors without a common base class
+        raise _corrupt(name, f"dataset_info.json or features.json: {str(error).splitlines()[0]}") from None
+    for split, expected in found.splits.items():
+        size = sum(shard.stat().st_size for shard in map(Path, expected.filepaths) if shard.exists())
+        # Each record has 16 bytes of lengths and checksums. TensorFlow cannot see a cut between two records.
+        if size != expected.num_bytes + 16 * expected.num_examples:
+            raise _corrupt(
+                name, f"split {split!r} has {size:,} bytes, which is not the size of {expected.num_examples:,} examples"
+            )
+    return found
+
+
+def read(name: str, split: str, image_size: int | None = None) -> "tf.data.Dataset":
+    """Stream {key, input, label} of a split such as `train` or `train[:-500]`, in the order of the records.
+
+    Args:
+        name: of the dataset.
+        split: in the syntax of TFDS.
+        image_size: crop images to a centered square and resize them to this height and width.
+
+    Returns:
+        input as uint8 (height, width, channels) for images, in the stored dtype and shape for features.
+    """
+    import tensorflow as tf
+
+    builder = tfds.builder_from_directory(paths.records(name))
+    examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(**READ_CONFIG))
+    if image_size is None:
+        return examples
+    return examples.map(
+        lambda example: {**example, "input": crop_and_resize(example["input"], image_size)},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
+def batches(
+    name: str, split: str, size: int, image_size: int | None = None, decode: bool = True
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the examples of `read` in batches.
+
+    Args:
+        name: of the dataset.
+        split: in the syntax of TFDS.
+        size: examples per batch; the last batch may be smaller.
+        image_size: as in `read`.
+        decode: whether inputs are pixels; otherwise they are the stored files, for `decode_batch`.
+
+    Raises:
+        UserError: a record is corrupt, or an image cannot be decoded.
+    """
+    import tensorflow as tf
+
+    examples = read(name, split, image_size) if decode else _read_encoded(name, split)
+    iterator = examples.batch(size).prefetch(2).as_numpy_iterator()
+    while True:
+        try:
+            batch = next(iterator, None)
+        except tf.errors.OpError as error:
+            key = _first_invalid_image(name, split) if isinstance(error, tf.errors.InvalidArgumentError) else None
+            if key is not None:
+                raise _invalid_image(name, key) from None
+            raise _corrupt(name, f"split {split!r}: {re.sub('{{.*?}} | .Op:.*', '', error.message)}") from None
+        if batch is None:
+            return
+        yield batch
+
+
+def decode_batch(name: str, image_size: int, batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Decode a batch of RGB images from `batches(decode=False)`, to the same pixels as with `decode=True`.
+
+    Other keys of the batch stay as they are.
+
+    Raises:
+        UserError: an image cannot be decoded.
+    """
+    import tensorflow as tf
+
+    images = []
+    with tf.device("cpu"):  # as in tf.data
+        for key, data in zip(batch["key"], batch["input"], strict=True):
+            try:
+                image = tf.io.decode_image(data, channels=3, expand_animations=False)
+            except tf.errors.InvalidArgumentError:
+                raise _invalid_image(name, key.decode()) from None
+            images.append(crop_and_resize(image, image_size).numpy())
+    return {**batch, "input": np.stack(images)}
+
+
+def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
+    """Load a whole split into memory. Arguments as in `read`.
+
+    Raises:
+        UserError: the images differ in size and no image_size is given, or the records are corrupt.
+    """
+    size = info(name).splits[split].num_examples
+    spec = read(name, split, image_size).element_spec["input"]
+    if not spec.shape.is_fully_defined():
+        raise UserError(f"{name}: its images differ in size; give the model an image_size in params.yaml")
+    arrays = SplitArrays(
+        keys=np.empty(size, object),
+        inputs=np.empty((size, *spec.shape), spec.dtype.as_numpy_dtype),
+        labels=np.empty(size, np.int32),
+    )
+    start = 0
+    for batch in batches(name, split, LOAD_BATCH, image_size):
+        stop = start + len(batch["label"])
+        arrays.keys[start:stop] = [key.decode() for key in batch["key"]]
+        arrays.inputs[start:stop] = batch["input"]
+        arrays.labels[start:stop] = batch["label"]
+        start = stop
+    return arrays
+
+
+def _read_encoded(name: str, split: str) -> "tf.data.Dataset":
+    """Stream {key, input, label} as in `read`, with the stored files as inputs."""
+    return tfds.builder_from_directory(paths.records(name)).as_dataset(
+        split=split,
+        decoders={"input": tfds.decode.SkipDecoding()},
+        read_config=tfds.ReadConfig(**READ_CONFIG),
+    )
+
+
+def _first_invalid_image(name: str, split: str) -> str | None:
+    """The key of the first image of a split that TensorFlow cannot decode, if there is one."""
+    import tensorflow as tf
+
+    for example in _read_encoded(name, split):
+        try:
+            tf.io.decode_image(example["input"])
+        except tf.errors.InvalidArgumentError:
+            return example["key"].numpy().decode()
+    return None
+
+
+def _invalid_image(name: str, key: str) -> UserError:
+    return UserError(
+        f"{paths.records(name)}: {key!r} cannot be decoded; remove it from the archive, or try "
+        "skip_invalid_images: true in params.yaml"
+    )
+
+
+def _corrupt(name: str, what: str) -> UserError:
+    return UserError(
+        f"{paths.records(name)}: corrupt: {what}; write it again with "
+        f"`dvc repro --force --single-item preprocess@{name}`, or extract@{name} if it holds features"
+    )

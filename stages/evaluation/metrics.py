@@ -1,0 +1,173 @@
+"""Metrics of predictions. A metric is one function here: JSON, MLflow, page and tables find it by its decorator.
+
+@metric("Macro-F1", "{:.3f}", column=True)
+def macro_f1(predictions: Predictions) -> float: ...
+"""
+
+from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stages.evaluation.predictions import Predictions
+
+CALIBRATION_BINS = 15
+DIGITS = 6  # as many as float32 probabilities carry, and as a reviewer can read in a diff
+BLOCK = 2**22  # probabilities that are computed with at once
+Z = 1.959963984540054  # the standard normal distribution's 97.5 % quantile, of a 95 % interval
+
+Function = Callable[[Predictions], float]
+
+
+class Metric(NamedTuple):
+    """A metric, and how the report shows it: nowhere without a label, as a column of its tables if `column` is set."""
+
+    function: Function
+    label: str
+    format: str
+    column: bool
+
+
+METRICS: dict[str, Metric] = {}  # by the names of the functions, in the order of this file
+
+
+def metric(label: str = "", format: str = "{:,}", column: bool = False) -> Callable[[Function], Function]:
+    """Register a function as a metric under its own name."""
+
+    def register(function: Function) -> Function:
+        METRICS[function.__name__] = Metric(function, label, format, column)
+        return function
+
+    return register
+
+
+def compute(predictions: Predictions) -> dict[str, float]:
+    """Every metric by its name; numbers with a fraction are rounded."""
+    values = {name: entry.function(predictions) for name, entry in METRICS.items()}
+    return {name: value if isinstance(value, int) else round(float(value), DIGITS) for name, value in values.items()}
+
+
+def not_in_pretraining(predictions: Predictions, pattern: str) -> dict[str, float]:
+    """Number of the images whose file names match a pattern, and the accuracy on them alone if there are any.
+
+    The backbone of a feature set may have been trained on the other ones.
+    """
+    chosen = np.array([fnmatchcase(key.rsplit("/", 1)[-1], pattern) for key in predictions.keys], bool)
+    values: dict[str, float] = {"not_in_pretraining_images": int(chosen.sum())}
+    if chosen.any():
+        values["not_in_pretraining_accuracy"] = round(float(predictions.correct[chosen].mean()), DIGITS)
+    return values
+
+
+@metric()
+def images(predictions: Predictions) -> int:
+    """Number of test images."""
+    return len(predictions.true)
+
+
+@metric("Test accuracy", "{:.2%}")
+def accuracy(predictions: Predictions) -> float:
+    """Share of correct predictions."""
+    return float(predictions.correct.mean())
+
+
+@metric()
+def accuracy_low(predictions: Predictions) -> float:
+    """Lower bound of the accuracy's 95 % Wilson interval."""
+    return _wilson(predictions)[0]
+
+
+@metric()
+def accuracy_high(predictions: Predictions) -> float:
+    """Upper bound of the accuracy's 95 % Wilson interval."""
+    return _wilson(predictions)[1]
+
+
+@metric("Loss", "{:.3f}")
+def loss(predictions: Predictions) -> float:
+    """Mean cross-entropy in nats, of probabilities that are normalized in float64."""
+    total = 0.0
+    smallest = np.finfo(float).eps
+    for true, block in _blocks(predictions):
+        rows = block.astype(float)
+        chosen = rows[np.arange(len(true)), true] / rows.sum(axis=1)
+        total -= float(np.log(np.clip(chosen, smallest, 1)).sum())
+    return total / len(predictions.true)
+
+
+@metric("Macro-F1", "{:.3f}", column=True)
+def macro_f1(predictions: Predictions) -> float:
+    """Mean F1 of the classes that occur in the test split."""
+    scores = class_scores(predictions)
+    return float(scores.loc[scores["images"] > 0, "f1"].mean())
+
+
+@metric("Top 3", "{:.2%}")
+def top3_accuracy(predictions: Predictions) -> float:
+    """Share of images whose class is among the three most probable; of equal probabilities, the later class leads."""
+    hits = 0
+    for true, block in _blocks(predictions):
+        own = block[np.arange(len(true)), true][:, None]
+        later = np.arange(block.shape[1]) > true[:, None]
+        ahead = ((block > own) | ((block == own) & later)).sum(axis=1)
+        hits += int((ahead < 3).sum())
+    return hits / len(predictions.true)
+
+
+@metric("ECE", "{:.3f}")
+def ece(predictions: Predictions) -> float:
+    """Expected calibration error over 15 bins of equal width (Guo et al., "On calibration", 2017)."""
+    bins = calibration_bins(predictions)
+    return float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["images"]))
+
+
+def class_scores(predictions: Predictions) -> pd.DataFrame:
+    """Precision, recall, F1 (0 where they are not defined) and number of images of each class, by label."""
+    classes = len(predictions.classes)
+    images = np.bincount(predictions.true, minlength=classes)
+    predicted = np.bincount(predictions.predicted, minlength=classes)
+    hits = np.bincount(predictions.true[predictions.correct], minlength=classes)
+    return pd.DataFrame(
+        {
+            "precision": hits / np.maximum(predicted, 1),
+            "recall": hits / np.maximum(images, 1),
+            "f1": 2 * hits / np.maximum(images + predicted, 1),
+            "images": images,
+        }
+    )
+
+
+def calibration_bins(predictions: Predictions) -> pd.DataFrame:
+    """A row for each of 15 bins of confidence, of equal width, that holds any images.
+
+    Returns:
+        low, high: bounds of the bin. confidence, accuracy: means of its images. images: their number.
+    """
+    bins = np.minimum((predictions.confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    images = np.bincount(bins, minlength=CALIBRATION_BINS)
+    bounds = np.linspace(0, 1, CALIBRATION_BINS + 1)
+    table = pd.DataFrame({"low": bounds[:-1], "high": bounds[1:]})
+    for column, values in (("confidence", predictions.confidence), ("accuracy", predictions.correct)):
+        table[column] = np.bincount(bins, values, CALIBRATION_BINS) / np.maximum(images, 1)
+    return table.assign(images=images)[images > 0]
+
+
+def _wilson(predictions: Predictions) -> tuple[float, float]:
+    """The 95 % interval of the accuracy (Wilson, "Probable inference", 1927)."""
+    number, share = len(predictions.true), accuracy(predictions)
+    center = share + Z**2 / (2 * number)
+    radius = Z * (share * (1 - share) / number + Z**2 / (4 * number**2)) ** 0.5
+    scale = 1 + Z**2 / number
+    # Rounding must not lead outside of [0, 1], nor off a bound that is exact
+    low = 0.0 if share == 0 else (center - radius) / scale
+    high = 1.0 if share == 1 else (center + radius) / scale
+    return low, high
+
+
+def _blocks(predictions: Predictions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Labels and probabilities of some images at a time: what is computed from them takes little memory."""
+    size = max(1, BLOCK // len(predictions.classes))
+    for start in range(0, len(predictions.true), size):
+        yield predictions.true[start : start + size], predictions.probabilities[start : start + size]

@@ -1,0 +1,47 @@
+"""All plots: every module of stages/plots whose name does not begin with an underscore.
+
+A plot is a module with
+
+- `TITLE`: its heading; `ORDER`: its place among the others;
+- `COLUMNS`: name and type of each column of its table;
+- `table(predictions)`: its table, which `evaluate` writes to reports/plots. A plot without it shows the history;
+- `figure(table)`: its figure;
+- `description(table, metrics, num_classes)`: a sentence or two for readers who do not see it;
+- optionally `note(table, num_classes)`: which part of the classes it shows, empty if all of them;
+- optionally `summary(table, metrics)`: a sentence for the summary of a model;
+- optionally `check(table, num_classes)`: raises a `ValueError` if `figure` could not show the table.
+"""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Plot(Protocol):
+    """What every module of a plot has."""
+
+    TITLE: str
+    ORDER: int
+    COLUMNS: dict[str, type]
+
+    def figure(self, table: pd.DataFrame) -> "Figure": ...
+
+    def description(self, table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str: ...
+
+
+def all_plots() -> dict[str, Plot]:
+    """All plots by their names, in the order in which a reader sees them."""
+    names = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
+    plots = {name: cast(Plot, importlib.import_module(f"stages.plots.{name}")) for name in names}
+    return dict(sorted(plots.items(), key=lambda item: item[1].ORDER))
+
+
+def tables(predictions: Any) -> dict[str, pd.DataFrame]:
+    """The table of every plot that has one of its own."""
+    return {name: plot.table(predictions) for name, plot in all_plots().items() if hasattr(plot, "table")}

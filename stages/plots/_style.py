@@ -1,0 +1,89 @@
+"""The look of all figures: colors, fonts, and class names of bounded length.
+
+Figures are made without pyplot, which keeps every figure in memory. Matplotlib is imported when the first one is made.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
+
+INK, MUTED, LINE = "#24292f", "#626b75", "#d5dae0"  # text, secondary text, grid
+BLUE, ORANGE = "#2b66c4", "#c4620a"
+# The same five for readers whose system is dark
+DARK = {INK: "#e6edf3", MUTED: "#9aa4ae", LINE: "#343b44", BLUE: "#6ba3f5", ORANGE: "#f0994a"}
+FILL = "#2b66c5"  # of heatmaps: readable under white text on both
+LONGEST = 20  # characters of a class name that fit
+ALL_CLASSES = 40  # a figure with more classes than this shows some of them
+SOME_CLASSES = 20  # that many
+
+RC = {
+    "font.size": 10,
+    "text.color": INK,
+    "text.parse_math": False,  # a class name may contain a $
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": MUTED,
+    "axes.titlesize": 10,
+    "axes.titlecolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "xtick.color": LINE,
+    "ytick.color": LINE,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "report",
+}
+
+
+def styled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """Run a function that makes or saves a figure in this style, whatever a user's matplotlibrc says."""
+
+    @functools.wraps(function)
+    def with_style(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
+        from matplotlib import style
+
+        with style.context(["default", RC]):
+            return function(*args, **kwargs)
+
+    return with_style
+
+
+def new_figure(
+    width: float, height: float, columns: int = 1, rows: int = 1, **options: Any
+) -> "tuple[Figure, list[Axes]]":
+    """A figure of `width` × `height` inches and its axes, row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False, **options).flat)
+
+
+def bars(axes: "Axes", values: Any, color: str) -> None:
+    """A horizontal bar for each value, from top to bottom."""
+    axes.barh(range(len(values)), values, height=0.7, color=color)
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.tick_params(length=0)
+    axes.grid(visible=False, axis="y")
+    axes.spines["bottom"].set_visible(False)
+
+
+def short(name: str) -> str:
+    """A class name, cut if it is too long for a figure."""
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A share in percent for a sentence, with a space that does not break."""
+    return f"{share * 100:.{digits}f}\N{NO-BREAK SPACE}%"

@@ -1,0 +1,126 @@
+"""Figures of data: class distributions and example images. And the files that any figure becomes: PNG, JPEG, SVG."""
+
+import io
+import re
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from stages.plots._style import ALL_CLASSES, BLUE, DARK, ORANGE, bars, new_figure, short, styled
+
+SPLITS = {"train": BLUE, "test": ORANGE}
+MOSAIC, GAP = 112, 6  # pixels: about the side of an image in a grid, and the space between images
+POINTS = 500  # at most, of a line
+
+
+@styled
+def distribution(counts: dict[str, dict[str, int]]) -> Figure:
+    """Images per class, a panel for each split: {split: {class: images}}; many classes as a line by rank."""
+    names = list(next(iter(counts.values())))
+    many = len(names) > ALL_CLASSES
+    figure, panels = new_figure(5.6, 2.9 if many else 0.9 + 0.21 * len(names), columns=len(counts), sharey=not many)
+    for axes, (split, images) in zip(panels, counts.items(), strict=True):
+        color = SPLITS.get(split, BLUE)
+        sizes = list(images.values())
+        if many:
+            ranks = np.unique(np.linspace(0, len(sizes) - 1, POINTS).round().astype(int))
+            axes.plot(ranks + 1, np.sort(sizes)[::-1][ranks], color=color)
+            axes.set(xlabel="classes, largest first", ylabel="images", ylim=(0, None))
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_formatter("{x:,.0f}")
+        else:
+            bars(axes, sizes, color)
+        axes.set_title(f"{split}: {sum(sizes):,} images", loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    if not many:
+        panels[0].set_yticks(range(len(names)), [short(name) for name in names])
+    return figure
+
+
+@styled
+def examples(images: dict[str, list[Image.Image]]) -> Figure:
+    """A row of images for each class, with its name in front."""
+    cells = [[(image, "") for image in row] for row in images.values()]
+    return _mosaic(cells, labels=[short(name) for name in images])
+
+
+@styled
+def grid(images: list[tuple[Image.Image, str]], columns: int) -> Figure:
+    """Images in rows, with a caption of up to three short lines below each."""
+    return _mosaic([images[start : start + columns] for start in range(0, len(images), columns)])
+
+
+def misclassified_caption(actual: str, predicted: str, confidence: float) -> str:
+    """The caption of a misclassified image."""
+    return f"{short(actual)}\n→ {short(predicted)}\n{confidence:.0%}"
+
+
+@styled
+def png(figure: Figure) -> bytes:
+    """A figure on white, as the bytes of a PNG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@styled
+def jpeg(figure: Figure) -> bytes:
+    """A figure of photographs as the bytes of a JPEG file."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="jpeg", facecolor="white", pil_kwargs={"quality": 90, "subsampling": 0})
+    return buffer.getvalue()
+
+
+@styled
+def svg(figure: Figure) -> str:
+    """A figure as an SVG document on a transparent ground, light or dark like the reader's system."""
+    buffer = io.StringIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    document = re.sub(r"<[^>]*>", lambda found: _shortened(found[0]), buffer.getvalue())
+    names = {color: f"--c{number}" for number, color in enumerate(DARK)}
+    document = re.sub("|".join(names), lambda found: f"var({names[found[0]]})", document[document.index("<svg") :])
+    light, dark = (
+        ";".join(f"{names[color]}:{shade}" for color, shade in shades.items())
+        for shades in ({color: color for color in DARK}, DARK)
+    )
+    document = re.sub(r">\s+<", "><", document)
+    style = (
+        f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
+        "text{font-family:system-ui,sans-serif!important}</style>"
+    )
+    return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, document, count=1)
+
+
+def _shortened(tag: str) -> str:
+    """A tag of an SVG document without what nobody sees: a third decimal, line breaks, fonts, rotations by nothing."""
+    tag = re.sub(r"font-family: [^;]*; | transform=\"rotate\(-0 [^\"]*\"", "", tag)
+    return " ".join(re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), tag).split())
+
+
+def _mosaic(rows: list[list[tuple[Image.Image, str]]], labels: list[str] | None = None) -> Figure:
+    """Captioned images in rows, painted as one image: separate axes for each would take seconds."""
+    image = next(image for row in rows for image, _ in row)
+    factor = max(1, round(MOSAIC / max(image.size)))
+    width, height = (factor * side for side in image.size)
+    left = 170 if labels else GAP
+    below = 44 if any(caption for row in rows for _, caption in row) else 0
+    columns = max(map(len, rows))
+    canvas = Image.new("RGB", (left + columns * (width + GAP), GAP + len(rows) * (height + below + GAP)), "white")
+    figure = Figure(figsize=(canvas.width / 100, canvas.height / 100), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    for row, cells in enumerate(rows):
+        top = GAP + row * (height + below + GAP)
+        if labels:
+            axes.text(left - 10, top + height / 2, labels[row], ha="right", va="center")
+        for column, (image, caption) in enumerate(cells):
+            start = left + column * (width + GAP)
+            canvas.paste(image.resize((width, height), Image.Resampling.NEAREST), (start, top))
+            if caption:
+                axes.text(start + width / 2, top + height + 3, caption, ha="center", va="top", size=7.5)
+    axes.imshow(canvas, aspect="auto", interpolation="nearest")
+    return figure

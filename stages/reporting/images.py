@@ -1,0 +1,82 @@
+"""Example images for the report, chosen from the records. Records are streamed; only the chosen images are decoded."""
+
+from collections.abc import Collection, Iterator
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageOps
+
+from stages.config.models import ModelConfig
+from stages.data import reader
+from stages.plots._style import ALL_CLASSES, SOME_CLASSES
+from stages.training.augment import augment_images, build_augmentations
+
+PER_CLASS = 8
+NUM_AUGMENTED = 9
+SCANNED = 50_000  # images that are searched for examples of a few among many classes
+BATCH = 64
+SMALL = 64  # an image up to this side is shown as it is, pixel by pixel
+SIDE = 112  # of the thumbnail of a larger one
+
+
+def examples(dataset: str, counts: dict[str, int]) -> dict[str, list[Image.Image]]:
+    """The first training images of each class; of many classes, only of those to which the first images belong.
+
+    Args:
+        dataset: its name.
+        counts: images per class, in the order of the labels.
+    """
+    names = list(counts)
+    many = len(names) > ALL_CLASSES
+    chosen: dict[int, list[Image.Image]] = {} if many else {label: [] for label in range(len(names))}
+    wanted = SOME_CLASSES if many else len(names)
+    full = sum(count == 0 for count in counts.values()) if not many else 0
+    for number, (label, _, encoded) in enumerate(_encoded(dataset, "train")):
+        if full == wanted or (many and number == SCANNED):
+            break
+        if label not in chosen and len(chosen) < wanted:
+            chosen[label] = []
+        images = chosen.get(label)
+        if images is not None and len(images) < PER_CLASS:
+            images.append(thumbnail(_decode(encoded)))
+            full += len(images) == min(PER_CLASS, counts[names[label]])
+    return {names[label]: chosen[label] for label in sorted(chosen)}
+
+
+def test_images(dataset: str, keys: Collection[str]) -> dict[str, Image.Image]:
+    """Images of the test split by their keys."""
+    wanted = set(keys)
+    chosen: dict[str, Image.Image] = {}
+    for _, key, encoded in _encoded(dataset, "test"):
+        if len(chosen) == len(wanted):
+            break
+        if key in wanted:
+            chosen[key] = thumbnail(_decode(encoded))
+    return chosen
+
+
+def augmented(model: ModelConfig, seed: int) -> list[Image.Image]:
+    """The first training image as the model gets it, and augmented as in training, nine times."""
+    image = next(reader.batches(model.dataset, "train[:1]", 1, model.image_size))["input"]
+    changed = augment_images(build_augmentations(model.augment, seed), image.repeat(NUM_AUGMENTED, axis=0))
+    return [thumbnail(each) for each in (*image, *changed)]
+
+
+def thumbnail(image: np.ndarray) -> Image.Image:
+    """An image (height, width, 1 or 3) of uint8 at the size in which the report shows it."""
+    picture = Image.fromarray(image.squeeze(axis=-1) if image.shape[-1] == 1 else image)
+    if max(picture.size) <= SMALL:
+        return picture
+    return ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def _encoded(dataset: str, split: str) -> Iterator[tuple[int, str, bytes]]:
+    """Label, key and encoded image of each example."""
+    reader.info(dataset)
+    for batch in reader.batches(dataset, split, BATCH, decode=False):
+        for label, key, encoded in zip(batch["label"], batch["key"], batch["input"], strict=True):
+            yield int(label), key.decode(), encoded
+
+
+def _decode(encoded: bytes) -> np.ndarray:
+    return tf.io.decode_image(encoded, expand_animations=False).numpy()

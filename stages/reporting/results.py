@@ -1,0 +1,145 @@
+"""Read the results that the report shows: the evaluated models, and the data that they were trained on."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from pydantic import TypeAdapter
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.config.features import NotInPretrainingConfig
+from stages.config.models import ModelConfig
+from stages.config.params import Params
+from stages.config.types import Config
+from stages.evaluation import predictions
+from stages.evaluation.metrics import METRICS
+from stages.evaluation.predictions import Predictions
+from stages.plots import _registry
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+from stages.runtime.files import open_input
+
+MISCLASSIFIED = 12  # images shown of each model
+REQUIRED = (*METRICS, "validation_accuracy", "parameters", "epochs")
+COUNTS = TypeAdapter(dict[str, dict[str, int]])  # images per split and class
+SKIPPED = TypeAdapter(dict[str, dict[str, str]])  # by split: files that are not valid images, and why
+
+
+class PublishedResult(Config):
+    """An entry of reports/published.yaml: the accuracy of a model as others state it."""
+
+    value: str
+    split: str
+    source: str | None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model and its results."""
+
+    name: str
+    config: ModelConfig
+    image_dataset: str  # the model's own, or the one that its features are extracted from
+    metrics: dict[str, Any]
+    num_classes: int
+    tables: dict[str, pd.DataFrame]  # of each plot by its name
+    misclassified: pd.DataFrame
+    md5: str  # of the model file
+    published: PublishedResult | None = None  # None on synthetic data, too: the two cannot be compared
+    not_in_pretraining: NotInPretrainingConfig | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images per split and class in the order of the labels, and how many files were not valid images."""
+
+    name: str
+    counts: dict[str, dict[str, int]]
+    synthetic: bool
+    skipped: int = 0
+
+
+def models(params: Params) -> list[Model]:
+    """All models of params.yaml, in its order.
+
+    Raises:
+        UserError: a file is missing or corrupt.
+    """
+    published = _published()
+    return [_model(name, params, published.get(name)) for name in params.models]
+
+
+def datasets(params: Params) -> list[Dataset]:
+    """All datasets of params.yaml, in its order. Errors as in `models`."""
+    found = []
+    for name, config in params.datasets.items():
+        stage = f"preprocess@{name}"
+        with open_input(paths.counts(name), stage) as file:
+            counts = COUNTS.validate_json(file.read())
+            if any(list(counts[split]) != config.class_names for split in ("train", "test")):
+                raise ValueError("its classes are not those of params.yaml")
+        with open_input(paths.skipped(name), stage) as file:
+            skipped = SKIPPED.validate_json(file.read())
+        found.append(Dataset(name, counts, params.is_synthetic(config), sum(map(len, skipped.values()))))
+    return found
+
+
+def misclassified(predicted: Predictions) -> pd.DataFrame:
+    """The most confident wrong predictions: key, true, predicted, confidence; ties in the order of the keys."""
+    wrong = predicted.select(~predicted.correct)
+    table = pd.DataFrame(
+        {"key": wrong.keys, "true": wrong.true, "predicted": wrong.predicted, "confidence": wrong.confidence}
+    )
+    table = table.sort_values(["confidence", "key"], ascending=[False, True]).head(MISCLASSIFIED)
+    for column in ("true", "predicted"):
+        table[column] = [predicted.classes[label] for label in table[column]]
+    return table.reset_index(drop=True)
+
+
+def _model(name: str, params: Params, published: PublishedResult | None) -> Model:
+    with open_input(paths.metrics(name), f"evaluate@{name}") as file:
+        metrics = json.load(file)
+        if not all(isinstance(metrics[key], int | float) for key in REQUIRED):
+            raise ValueError("some values are not numbers")
+    predicted = predictions.read(name)
+    image_dataset = params.image_dataset(name)
+    return Model(
+        name=name,
+        config=params.resolved_models[name],
+        image_dataset=image_dataset,
+        metrics=metrics,
+        num_classes=len(predicted.classes),
+        tables={
+            plot: _table(plot, module, name, len(predicted.classes)) for plot, module in _registry.all_plots().items()
+        },
+        misclassified=misclassified(predicted),
+        md5=predicted.model_md5,
+        published=None if params.is_model_synthetic(name) else published,
+        not_in_pretraining=params.not_in_pretraining.get(image_dataset),
+    )
+
+
+def _table(plot: str, module: _registry.Plot, name: str, num_classes: int) -> pd.DataFrame:
+    """The table of a plot of a model: the one that `evaluate` wrote, or the history."""
+    path, stage = (paths.plot(plot, name), "evaluate") if hasattr(module, "table") else (paths.history(name), "train")
+    with open_input(path, f"{stage}@{name}") as file:
+        # A class may be named 1 or NA
+        table = pd.read_csv(file, usecols=list(module.COLUMNS), dtype=module.COLUMNS, keep_default_na=False)
+        if table.empty:
+            raise ValueError("it has no rows")
+        if hasattr(module, "check"):
+            module.check(table, num_classes)
+    return table
+
+
+def _published() -> dict[str, PublishedResult]:
+    """Published results by the names of the models."""
+    try:
+        content = YAML(typ="safe", pure=True).load(paths.PUBLISHED.read_text())
+        return TypeAdapter(dict[str, PublishedResult]).validate_python(content)
+    except (YAMLError, ValueError) as error:
+        raise UserError(
+            f"{paths.PUBLISHED}: {' '.join(str(error).split())[:200]}; correct it, or restore Git's version"
+        ) from None

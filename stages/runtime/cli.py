@@ -1,0 +1,49 @@
+"""The command line of every stage and tool: positional names in, one-line errors and exit codes out."""
+
+import errno
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from stages.runtime.errors import UserError
+
+INTERRUPTED = "interrupted: `dvc repro` continues after the last finished stage"
+
+
+def run(command: Callable[..., None], *names: str) -> None:
+    """Call `command` with the arguments that `names` describe; turn its failure into one line and exit code 1.
+
+    A stage's argument may be DVC's name of the stage: train@mnist_cnn, or ../dvc.yaml:train@mnist_cnn in a subfolder.
+    Anything but a `UserError`, an `OSError` that names a file, or Ctrl-C is our bug and keeps its traceback.
+    """
+    module = Path(sys.argv[0])
+    arguments = [re.sub(rf"^(.*:)?{module.stem}\w*@", "", argument) for argument in sys.argv[1:]]
+    if len(arguments) != len(names):
+        sys.exit(f"usage: python -m {' '.join([f'{module.parent.name}.{module.stem}', *map(str.upper, names)])}")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        command(*arguments)
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except OSError as error:
+        if error.filename is None and error.errno != errno.ENOSPC:
+            raise
+        sys.exit(f"error: {error.filename or 'no space left'}: {error.strerror}")
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt, but not inside a `__del__`, where Python prints it and carries on: wait for its end."""
+    while frame:
+        if frame.f_code.co_name == "__del__":
+            threading.Timer(0.01, os.kill, [os.getpid(), number]).start()  # interrupts a system call of this thread
+            return
+        frame = frame.f_back
+    raise KeyboardInterrupt

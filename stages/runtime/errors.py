@@ -1,0 +1,13 @@
+"""Errors that a user can act upon, and what must not appear in their messages."""
+
+import re
+
+
+class UserError(Exception):
+    """Something the user can fix. The message is one line: the file or key, what is wrong, what to do."""
+
+
+def mask_urls(text: str) -> str:
+    """Remove from every URL in `text` what may be secret: user, password, query and fragment."""
+    text = re.sub(r"(?<=://)[^/\s?#]*@", "", text)
+    return re.sub(r"(\w://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1", text)

@@ -1,0 +1,136 @@
+"""TensorFlow's numerical environment: what else than code, parameters and data decides the last bits of a result.
+
+Threads, kernels and Keras's settings are fixed here. Number format, processor and versions are recorded.
+"""
+
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+KERAS_HOME = Path(".dvc/tmp/keras")
+NVIDIA = Path("/proc/driver/nvidia/version")  # there when the system has a GPU and its driver
+NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # elsewhere TensorFlow emulates it, which is slower than float32
+VECTOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # by which TensorFlow chooses its kernels
+
+
+def import_tensorflow(threads: int | None = None, gpu: bool = True) -> None:
+    """Import TensorFlow quietly, and fix what would otherwise change results from one machine or user to another.
+
+    Costs seconds, so call it after the configuration has been checked, and before anything else imports Keras.
+
+    Args:
+        threads: how many threads share an operation; sums are split among them, which changes their last bits. None
+            where no result depends on it.
+        gpu: whether to use the GPUs of the machine. A process that trains nothing must not take their memory.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ |= {
+        "KERAS_BACKEND": "tensorflow",
+        "KERAS_HOME": str(KERAS_HOME.resolve()),  # not the user's keras.json: its image_data_format changes models
+        "TF_ENABLE_ONEDNN_OPTS": "1",  # other kernels round otherwise
+    }
+    # Keras imports whole libraries, where they are installed, for parts that no stage uses: a third of the time. A name
+    # that stands for None counts as not installed.
+    modules: dict[str, Any] = sys.modules
+    hidden = [name for name in ("sklearn", "matplotlib", "pandas") if name not in modules]
+    modules.update(dict.fromkeys(hidden))
+    try:
+        with silent():  # the start-up messages come before any log level takes effect
+            import absl.logging
+            import tensorflow as tf
+
+            absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own deprecations
+            _configure_devices(threads, gpu)
+            tf.zeros(1)  # the devices write messages, too, when they are first used
+    finally:
+        for name in hidden:
+            del modules[name]
+    if gpu and NVIDIA.exists() and not tf.config.list_physical_devices("GPU"):
+        print("warning: TensorFlow cannot use the GPU of this machine: `make REQUIREMENTS=requirements-gpu.txt`")
+
+
+def _configure_devices(threads: int | None, gpu: bool) -> None:
+    """Set threads and visible devices, which TensorFlow allows until the first operation."""
+    import tensorflow as tf
+
+    if threads is not None and tf.config.threading.get_intra_op_parallelism_threads() != threads:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    devices = tf.config.list_physical_devices("GPU")
+    if not gpu:
+        tf.config.set_visible_devices([], "GPU")
+        return
+    for device in devices:
+        tf.config.experimental.set_memory_growth(device, True)  # else a process takes all memory of every GPU
+
+
+def environment(threads: int, compute_dtype: str) -> dict[str, str]:
+    """What else than code, parameters and data determines the last bits of a result, to be recorded beside it."""
+    return {"threads": str(threads), "compute_dtype": compute_dtype, **machine()}
+
+
+def machine() -> dict[str, str]:
+    """The part of `environment` that is the same for all results of a machine. Does not import TensorFlow."""
+    versions = {package: _version(package) for package in ("tensorflow-cpu", "tensorflow", "keras", "numpy")}
+    found = {package.removesuffix("-cpu"): text for package, text in versions.items() if text}
+    return {"processor": processor(), "python": platform.python_version(), **found}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def processor() -> str:
+    """The kind of processor as far as kernels are chosen by it: its architecture and its widest vector instructions."""
+    flags = processor_flags()
+    return "-".join([platform.machine(), *(flag for flag in VECTOR_FLAGS if flag in flags)])
+
+
+def resolve_compute_dtype(compute_dtype: str) -> str:
+    """Resolve `auto` to the fastest number format that this machine computes natively; return any other as it is.
+
+    Returns:
+        float16 with a GPU, bfloat16 with a processor that has bfloat16 instructions, else float32.
+    """
+    if compute_dtype != "auto":
+        return compute_dtype
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return "float16"
+    return "bfloat16" if processor_flags() & NATIVE_BFLOAT16 else "float32"
+
+
+def dtype_policy(compute_dtype: str) -> str:
+    """The Keras dtype policy that computes in `compute_dtype` and keeps variables in float32."""
+    return compute_dtype if compute_dtype == "float32" else f"mixed_{compute_dtype}"
+
+
+def processor_flags() -> set[str]:
+    """Names of the processor's instruction sets; empty where the system has no /proc/cpuinfo."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.split()) for line in lines if line.startswith("flags")), set())
+
+
+@contextmanager
+def silent() -> Iterator[None]:
+    """Drop what C++ code writes to standard error; exceptions pass."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as null:
+        os.dup2(null.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -1,0 +1,61 @@
+"""Where every input and output lies, relative to the root of the repository. dvc.yaml names the same paths."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+LOCK = Path("dvc.lock")
+CHECKPOINTS = Path(".dvc/tmp/checkpoints")
+PUBLISHED = Path("reports/published.yaml")
+REPORT = Path("reports/README.md")
+PAGE = Path("reports/index.html")
+FIGURES = Path("reports/figures")
+
+
+def raw(name: str) -> Path:
+    """The folder with the archives of a dataset, or with the weights of a backbone."""
+    return Path("data/raw") / name
+
+
+def records(name: str) -> Path:
+    """The folder with the TFRecords of a dataset or a feature set."""
+    return Path("data/records") / name
+
+
+def counts(name: str) -> Path:
+    """Images per split and class of a dataset, as JSON."""
+    return Path("data/counts") / f"{name}.json"
+
+
+def skipped(name: str) -> Path:
+    """Files of a dataset that are not valid images, as JSON."""
+    return Path("data/skipped") / f"{name}.json"
+
+
+def model(name: str) -> Path:
+    """A trained model in Keras's format."""
+    return Path("data/models") / f"{name}.keras"
+
+
+def predictions(name: str) -> Path:
+    """A model's predictions on the test split, as Parquet."""
+    return Path("data/predictions") / f"{name}.parquet"
+
+
+def history(name: str) -> Path:
+    """Loss and accuracy of each epoch of a training, as CSV."""
+    return Path("reports/history") / f"{name}.csv"
+
+
+def metrics(name: str) -> Path:
+    """A model's metrics, as JSON."""
+    return Path("reports/metrics") / f"{name}.json"
+
+
+def plot(plot: str, name: str) -> Path:
+    """The table behind one plot of a model, as CSV."""
+    return Path("reports/plots") / plot / f"{name}.csv"
+
+
+def environment(stage: str, name: str) -> Path:
+    """What a result of `train` or `extract` was computed with: threads, number format, processor, versions."""
+    return Path("reports/environment") / stage / f"{name}.json"

@@ -1,0 +1,148 @@
+"""Logs trainings and evaluations as runs in MLflow. No output of a stage depends on it.
+
+Everything is written to disk first (stages.tracking.pending) and then sent (stages.tracking.server).
+"""
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from stages.config.models import ModelConfig
+from stages.runtime import paths
+from stages.runtime.dvc_lock import output_hash
+from stages.tracking import pending, server
+from stages.tracking.pending import PendingRun
+
+SECONDS_BETWEEN = 1.0  # between two requests: an epoch may be shorter than the way to a distant server
+
+
+class RunLogger:
+    """Logs a training while it runs. After the first failure only `flush` sends its run."""
+
+    def __init__(self, run: PendingRun) -> None:
+        self.run = run
+        self._failed = False
+        self._sent_at = -SECONDS_BETWEEN
+        self._save()
+
+    def log_epoch(self, step: int, row: Mapping[str, float]) -> None:
+        """Log the metrics of an epoch, counted from 1. An epoch that was logged before an interruption is skipped."""
+        if any(logged == step for *_, logged in self.run.metrics):
+            return
+        now = pending.now()
+        self.run.metrics += [(key, float(value), now, step) for key, value in row.items()]
+        self._save(send=time.monotonic() - self._sent_at >= SECONDS_BETWEEN)
+
+    def log_model(self, path: Path) -> None:
+        """Log the file of the trained model."""
+        from stages.evaluation.predictions import md5  # imports pandas
+
+        self.run.add_file(path, "model.keras")
+        self.run.model_md5 = md5(path)
+
+    def end(self, status: Any = "FINISHED") -> None:
+        """End the run and send the rest of it."""
+        self.run.end(status)
+        self._save()
+
+    def _save(self, send: bool = True) -> None:
+        self.run.write()
+        if send and not self._failed:
+            self._failed = not server.flush(self.run)
+            self._sent_at = time.monotonic()
+
+
+@contextmanager
+def training(name: str, model: ModelConfig, extra: Mapping[str, Any], checkpoint: str) -> Iterator[RunLogger]:
+    """Log a training as a run in the experiment of its dataset; the run ends with the block.
+
+    Args:
+        name: the model.
+        model: its resolved configuration; every value is logged as a param.
+        extra: further params.
+        checkpoint: absolute path of the checkpoint. A training that resumes from it continues its run.
+    """
+    with ExitStack() as stack:
+        interrupted = (run for run in pending.read_all() if run.checkpoint == checkpoint and run.status != "FINISHED")
+        run = next(filter(None, (stack.enter_context(pending.claim(found)) for found in interrupted)), None)
+        if run is None:
+            digest = output_hash(paths.records(model.dataset))
+            run = PendingRun(
+                experiment=model.dataset,
+                name=name,
+                checkpoint=checkpoint,
+                tags=_tags(f"train@{name}"),
+                params=_flatten({**model.model_dump(), **extra}),
+                dataset={"name": model.dataset, "digest": digest} if digest else {},
+            )
+            run.write()
+            stack.enter_context(pending.claim(run))
+        run.status, run.ended = "RUNNING", None
+        logger = RunLogger(run)
+        try:
+            yield logger
+        except BaseException as error:
+            logger.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            raise
+        logger.end()
+
+
+def log_evaluation(name: str, experiment: str, model_md5: str, metrics: Mapping[str, float], plots: list[Path]) -> None:
+    """Keep a model's test metrics and the files of its plots for the run that trained it; `server.flush` sends them.
+
+    Importing MLflow takes longer than evaluating a model.
+
+    Args:
+        name: the model.
+        experiment: its dataset.
+        model_md5: MD5 of the model file.
+        metrics: logged as test_NAME.
+        plots: files.
+    """
+    run = PendingRun(experiment=experiment, name=name, tags={"stage": f"evaluate@{name}"}, model_md5=model_md5)
+    run.metrics = [(f"test_{key}", float(value), run.started, 0) for key, value in metrics.items()]
+    try:
+        for plot in plots:
+            run.add_file(plot, f"plots/{plot.parent.name}/{plot.name}")
+        run.write()
+    except BaseException:
+        run.remove()  # without run.json nothing would ever remove the plots
+        raise
+
+
+def _tags(stage: str) -> dict[str, str]:
+    """Where a run comes from: stage, DVC experiment and its baseline, Git commit. Unknown ones are left out."""
+    tags = {
+        "stage": stage,
+        "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
+        "dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
+        "mlflow.source.git.commit": _commit(),
+        "mlflow.source.name": stage,
+    }
+    return {key: value for key, value in tags.items() if value}
+
+
+def _commit() -> str | None:
+    """The Git commit of this project; None without Git, or if only a folder above is a Git repository."""
+    try:
+        # The second revision exists only if the commit has the dvc.yaml of this folder.
+        command = ["git", "rev-parse", "HEAD", "HEAD:./dvc.yaml"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:  # git is not installed
+        return None
+    return None if done.returncode else done.stdout.split()[0]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested params as text under dotted keys."""
+    flat: dict[str, str] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = str(value)
+    return flat

@@ -1,0 +1,218 @@
+"""Sends pending runs to MLflow. No other module imports MLflow."""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Mapping
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock
+
+from stages.runtime.errors import UserError, mask_urls
+from stages.runtime.numerics import import_tensorflow
+from stages.tracking import pending
+from stages.tracking.pending import ROOT, STORE, PendingRun
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+SYNC = "python -m tools.tracking sync"
+# Defaults for variables that the user has not set. MLflow itself would wait for a server for minutes.
+SETTINGS = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
+BATCH = 1000  # metrics in a request: MLflow's limit
+
+
+def flush(run: PendingRun | None = None, strict: bool = False) -> bool:
+    """Send pending runs to MLflow and remove those that are complete. Sending a run twice changes nothing.
+
+    A run that was interrupted stays pending only as long as its checkpoint exists.
+
+    Args:
+        run: a run whose lock the caller holds; all runs that no other process holds without it.
+        strict: raise an error instead of printing a warning.
+
+    Returns:
+        Whether MLflow accepted everything. The first failure ends the call.
+
+    Raises:
+        UserError: MLflow did not accept something, and `strict` is true.
+    """
+    try:
+        if run:
+            _send(run)
+        else:
+            for found in pending.read_all():
+                with pending.claim(found) as claimed:
+                    if claimed:
+                        _send_unattended(claimed)
+    except Exception as error:  # whatever it is, it must not stop a training
+        message = f"{_failure(error)}; unsent runs are kept"
+        if strict:
+            raise UserError(message) from None
+        print(f"warning: {message}; `{SYNC}` sends them", flush=True)
+        return False
+    return True
+
+
+def find_runs(models: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    """Find the runs that trained models.
+
+    Args:
+        models: name → experiment and MD5 of the model file.
+
+    Returns:
+        The ids of the runs by the names of the models; a model without a run is absent.
+
+    Raises:
+        UserError: MLflow does not answer.
+    """
+    try:
+        client = _client()
+        found = {name: _search(client, experiment, "model_md5", md5) for name, (experiment, md5) in models.items()}
+    except Exception as error:
+        raise UserError(f"{_failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
+    return {name: str(run.info.run_id) for name, run in found.items() if run}
+
+
+def uri() -> str:
+    """MLFLOW_TRACKING_URI, or the database in the root of the clone."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ROOT / 'mlflow.db').resolve()}"
+
+
+def _send_unattended(run: PendingRun) -> None:
+    """Send a run that no other process works on: a training among them has ended or was killed."""
+    if run.checkpoint and run.status == "RUNNING":
+        run.end("KILLED")
+    _send(run)
+    if run.checkpoint and not run.is_resumable:
+        run.remove()
+
+
+def _send(run: PendingRun) -> None:
+    """Bring MLflow up to date with a pending run. Remove the run if it is an evaluation or a finished training."""
+    client = _client()
+    if run.checkpoint is None:
+        _send_evaluation(client, run)
+        return
+    found = _search(client, run.experiment, "pending_run", run.id)
+    run_id = found.info.run_id if found else _create(client, run)
+    _log_metrics(client, run_id, run)
+    if run.status == "FINISHED" and run.model_md5 and (found is None or "model_md5" not in found.data.tags):
+        _log_model(run_id, run.folder / "model.keras", run)
+        client.set_tag(run_id, "model_md5", run.model_md5)
+    if run.ended:
+        client.set_terminated(run_id, run.status, run.ended)
+    elif found and found.info.status != "RUNNING":
+        client.update_run(run_id, "RUNNING")
+    if run.status == "FINISHED":
+        run.remove()
+
+
+def _send_evaluation(client: "MlflowClient", run: PendingRun) -> None:
+    """Add metrics and plots to the run that trained the model. If that run is pending itself, wait for it."""
+    found = _search(client, run.experiment, "model_md5", run.model_md5)
+    if found:
+        _log_metrics(client, found.info.run_id, run)
+        if (run.folder / "plots").exists():
+            client.log_artifacts(found.info.run_id, str(run.folder / "plots"), "plots")
+    elif any(other.checkpoint and other.model_md5 == run.model_md5 for other in pending.read_all()):
+        return
+    run.remove()
+
+
+def _client() -> "MlflowClient":
+    """A client for MLflow; one process at a time creates the database."""
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    import mlflow
+
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri())
+    STORE.mkdir(parents=True, exist_ok=True)
+    with FileLock(STORE / ".lock"):
+        client = mlflow.MlflowClient()
+        client.search_experiments(max_results=1)
+    return client
+
+
+def _search(client: "MlflowClient", experiment: str, tag: str, value: str | None) -> "Run | None":
+    """The newest run of an experiment with this value of a tag."""
+    found = client.get_experiment_by_name(experiment)
+    if found is None:
+        return None
+    return next(iter(client.search_runs([found.experiment_id], f"tags.{tag} = '{value}'", max_results=1)), None)
+
+
+def _create(client: "MlflowClient", run: PendingRun) -> str:
+    """Create a run with everything that is known before the first epoch; return its id."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Param
+
+    with FileLock(STORE / ".lock"):  # two trainings of one dataset may start at once
+        experiment = client.get_experiment_by_name(run.experiment)
+        if experiment is None:
+            # A database stores no files, so name a folder for them; a server has its own.
+            location = (STORE / run.experiment).resolve().as_uri() if uri().startswith("sqlite:") else None
+            experiment_id = client.create_experiment(run.experiment, location)
+        else:
+            experiment_id = experiment.experiment_id
+    tags = {**run.tags, "pending_run": run.id}
+    run_id = str(client.create_run(experiment_id, run.started, tags, run.name).info.run_id)
+    client.log_batch(run_id, params=[Param(key, value) for key, value in run.params.items()])
+    if run.dataset:
+        source = json.dumps({"path": f"data/records/{run.dataset['name']}"})
+        dataset = Dataset(source_type="dvc", source=source, **run.dataset)
+        client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+    return run_id
+
+
+def _log_metrics(client: "MlflowClient", run_id: str, run: PendingRun) -> None:
+    from mlflow.entities import Metric
+
+    metrics = [Metric(*logged) for logged in run.metrics]
+    for start in range(0, len(metrics), BATCH):
+        client.log_batch(run_id, metrics[start : start + BATCH])
+
+
+def _log_model(run_id: str, path: Path, run: PendingRun) -> None:
+    """Log the model in MLflow's Keras flavor, with signature and pinned requirements, which MLflow would guess."""
+    if "tensorflow" not in sys.modules:  # its devices cannot be configured twice
+        import_tensorflow(gpu=False)
+    import keras
+    import mlflow.keras
+    import numpy as np
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    model = keras.models.load_model(path, compile=False, safe_mode=True)
+    schemas = [
+        Schema([TensorSpec(np.dtype(str(tensor.dtype)), (-1, *tensor.shape[1:]))])
+        for tensor in (model.inputs[0], model.outputs[0])
+    ]
+    installed = {package.name.replace("_", "-"): package.version for package in distributions()}
+    needed = [name for name in ("tensorflow-cpu", "tensorflow", "keras", "numpy", "mlflow") if name in installed]
+    with warnings.catch_warnings(), mlflow.start_run(run_id):
+        warnings.simplefilter("ignore")
+        mlflow.keras.log_model(
+            model,
+            name=run.name,
+            signature=ModelSignature(inputs=schemas[0], outputs=schemas[1]),
+            pip_requirements=[f"{name}=={installed[name]}" for name in needed],
+            tags={"model_md5": run.model_md5},
+        )
+
+
+def _failure(error: Exception) -> str:
+    """The address of MLflow and the first line of its error, shortened."""
+    message = next(iter(mask_urls(str(error)).strip().splitlines()), "")[:200]
+    return f"MLflow at {mask_urls(uri())}: {type(error).__name__}" + (f": {message}" if message else "")

@@ -1,0 +1,17 @@
+"""Rotate an image."""
+
+from stages.config.types import Fraction
+from stages.training.augment import Augmentation, LayerAugmentation
+
+
+def build(seed: int, *, factor: Fraction) -> Augmentation:
+    """Rotate around the center; what comes in from outside mirrors the image.
+
+    Args:
+        seed: of the random numbers.
+        factor: the largest angle as a fraction of a full turn, both ways.
+    """
+    import keras
+
+    # float32 whatever the model computes in: bfloat16 cannot tell neighboring pixel values apart.
+    return LayerAugmentation(keras.layers.RandomRotation(factor, seed=seed, dtype="float32"))

@@ -1,0 +1,106 @@
+"""Checkpoints: an interrupted training resumes after its last saved epoch and ends with the same bytes.
+
+A checkpoint is not an output. It lies in DVC's folder for temporary files, under a name that is a hash of everything
+that determines the training: one of other params, data, code or versions is never found. Each work tree has its own
+folder, so experiments that run at the same time do not share checkpoints.
+"""
+
+import hashlib
+import json
+import math
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.config.models import ModelConfig
+from stages.data.reader import SplitArrays
+from stages.runtime import paths
+from stages.runtime.files import atomic_write
+
+if TYPE_CHECKING:
+    import keras
+
+SECONDS_BETWEEN = 10.0  # between two checkpoints: less work than that is not worth the writing
+
+
+@dataclass
+class TrainState:
+    """State of a training between two epochs, besides the variables of the model, optimizer and augmentations."""
+
+    rows: list[dict[str, float]] = field(default_factory=list)  # of the history, one per epoch
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    best_weights: list[np.ndarray] = field(default_factory=list)  # empty if the last epoch is kept
+
+
+def checkpoint_path(
+    name: str,
+    config: ModelConfig,
+    environment: Mapping[str, str],
+    seed: int,
+    train: SplitArrays,
+    validation: SplitArrays,
+) -> Path:
+    """The checkpoint of a training; its name covers everything that determines the result."""
+    facts = {"config": config.model_dump(mode="json"), "environment": dict(environment), "seed": seed}
+    code = [path.read_bytes() for path in code_files(config)]
+    arrays = [train.inputs, train.labels, validation.inputs, validation.labels]
+    return paths.CHECKPOINTS / f"{name}-{_hash([json.dumps(facts).encode(), *code, *arrays])}.npz"
+
+
+def code_files(config: ModelConfig) -> list[Path]:
+    """The modules that can change a training with given data: all of stages/training and the architecture."""
+    folder = Path(__file__).parent
+    stages = folder.parent
+    others = [stages / "models" / f"{config.architecture}.py", stages / "runtime" / "numerics.py"]
+    return [*sorted(folder.rglob("*.py")), *others]
+
+
+def save(path: Path, variables: "list[keras.Variable]", state: TrainState) -> None:
+    """Write the state of a training after an epoch, whole or not at all."""
+    from keras.ops import convert_to_numpy
+
+    arrays: dict[str, Any] = {f"variable{number}": convert_to_numpy(value) for number, value in enumerate(variables)}
+    arrays |= {f"best{number}": weights for number, weights in enumerate(state.best_weights)}
+    rest = {"rows": state.rows, "best_loss": state.best_loss, "best_epoch": state.best_epoch}
+    with atomic_write(path) as part, part.open("wb") as file:
+        np.savez(file, rest=np.frombuffer(json.dumps(rest).encode(), np.uint8), **arrays)
+
+
+def restore(path: Path, variables: "list[keras.Variable]") -> TrainState:
+    """Assign what a checkpoint holds to `variables`; return a new state if it is missing or corrupt."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            rest = json.loads(arrays["rest"].tobytes())
+            values = [arrays[f"variable{number}"] for number in range(len(variables))]
+            weights = [arrays[f"best{number}"] for number in range(sum(name.startswith("best") for name in arrays))]
+    except (FileNotFoundError, zipfile.BadZipFile, ValueError, EOFError, KeyError):
+        return TrainState()
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return TrainState(best_weights=weights, **rest)
+
+
+def remove_others(path: Path, name: str) -> None:
+    """Remove the checkpoints of earlier trainings of the model `name`, of other params, data or code.
+
+    DVC runs a stage once at a time in a work tree: no other training of this model can be using them.
+    """
+    for other in path.parent.glob(f"*{name}-*.npz*"):
+        # .NAME-HASH.npz.part is what a killed process was writing
+        if other != path and other.name.removeprefix(".").startswith(f"{name}-"):
+            other.unlink(missing_ok=True)
+
+
+def _hash(parts: Iterable[bytes | np.ndarray]) -> str:
+    """16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for part in parts:
+        data = part if isinstance(part, bytes) else np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()

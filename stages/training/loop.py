@@ -1,0 +1,112 @@
+"""The training loop: epochs, early stopping, the best epoch, and checkpoints."""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stages.config.models import ModelConfig
+from stages.data.reader import SplitArrays
+from stages.runtime.errors import UserError
+from stages.training import checkpoint
+from stages.training.augment import build_augmentations
+from stages.training.build import build_loss, build_optimizer, build_schedule, without_cast
+from stages.training.checkpoint import TrainState
+from stages.training.memory import eval_batch_size
+
+if TYPE_CHECKING:
+    import keras
+
+
+def train_epochs(
+    model: "keras.Model",
+    config: ModelConfig,
+    train: SplitArrays,
+    validation: SplitArrays,
+    seed: int,
+    checkpoint_path: Path | None = None,
+    title: str = "training",
+) -> Iterator[tuple[int, dict[str, float]]]:
+    """Train `model` in place.
+
+    The order of the examples depends on the seed and the epoch alone, so an interrupted training can resume.
+
+    Args:
+        model: uncompiled, built in the scope of its distribution strategy.
+        config: the resolved configuration.
+        train: the training data.
+        validation: measured after each epoch.
+        seed: of the order and the augmentations.
+        checkpoint_path: where to resume from and save to; None: nowhere.
+        title: start of each line of progress.
+
+    Yields:
+        The number of each epoch, from 1, and its row of the history: accuracy, loss, val_accuracy, val_loss and
+        learning_rate. A resumed training yields its earlier rows first.
+
+    Raises:
+        UserError: the loss is not finite, or the devices cannot share a batch.
+    """
+    from stages.training.epoch import make_eval_epoch, make_train_epoch
+    from stages.training.step import make_eval_step, make_train_step
+
+    strategy, num_classes = model.distribute_strategy, model.output_shape[-1]
+    devices = strategy.num_replicas_in_sync
+    if config.batch_size % devices:
+        raise UserError(
+            f"params.yaml: batch_size {config.batch_size} is not a multiple of this machine's {devices} devices; "
+            "change it, or set distribution to null"
+        )
+    num_images = len(train.keys) // devices * devices  # of each epoch: no device is without an image
+    steps = -(-num_images // config.batch_size)
+    rates = build_schedule(config, steps * config.epochs).reshape(config.epochs, steps)
+    loss_fn = build_loss(config)
+    with strategy.scope():
+        train_model = without_cast(model)
+        augmentations = build_augmentations(config.augment, seed)
+        optimizer = build_optimizer(config, model)
+    train_step = make_train_step(train_model, augmentations, loss_fn, optimizer)
+    train_epoch = make_train_epoch(strategy, train_step, optimizer, train, num_classes, config.batch_size)
+    eval_step = make_eval_step(model, loss_fn)
+    eval_epoch = make_eval_epoch(strategy, eval_step, validation, num_classes, eval_batch_size(model))
+
+    variables = [*model.variables, *optimizer.variables]
+    for augmentation in augmentations:
+        variables += getattr(augmentation, "variables", [])
+    state = checkpoint.restore(checkpoint_path, variables) if checkpoint_path else TrainState()
+    yield from enumerate(state.rows, 1)
+    if state.rows:
+        print(f"resuming from epoch {len(state.rows)}, which an earlier run finished", flush=True)
+    saved = time.monotonic()
+    for epoch in range(len(state.rows), config.epochs):
+        if config.patience and epoch - state.best_epoch > config.patience:
+            break
+        of_all = f"{title}: epoch {epoch + 1}/{config.epochs}"
+        indices = np.random.default_rng([seed, epoch]).permutation(len(train.keys))[:num_images]
+        loss, accuracy = train_epoch(of_all, epoch, indices, rates[epoch])
+        val_loss, val_accuracy = eval_epoch(f"{of_all}, validation")
+        if not (math.isfinite(loss) and math.isfinite(val_loss)):
+            raise UserError(
+                f"the loss is {loss}, {val_loss} in validation, in epoch {epoch + 1}; lower the learning rate in "
+                "params.yaml"
+            )
+        row = {
+            "accuracy": accuracy,
+            "loss": loss,
+            "val_accuracy": val_accuracy,
+            "val_loss": val_loss,
+            "learning_rate": float(str(rates[epoch, -1])),  # the shortest decimal number: 0.001, not 0.0010000000475
+        }
+        state.rows.append(row)
+        if val_loss < state.best_loss:
+            state.best_loss, state.best_epoch = val_loss, epoch
+            state.best_weights = model.get_weights() if config.restore_best else []
+        if checkpoint_path and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:
+            checkpoint.save(checkpoint_path, variables, state)
+            saved = time.monotonic()
+        yield epoch + 1, row
+    if config.restore_best:
+        model.set_weights(state.best_weights)

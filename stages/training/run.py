@@ -1,0 +1,107 @@
+"""Train one model and write its outputs, on this machine; stages.cluster runs the same function on another."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from stages.config.models import ModelConfig
+from stages.runtime import numerics, paths
+from stages.runtime.errors import UserError
+from stages.runtime.files import atomic_write
+
+
+class TrainingInfo(NamedTuple):
+    """Facts about a training that are known before its first epoch."""
+
+    parameters: int
+    images: int
+    compute_dtype: str
+    checkpoint: Path
+
+
+def run(
+    name: str, model: ModelConfig, seed: int, validation_fraction: float, threads: int
+) -> Iterator[TrainingInfo | tuple[int, dict[str, float]]]:
+    """Train a model, save it, load it again and predict the test split.
+
+    Args:
+        name: the model.
+        model: its resolved configuration.
+        seed: of the weights, the order of the images, dropout and augmentation.
+        validation_fraction: of the published training split.
+        threads: that share an operation.
+
+    Yields:
+        `TrainingInfo`, then the number and the row of the history of each epoch. When it ends, `outputs` are written.
+    """
+    numerics.import_tensorflow(threads)
+    import keras
+    import tensorflow as tf
+
+    from stages.data import reader
+    from stages.training import checkpoint
+    from stages.training.build import build_model, build_strategy
+    from stages.training.loop import train_epochs
+    from stages.training.saving import save
+
+    info = reader.info(model.dataset)
+    train_split, validation_split = _splits(model.dataset, info.splits["train"].num_examples, validation_fraction)
+    train = reader.load(model.dataset, train_split, model.image_size)
+    validation = reader.load(model.dataset, validation_split, model.image_size)
+    classes = info.features["label"].names
+
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+    compute_dtype = numerics.resolve_compute_dtype(model.compute_dtype)
+    keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
+    with build_strategy(model.distribution).scope():
+        network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes))
+    environment = numerics.environment(threads, compute_dtype)
+    checkpoint_path = checkpoint.checkpoint_path(name, model, environment, seed, train, validation)
+    checkpoint.remove_others(checkpoint_path, name)
+    yield TrainingInfo(network.count_params(), len(train.keys), compute_dtype, checkpoint_path)
+
+    rows = {}
+    for epoch, row in train_epochs(network, model, train, validation, seed, checkpoint_path, name):
+        rows[epoch] = row
+        yield epoch, row
+    save(network, paths.model(name))
+    _write_history(name, rows)
+    with atomic_write(paths.environment("train", name)) as part:
+        part.write_text(json.dumps(environment, indent=1) + "\n")
+    del train, validation, network
+    _write_predictions(name, model, classes, compute_dtype)
+
+
+def outputs(name: str) -> list[Path]:
+    """Model, predictions, history, and the environment that they were computed in."""
+    return [paths.model(name), paths.predictions(name), paths.history(name), paths.environment("train", name)]
+
+
+def _write_history(name: str, rows: dict[int, Any]) -> None:
+    import pandas as pd
+
+    with atomic_write(paths.history(name)) as part:
+        pd.DataFrame.from_dict(rows, orient="index").to_csv(part, index_label="epoch")
+
+
+def _write_predictions(name: str, model: ModelConfig, classes: list[str], compute_dtype: str) -> None:
+    from stages.data import reader
+    from stages.evaluation import predictions
+    from stages.training.predict import predict
+
+    test = reader.load(model.dataset, "test", model.image_size)
+    title = f"{name}: test split"
+    predictions.write(paths.predictions(name), predict(paths.model(name), test, classes, compute_dtype, title))
+
+
+def _splits(dataset: str, images: int, fraction: float) -> tuple[str, str]:
+    """The training and the validation split, parts of the published training split, in the syntax of TFDS."""
+    held_out = round(images * fraction)
+    if not 0 < held_out < images:
+        raise UserError(
+            f"params.yaml: train.validation_fraction: {fraction} of the {images} training images of {dataset} leaves "
+            "an empty split; choose another"
+        )
+    return f"train[:-{held_out}]", f"train[-{held_out}:]"

@@ -1,0 +1,294 @@
+"""params.yaml: valid files load, every other one is a one-line error."""
+
+import copy
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from ruamel.yaml import YAML
+
+from stages.config import params
+from stages.config.parts import load_part
+from stages.config.references import PARTS
+from stages.runtime.errors import UserError
+from tests.conftest import ROOT, write_params
+
+MIRRORS = [{"url": "file:///x", "hash": "md5:" + "0" * 32}]
+
+
+def test_params_file_of_repository_is_valid() -> None:
+    values = params.load(ROOT / "params.yaml")
+    assert values.datasets
+    assert values.models
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda v: v.update(seed=-1), "seed: -1: "),
+        (lambda v: v.update(sed=1), "sed: unknown key with value 1; did you mean 'seed'?"),
+        (lambda v: v.pop("train"), "train: missing"),
+        (lambda v: v["train"].update(epochs="25"), "train.epochs: '25': "),
+        (lambda v: v["train"].update(epochs=True), "train.epochs: True: "),
+        (lambda v: v["train"].update(epoch=25), "train.epoch: unknown key with value 25; did you mean 'epochs'?"),
+        (lambda v: v["train"].update(validation_fraction=1.0), "train.validation_fraction: 1.0: "),
+        (lambda v: v["train"].update(validation_fraction=0.0), "train.validation_fraction: 0.0: "),
+        (lambda v: v["train"].update(learning_rate=float("nan")), "train.learning_rate: nan: "),
+        (lambda v: v["models"]["mnist_cnn"].update(dataset="mnits"), "models.mnist_cnn.dataset: there is no 'mnits'"),
+        (
+            lambda v: v["models"]["mnist_cnn"].update(architecture="cn"),
+            "models.mnist_cnn.architecture: there is no 'cn'",
+        ),
+        (lambda v: v["models"]["mnist_cnn"].pop("dataset"), "models.mnist_cnn.dataset: missing"),
+        (lambda v: v["models"]["mnist_cnn"].update(filters=[0]), "models.mnist_cnn.filters.0: 0: "),
+        (
+            lambda v: v["models"]["mnist_cnn"]["optimizer"].update(name="adan"),
+            "models.mnist_cnn.optimizer.name: there is no 'adan'; did you mean 'adam'?",
+        ),
+        (
+            lambda v: v["models"]["mnist_cnn"]["optimizer"].update(momentun=0.9),
+            "models.mnist_cnn.optimizer.momentun: unknown key with value 0.9",
+        ),
+        (
+            lambda v: v["models"]["mnist_cnn"].update(augment={"rotatoin": {}}),
+            "models.mnist_cnn.augment.rotatoin: there is no 'rotatoin'; did you mean 'rotation'?",
+        ),
+        (
+            lambda v: v["models"]["mnist_cnn"].update(augment={"rotation": {"factor": 2.0}}),
+            "models.mnist_cnn.augment.rotation.factor: 2.0: ",
+        ),
+        (lambda v: v["not_in_pretraining"].update(cifar=1), "not_in_pretraining.cifar: 1: "),
+        (
+            lambda v: v["not_in_pretraining"].update(cifar={"files": "a*", "reason": "b"}),
+            "not_in_pretraining.cifar: there is no 'cifar'; did you mean 'cifar10'?",
+        ),
+        (
+            lambda v: v["models"]["mnist_cnn"].update(paddin="same"),
+            "models.mnist_cnn.paddin: unknown key with value 'same'",
+        ),
+        (
+            lambda v: v["models"]["fashion_mnist_lenet"].update(units=[3]),
+            "models.fashion_mnist_lenet.units: unknown key",
+        ),
+        (
+            lambda v: v["features"]["imagenette_vgg16"].update(backbone="vgg"),
+            "features.imagenette_vgg16.backbone: there",
+        ),
+        (
+            lambda v: v["models"]["imagenette_vgg16"].update(image_size=64),
+            "models.imagenette_vgg16.image_size: imagenette_vgg16 holds features, not images",
+        ),
+        (lambda v: v["datasets"]["mnist"].update(classes=["a", "a"]), "datasets.mnist.classes"),
+        (lambda v: v["datasets"]["mnist"].update(format="idxx"), "datasets.mnist.format: there is no 'idxx'"),
+        (
+            lambda v: v["datasets"].update(vgg16=v["datasets"]["mnist"]),
+            "weights.vgg16: the name is taken by datasets.vgg16",
+        ),
+        (lambda v: v["datasets"]["mnist"]["classes"].append("a\nb"), "datasets.mnist.classes"),
+        (lambda v: v["datasets"]["mnist"]["classes"].append("1 "), "datasets.mnist.classes"),
+        (lambda v: v["weights"]["vgg16"]["files"].update(b=MIRRORS), "weights.vgg16.files: "),
+        (lambda v: v["models"]["mnist_cnn"].update(batch_size=10**30), "models.mnist_cnn.batch_size: 1000"),
+        (lambda v: v["models"]["mnist_cnn"].update(filters=[10**30]), "models.mnist_cnn.filters.0: 1000"),
+        (lambda v: v["models"]["imagenette_cnn"].update(image_size=10**9), "models.imagenette_cnn.image_size: 1000"),
+        (
+            lambda v: v["datasets"]["mnist"]["files"]["t10k-labels-idx1-ubyte.gz"][0].update(hash="sha256:12"),
+            "datasets.mnist.files.t10k-labels-idx1-ubyte.gz.0.hash: 'sha256:12': ",
+        ),
+        (
+            lambda v: v["datasets"]["mnist"]["files"].update({"../../evil": MIRRORS}),
+            "datasets.mnist.files.../../evil",
+        ),
+    ],
+)
+def test_load_with_invalid_value_names_the_key_in_one_line(
+    tmp_path: Path, change: Callable[[Any], None], expected: str
+) -> None:
+    write_params(tmp_path, change)
+    with pytest.raises(UserError, match=re.escape(f"params.yaml: {expected}")) as caught:
+        params.load(tmp_path / "params.yaml")
+    assert "\n" not in str(caught.value)
+
+
+LAUGHS = "a: &a [x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{b}: &{b} [{', '.join([f'*{a}'] * 8)}]\n" for a, b in pairwise("abcdefghijklmnop")
+)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[1, 2]",
+        b"text",
+        b"42",
+        b"null",
+        b"source: [",
+        b"seed: 1\nseed: 2",
+        b"\tseed: 1",
+        b"seed:\t\t1\n\t- x",
+        b"\x00",
+        b"\xff\xfe\xfa\x80",
+        b"seed: !!python/object/apply:os.system [touch x]",
+        b"seed: *nowhere",
+        b"? [a, b]\n: 1",
+        b"? {a: b}\n: 1",
+        b"seed: 2001-99-99",
+        b"seed: " + b"9" * 5000,
+        b"seed: 0x" + b"f" * 5000,
+        b"seed: " + b"[" * 3000,
+        b"&a [*a]",
+        b"seed: &a {a: *a}",
+        b"models: &a {a: *a}",
+        LAUGHS.encode(),
+        b"models: {m: {" + LAUGHS.replace("\n", ", ").encode() + b"dataset: *p}}",
+    ],
+)
+def test_load_of_other_yaml_is_a_one_line_error(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "params.yaml").write_bytes(text)
+    with pytest.raises(UserError, match=r"^\S+params\.yaml: \S.+$") as caught:
+        params.load(tmp_path / "params.yaml")
+    assert len(str(caught.value)) < 1000
+
+
+def test_load_resolves_anchors_and_merge_keys(tmp_path: Path) -> None:
+    text = (ROOT / "params.yaml").read_text()
+    text = text.replace("train:\n", "train: &train\n", 1).replace("features:\n", "features:\n  <<: {}\n", 1)
+    (tmp_path / "params.yaml").write_text(text.replace("  epochs: null\n", "  <<: {epochs: 3}\n", 1))
+    assert params.load(tmp_path / "params.yaml").train.epochs == 3
+    (tmp_path / "params.yaml").write_text(text.replace("  epochs: null\n", "  <<: {epoch: 3}\n", 1))
+    with pytest.raises(UserError, match=r"train\.epoch: unknown key"):
+        params.load(tmp_path / "params.yaml")
+
+
+REAL = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+TEXT = st.text(max_size=9) | st.sampled_from(["[x]", "f(x)", "a.b", "a\nb", " a", "\x85", "null", "//u:pw@host"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from([10**400, 1e-320, -0.0])
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT | st.integers() | st.none(), inner, max_size=3),
+    max_leaves=5,
+)
+Place = tuple[Any, ...]  # the keys and indices that lead to a value
+QUICK = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+
+
+def places(value: Any, place: Place = ()) -> Iterator[Place]:
+    """Where each value in the file stands, the innermost first."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*place, key))
+        yield (*place, key)
+
+
+def at(values: Any, place: Place) -> Any:
+    for key in place:
+        values = values[key]
+    return values
+
+
+def covers(found: Any, given: Any) -> bool:
+    """Whether nothing of what was given is missing or another: what was not given has its default."""
+    if isinstance(given, dict):
+        return isinstance(found, dict) and all(key in found and covers(found[key], given[key]) for key in given)
+    if isinstance(given, list):
+        return len(found) == len(given) and all(map(covers, found, given))
+    return found == given and isinstance(found, bool) == isinstance(given, bool)
+
+
+def outcome(values: Any) -> str:
+    """The error, or nothing if the values are valid: then all of them count."""
+    try:
+        found = params.check(values, Path("params.yaml"))
+    except UserError as error:
+        message = str(error)
+        assert re.fullmatch(r"params\.yaml: .+: .+", message), message  # one line
+        assert len(message) < 1500
+        return message
+    assert covers(found.model_dump(), values)
+    return ""
+
+
+@settings(QUICK, max_examples=400)
+@given(data=st.data())
+def test_mutated_values_are_valid_or_a_one_line_error(data: st.DataObject) -> None:
+    values = copy.deepcopy(REAL)
+    for _ in range(data.draw(st.integers(1, 2))):
+        *where, key = data.draw(st.sampled_from(list(places(values))))
+        section = at(values, tuple(where))
+        mutation = data.draw(st.sampled_from(["remove", "replace", "rename", "move"]))
+        value = section[key]
+        if mutation == "replace":
+            section[key] = data.draw(VALUES)
+            continue
+        del section[key]
+        if mutation == "rename" and isinstance(section, dict):
+            section[data.draw(TEXT | st.just(f"{key}s") | st.integers())] = value
+        elif mutation == "move":
+            mappings = [place for place in [(), *places(values)] if isinstance(at(values, place), dict)]
+            at(values, data.draw(st.sampled_from(mappings)))[str(key)] = value
+    outcome(values)
+
+
+@pytest.mark.parametrize("place", [p for p in [(), *places(REAL)] if isinstance(at(REAL, p), dict)], ids=str)
+@pytest.mark.parametrize("key", ["zzz", "options", "model_extra", "with (brackets) [and] a\nline", 7, None])
+def test_unknown_key_is_an_error_everywhere(place: Place, key: Any) -> None:
+    values = copy.deepcopy(REAL)
+    at(values, place)[key] = 1.5
+    message = outcome(values)
+    assert str(key).replace("\n", r"\n") in message or place[-1] == "classes"
+
+
+@settings(QUICK, max_examples=120)
+@given(st.integers(0, 9000), st.integers(0, 40), st.binary(max_size=6) | st.sampled_from([b"*a", b"&a [*a]", b"<<: "]))
+def test_corrupt_text_is_valid_or_a_one_line_error(tmp_path: Path, start: int, length: int, new: bytes) -> None:
+    text = (ROOT / "params.yaml").read_bytes()
+    (tmp_path / "params.yaml").write_bytes(text[:start] + new + text[start + length :])
+    try:
+        params.load(tmp_path / "params.yaml")
+    except UserError as error:
+        lines = str(error).splitlines()
+    else:
+        lines = ["valid"]
+    assert len(lines) == 1
+
+
+def test_train_section_overrides_every_model(tmp_path: Path) -> None:
+    write_params(tmp_path, lambda values: values["train"].update(epochs=7, learning_rate=1e-05))
+    values = params.load(tmp_path / "params.yaml")
+    assert {model.epochs for model in values.resolved_models.values()} == {7}
+    assert {model.learning_rate for model in values.resolved_models.values()} == {1e-05}
+    assert values.resolved_models["mnist_cnn"].batch_size == values.models["mnist_cnn"].batch_size == 128
+
+
+def test_schema_defaults_are_neutral() -> None:
+    """The schema is no dep of any stage: a default that changes a result would change it without a rerun."""
+    waiting: list[Any] = [params.Params]
+    checked = set()
+    while waiting:
+        annotation = waiting.pop()
+        waiting += get_args(annotation)
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)) or annotation in checked:
+            continue
+        checked.add(annotation)
+        for name, field in annotation.model_fields.items():
+            waiting.append(field.annotation)
+            if not field.is_required():
+                default = field.get_default(call_default_factory=True)
+                assert not default, f"{annotation.__name__}.{name}: {default!r}"
+    assert len(checked) > 10
+
+
+@pytest.mark.parametrize("package", ["models", *PARTS.values(), "training.augmentations"])
+def test_build_of_every_part_names_its_options(package: str) -> None:
+    """`**options` would let any key of params.yaml pass."""
+    for file in sorted((ROOT / "stages").joinpath(*package.split(".")).glob("[a-z]*.py")):
+        build = load_part(package, file.stem).build
+        assert all(
+            parameter.kind is not parameter.VAR_KEYWORD for parameter in inspect.signature(build).parameters.values()
+        ), file

@@ -1,0 +1,336 @@
+"""Readers of archive formats: what they read from archives packed by hand, and their errors for invalid ones."""
+
+import gzip
+import io
+import struct
+import tarfile
+import tracemalloc
+from collections.abc import Callable
+from operator import itemgetter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.data.formats import _archive, cifar, idx, image_folder
+from stages.runtime.errors import UserError
+from tests.conftest import of_split
+
+CLASSES = ["cat", "dog", "bird"]
+FOLDERS = {"n1": "cat", "n2": "dog"}
+Members = dict[str, bytes | tarfile.TarInfo]
+
+
+def pack_idx(folder: Path, images: bytes, labels: bytes, prefix: str = "train") -> None:
+    (folder / f"{prefix}-images-idx3-ubyte.gz").write_bytes(gzip.compress(images))
+    (folder / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(labels))
+
+
+def pack_tar(path: Path, members: Members) -> None:
+    with tarfile.open(path, "w:gz") as archive:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                archive.addfile(content)
+            else:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+
+
+def special(name: str, kind: bytes) -> Members:
+    """A member that is not a regular file."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = kind, "/etc/passwd"
+    return {name: info}
+
+
+def announced(name: str, size: int, extended: dict[str, str] | None = None) -> Members:
+    """A member without data, whatever its headers say."""
+    info = tarfile.TarInfo(name)
+    info.size, info.pax_headers = size, extended or {}
+    return {name: info}
+
+
+def error_of(read: Callable[[], object]) -> str:
+    with pytest.raises(UserError) as raised:
+        read()
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
+IMAGES = struct.pack(">IIII", 2051, 4, 28, 28) + PIXELS.tobytes()
+LABELS = struct.pack(">II", 2049, 4) + bytes([2, 0, 1, 0])
+
+
+def test_idx_yields_the_packed_examples(tmp_path: Path) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    pack_idx(tmp_path, struct.pack(">IIII", 2051, 1, 28, 28) + PIXELS[2].tobytes(), LABELS[:7] + b"\1\1", "t10k")
+    splits, keys, images, labels = zip(*idx.examples(tmp_path, CLASSES), strict=True)
+    assert splits == ("train",) * 4 + ("test",)
+    assert keys == ("00000", "00001", "00002", "00003", "00000")
+    assert labels == (2, 0, 1, 0, 1)
+    np.testing.assert_array_equal(np.stack(images), np.concatenate([PIXELS, PIXELS[2:3]])[..., None])
+
+
+def test_idx_invalid_test_split_is_named(tmp_path: Path) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    assert "t10k-images-idx3-ubyte.gz: missing" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+    pack_idx(tmp_path, struct.pack(">IIII", 2051, 4, 14, 56) + PIXELS.tobytes(), LABELS, "t10k")
+    message = error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+    assert "t10k-images-idx3-ubyte.gz: images of 14 x 56 pixels, but of 28 x 28 in the other split" in message
+    pack_idx(tmp_path, IMAGES, LABELS[:-1], "t10k")
+    assert "t10k-labels-idx1-ubyte.gz: truncated" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (LABELS, LABELS, "train-images-idx3-ubyte.gz: magic number 2049 instead of 2051"),
+        (IMAGES, IMAGES, "train-labels-idx1-ubyte.gz: magic number 2051 instead of 2049"),
+        (IMAGES, struct.pack(">II", 2049, 3) + bytes(3), "train-labels-idx1-ubyte.gz: 3 labels for 4 images"),
+        (IMAGES[:-1], LABELS, "train-images-idx3-ubyte.gz: truncated"),
+        (IMAGES[:10], LABELS, "train-images-idx3-ubyte.gz: truncated"),
+        (b"", LABELS, "train-images-idx3-ubyte.gz: truncated"),
+        (IMAGES, LABELS[:-1], "train-labels-idx1-ubyte.gz: truncated"),
+        (IMAGES + b"x", LABELS, "train-images-idx3-ubyte.gz: it has more bytes"),
+        (IMAGES, LABELS + b"x", "train-labels-idx1-ubyte.gz: it has more bytes"),
+        (IMAGES, LABELS[:-1] + b"\3", "train-labels-idx1-ubyte.gz: label 3 at index 3"),
+        (struct.pack(">IIII", 2051, 4, 2**31, 2**31), LABELS, "train-images-idx3-ubyte.gz: images of 2147483648"),
+    ],
+)
+def test_idx_invalid_file_is_named(tmp_path: Path, images: bytes, labels: bytes, message: str) -> None:
+    pack_idx(tmp_path, images, labels)
+    assert message in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+
+
+def corrupt(data: bytes, how: str) -> bytes:
+    flipped = bytearray(data)
+    flipped[len(data) // 2] ^= 0xFF
+    wrong_sum = bytearray(data)
+    wrong_sum[-8] ^= 0xFF  # of gzip's checksum
+    return {"cut": data[: len(data) // 2], "flipped": bytes(flipped), "sum": bytes(wrong_sum), "other": b"<html>"}[how]
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "sum", "other"])
+def test_corrupt_gzip_is_named_in_every_format(tmp_path: Path, how: str) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    pack_tar(tmp_path / "c.tar.gz", cifar_members())
+    pack_tar(tmp_path / "i.tgz", folder_members())
+    for file, read in [
+        ("train-images-idx3-ubyte.gz", lambda: list(idx.examples(tmp_path, CLASSES))),
+        ("c.tar.gz", lambda: list(cifar.examples(tmp_path, CLASSES))),
+        ("i.tgz", lambda: list(image_folder.examples(tmp_path, FOLDERS))),
+    ]:
+        path = tmp_path / file
+        path.write_bytes(corrupt(path.read_bytes(), how))
+        assert f"{path}: corrupt" in error_of(read)
+
+
+def test_folder_in_place_of_an_archive_is_named(tmp_path: Path) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    readers: dict[str, Callable[[], object]] = {
+        "train-labels-idx1-ubyte.gz": lambda: list(idx.examples(tmp_path, CLASSES)),
+        "c.tar.gz": lambda: list(cifar.examples(tmp_path, CLASSES)),
+        "i.tgz": lambda: list(image_folder.examples(tmp_path, FOLDERS)),
+    }
+    for file, read in readers.items():
+        path = tmp_path / file
+        path.unlink(missing_ok=True)
+        path.mkdir()
+        with pytest.raises(IsADirectoryError) as caught:  # the command line makes one line of it
+            read()
+        assert caught.value.filename == str(path)
+
+
+@pytest.mark.parametrize("how", ["cut", "sum", "other"])
+def test_corrupt_labels_are_named_instead_of_the_images(tmp_path: Path, how: str) -> None:
+    pack_idx(tmp_path, IMAGES, LABELS)
+    path = tmp_path / "train-labels-idx1-ubyte.gz"
+    path.write_bytes(corrupt(path.read_bytes(), how))
+    assert f"{path}: corrupt" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+
+
+def test_missing_archives_are_named(tmp_path: Path) -> None:
+    assert "train-images-idx3-ubyte.gz: missing" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
+    assert "0 files match *.tar.gz" in error_of(lambda: list(cifar.examples(tmp_path, CLASSES)))
+    for name in ("a.tgz", "b.tgz"):
+        pack_tar(tmp_path / name, folder_members())
+    assert "2 files match *.tgz" in error_of(lambda: list(image_folder.examples(tmp_path, FOLDERS)))
+
+
+CHANNELS = np.random.default_rng(1).integers(0, 256, (12, 3, 32, 32), np.uint8)
+RECORDS = [bytes([number % 3]) + image.tobytes() for number, image in enumerate(CHANNELS)]
+TOP = "cifar-10-batches-bin"
+
+
+def cifar_members(**changed: bytes | None) -> Members:
+    """Batches of one record each, not in order; `changed` replaces a file, or removes it."""
+    files: dict[str, bytes | None] = {f"data_batch_{n}": RECORDS[n - 1] for n in (10, 2, 1, *range(3, 10))}
+    files |= {"batches.meta": "\n".join([*CLASSES, "", ""]).encode(), "test_batch": RECORDS[10] + RECORDS[11]}
+    files |= changed
+    suffix = {"batches.meta": "txt"}
+    return {f"{TOP}/{name}.{suffix.get(name, 'bin')}": data for name, data in files.items() if data is not None}
+
+
+def test_cifar_key_is_the_index_by_batch_whatever_the_order_of_the_archive(tmp_path: Path) -> None:
+    pack_tar(tmp_path / "c.tar.gz", cifar_members() | {f"{TOP}/readme.html": b"<html>"})
+    for split, numbers in (("train", range(10)), ("test", (10, 11))):
+        keys, images, labels = zip(
+            *sorted(of_split(split, cifar.examples(tmp_path, CLASSES)), key=itemgetter(0)), strict=True
+        )
+        assert keys == tuple(f"{index:05d}" for index in range(len(numbers)))
+        assert labels == tuple(number % 3 for number in numbers)
+        for image, number in zip(images, numbers, strict=True):
+            red, green, blue = CHANNELS[number]
+            np.testing.assert_array_equal(image, np.dstack([red, green, blue]))
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batches.meta": None}, "batches.meta.txt is missing"),
+        ({"batches.meta": b"cat\nfox\nbird\n"}, "batches.meta.txt has 'fox' for label 1, params.yaml 'dog'"),
+        ({"batches.meta": b"cat\ndog\n"}, "batches.meta.txt has None for label 2, params.yaml 'bird'"),
+        ({"batches.meta": b"cat\ndog\nbird\nfox\n"}, "batches.meta.txt has 'fox' for label 3, params.yaml None"),
+        ({"data_batch_2": RECORDS[0][:-1]}, "data_batch_2.bin is truncated: its last record has 3072 of 3073 bytes"),
+        ({"data_batch_2": None}, "data_batch_2.bin is missing"),
+        ({f"data_batch_{n}": None for n in range(1, 11)}, "data_batch_1.bin is missing"),
+        ({"test_batch": None}, "test_batch.bin is missing"),
+        ({"test_batch": RECORDS[0] + b"x"}, "test_batch.bin is truncated: its last record has 1 of 3073 bytes"),
+        ({"data_batch_3": b"\3" + RECORDS[0][1:]}, "data_batch_3.bin: label 3, but there are 3 classes"),
+    ],
+)
+def test_cifar_invalid_batch_is_named(tmp_path: Path, changed: dict[str, bytes | None], message: str) -> None:
+    pack_tar(tmp_path / "c.tar.gz", cifar_members(**changed))
+    assert message in error_of(lambda: list(cifar.examples(tmp_path, CLASSES)))
+
+
+def jpeg(content: str) -> bytes:
+    """The reader passes the bytes through; stages.preprocess checks the image."""
+    return b"\xff\xd8\xff" + content.encode()
+
+
+def folder_members() -> Members:
+    return {
+        "top/noisy.csv": b"path,label\n",
+        "top/train/n2/n2_1.JPEG": jpeg("dog"),
+        "top/train/n1/n1_1.JPEG": jpeg("cat"),
+        "top/train/n1/._n1_1.JPEG": b"macOS metadata",
+        "top/train/.DS_Store": b"macOS metadata",
+        "top/val/n1/ILSVRC2012_val_00000293.JPEG": jpeg("test cat"),
+    }
+
+
+def test_image_folder_passes_bytes_through(tmp_path: Path) -> None:
+    pack_tar(tmp_path / "i.tgz", folder_members())
+    assert list(image_folder.examples(tmp_path, FOLDERS)) == [
+        ("train", "n2/n2_1.JPEG", jpeg("dog"), 1),
+        ("train", "n1/n1_1.JPEG", jpeg("cat"), 0),
+        ("test", "n1/ILSVRC2012_val_00000293.JPEG", jpeg("test cat"), 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("members", "message"),
+    [
+        ({"top/train/n3/a.JPEG": jpeg("")}, "'top/train/n3/a.JPEG': 'n3' is not in classes"),
+    ],
+)
+def test_image_folder_with_unknown_class_is_named(tmp_path: Path, members: Members, message: str) -> None:
+    pack_tar(tmp_path / "i.tgz", folder_members() | members)
+    assert message in error_of(lambda: list(image_folder.examples(tmp_path, FOLDERS)))
+
+
+@pytest.mark.parametrize(("there", "missing"), [("train", "val"), ("val", "train")])
+def test_image_folder_without_images_of_a_split_is_an_error(tmp_path: Path, there: str, missing: str) -> None:
+    pack_tar(tmp_path / "i.tgz", {f"top/{there}/n1/a.JPEG": jpeg("")})
+    assert f"it has no file TOP/{missing}/CLASS/NAME" in error_of(
+        lambda: list(image_folder.examples(tmp_path, FOLDERS))
+    )
+
+
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        ({"/top/train/n1/a.JPEG": jpeg("")}, "'/top/train/n1/a.JPEG' is a path out of the archive"),
+        ({"top/train/n1/../../../a.JPEG": jpeg("")}, "is a path out of the archive"),
+        (special("top/train/n1/a.JPEG", tarfile.SYMTYPE), "'top/train/n1/a.JPEG' is a link or a device"),
+        (special("top/train/n1/a.JPEG", tarfile.LNKTYPE), "is a link or a device"),
+        (special("top/train/n1/a.JPEG", tarfile.CHRTYPE), "is a link or a device"),
+        (special("top/train/n1/a.JPEG", tarfile.FIFOTYPE), "is a link or a device"),
+        ({"d/" * 1000 + "a.JPEG": jpeg("")}, "is 1001 folders deep"),
+        ({"top/train/n1/caf\udce9.JPEG": jpeg("")}, "has a name that is not UTF-8"),
+        ({"/".join("abcdefgh" * 2**13): jpeg("")}, "has a header that announces 131"),
+        (announced("top/train/n1/a.JPEG", _archive.MAX_FILE + 1), "has a header that announces 268435457 bytes"),
+        (announced("top/train/n1/a.JPEG", -512), " -512 bytes"),
+        (announced("top/train/n1/a.JPEG", 1, {"size": str(10**15)}), "has 1000000000000000 bytes"),
+        (announced("top/train/n1/a.JPEG", 1, {"size": "-1"}), "has -1 bytes"),
+        (
+            announced("top/train/n1/a.JPEG", 0, {"GNU.sparse.major": "0", "GNU.sparse.size": str(10**12)}),
+            "has 1000000000000 bytes",
+        ),
+    ],
+)
+def test_malicious_members_are_rejected(tmp_path: Path, member: Members, message: str) -> None:
+    pack_tar(tmp_path / "i.tgz", folder_members() | member)
+    pack_tar(tmp_path / "c.tar.gz", cifar_members() | member)
+    before = sorted(tmp_path.rglob("*"))
+    assert message in error_of(lambda: list(image_folder.examples(tmp_path, FOLDERS)))
+    assert message in error_of(lambda: list(cifar.examples(tmp_path, CLASSES)))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def read_both(folder: Path, tar: bytes) -> list[str]:
+    """The errors of the two readers of tar archives."""
+    (folder / "i.tgz").write_bytes(gzip.compress(tar))
+    (folder / "c.tar.gz").write_bytes(gzip.compress(tar))
+    return [
+        error_of(lambda: list(image_folder.examples(folder, FOLDERS))),
+        error_of(lambda: list(cifar.examples(folder, CLASSES))),
+    ]
+
+
+def test_truncated_tar_archive_in_valid_gzip_is_corrupt(tmp_path: Path) -> None:
+    """Tarfile takes a truncated archive, and a header that it cannot read, for the end of the archive."""
+    pack_tar(tmp_path / "good", folder_members() | cifar_members())
+    tar = gzip.decompress((tmp_path / "good").read_bytes())
+    header = tar.index(b"top/train/n1/n1_1.JPEG")
+    for end in (header, header + 100, header + 512 + 3):
+        for message in read_both(tmp_path, tar[:end]):
+            assert "corrupt: " in message
+    flipped = tar[:header] + b"x" + tar[header + 1 :]
+    assert all("bad checksum" in message for message in read_both(tmp_path, flipped))
+
+
+def test_thousands_of_consecutive_headers_are_an_error(tmp_path: Path) -> None:
+    """Tarfile reads each of them recursively."""
+    long_name = tarfile.TarInfo("././@LongLink")
+    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 512
+    block = long_name.tobuf(tarfile.GNU_FORMAT) + b"a" * 512
+    assert all("corrupt: " in message for message in read_both(tmp_path, block * 3000))
+
+
+def test_decompression_bomb_is_rejected_before_it_fills_the_memory(tmp_path: Path) -> None:
+    """Half a gigabyte of zeros, of which no more than the limit is unpacked."""
+    zeros = gzip.compress(bytes(1 << 20)) * 512
+    pack_idx(tmp_path, IMAGES, struct.pack(">II", 2049, 2**32 - 1) + bytes(1 << 20))
+    for file, head, read in [
+        ("train-images-idx3-ubyte.gz", struct.pack(">IIII", 2051, 2**32 - 1, 4096, 4096), idx.examples),
+        ("i.tgz", announced_tar("top/train/n1/a.JPEG"), image_folder.examples),
+        ("c.tar.gz", announced_tar("readme"), cifar.examples),
+    ]:
+        (tmp_path / file).write_bytes(gzip.compress(head) + zeros)
+        tracemalloc.start()
+        message = error_of(lambda read=read: sum(1 for _ in read(tmp_path, FOLDERS)))  # type: ignore[misc]
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert "it unpacks to more than 268,435,456 bytes" in message
+        assert peak < 1.1 * _archive.MAX_FILE
+
+
+def announced_tar(name: str) -> bytes:
+    """The header of a file of the largest size that is allowed."""
+    info = tarfile.TarInfo(name)
+    info.size = _archive.MAX_FILE
+    return info.tobuf()

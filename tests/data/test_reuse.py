@@ -1,0 +1,90 @@
+"""Reuse of published files that lie in data/raw or in DVC's cache."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from stages.data.published.reuse import reuse
+from tests.conftest import run
+from tests.data.mirror_server import BODY, mirror
+
+MIRRORS = [mirror("http://127.0.0.1/missing", BODY[1:]), mirror("http://127.0.0.1/other", algorithm="md5")]
+
+
+@pytest.fixture(params=["default", "dvc cache dir"])
+def cache(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of a repository that is the working directory: where DVC has it, or elsewhere."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert run(folder, "dvc", "init", "--no-scm").returncode == 0
+    cache = folder / ".dvc" / "cache"
+    if request.param != "default":
+        cache = tmp_path / "elsewhere"
+        assert run(folder, "dvc", "cache", "dir", str(cache)).returncode == 0
+    return cache / "files" / "md5"
+
+
+def add(cache: Path, body: bytes, name: str = "one.h5", content: bytes | None = None) -> Path:
+    """Add a folder with one file to DVC's cache; `content` instead of `body` if the cache is corrupt."""
+    listing = json.dumps([{"md5": hashlib.md5(body).hexdigest(), "relpath": name}]).encode()
+    for data, suffix in ((listing, ".dir"), (body, "")):
+        md5 = hashlib.md5(data).hexdigest()
+        path = cache / md5[:2] / f"{md5[2:]}{suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data if suffix or content is None else content)
+    return path
+
+
+def test_file_in_the_cache_with_a_published_hash_is_linked(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whichever mirror has the hash, and whatever else the cache holds under this name."""
+    add(cache, b"another version")
+    there = add(cache, BODY)
+    assert reuse(Path("one.h5"), MIRRORS, Path("data/raw/net"))
+    assert Path("one.h5").samefile(there)
+    assert capsys.readouterr().out == "one.h5: found in DVC's cache\n"
+
+
+def test_file_in_the_cache_is_copied_where_links_are_impossible(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*paths: Path) -> None:
+        raise OSError(18, "Invalid cross-device link")
+
+    there = add(cache, BODY)
+    monkeypatch.setattr(os, "link", fail)
+    assert reuse(Path("one.h5"), MIRRORS, Path("data/raw/net"))
+    assert Path("one.h5").read_bytes() == BODY
+    assert not Path("one.h5").samefile(there)
+
+
+def test_corrupt_or_missing_file_in_the_cache_is_not_reused(cache: Path) -> None:
+    assert not reuse(Path("one.h5"), MIRRORS, Path("data/raw/net"))
+    add(cache, BODY, content=BODY[:-1])
+    assert not reuse(Path("one.h5"), MIRRORS, Path("data/raw/net"))
+    add(cache, BODY).unlink()
+    assert not reuse(Path("one.h5"), MIRRORS, Path("data/raw/net"))
+    assert not Path("one.h5").exists()
+
+
+@pytest.mark.parametrize("listing", [b"", b"{}", b"[1]", b"\xff", b'[{"md5": "0"}]'])
+def test_corrupt_listing_in_the_cache_is_skipped(cache: Path, listing: bytes) -> None:
+    add(cache, BODY)
+    (cache / "00").mkdir(exist_ok=True)
+    (cache / "00" / f"{'0' * 30}.dir").write_bytes(listing)
+    assert reuse(Path("one.h5"), MIRRORS, Path("data/raw/net"))
+
+
+def test_file_of_an_earlier_run_is_reused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also where there is no DVC repository."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/one.h5").write_bytes(BODY)
+    assert reuse(tmp_path / "one.h5", MIRRORS, tmp_path / "raw")
+    assert (tmp_path / "one.h5").read_bytes() == BODY
+    assert capsys.readouterr().out == f"one.h5: found in {tmp_path}/raw\n"
+
+
+def test_without_a_repository_nothing_is_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert not reuse(Path("one.h5"), MIRRORS, Path("raw"))

@@ -1,0 +1,39 @@
+"""Results that were computed on another kind of machine are named."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages.reporting import environment
+from stages.runtime import numerics, paths
+from stages.runtime.errors import UserError
+
+
+def record(stage: str, name: str, **changes: str) -> None:
+    path = paths.environment(stage, name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({**numerics.environment(4, "float32"), **changes}))
+
+
+def test_differences_with_results_of_this_machine_are_empty(project: Path) -> None:
+    record("train", "mnist_cnn")
+    record("extract", "imagenette_vgg16", threads="4")
+    assert environment.differences() == []
+
+
+def test_differences_name_results_of_another_processor_in_one_line(project: Path) -> None:
+    record("train", "mnist_cnn", processor="riscv64")
+    record("train", "mnist_dense", processor="riscv64")
+    record("train", "cifar10_cnn")
+    (line,) = environment.differences()
+    assert line.startswith(f"computed with processor riscv64, here processor {numerics.processor()}, ")
+    assert "train@mnist_cnn, train@mnist_dense;" in line
+    assert "cifar10_cnn" not in line
+
+
+def test_corrupt_environment_names_the_file(project: Path) -> None:
+    record("train", "mnist_cnn")
+    paths.environment("train", "mnist_cnn").write_text("{")
+    with pytest.raises(UserError, match=r"reports/environment/train/mnist_cnn\.json: corrupt: "):
+        environment.differences()

@@ -1,0 +1,103 @@
+"""The page as a browser reads it: it needs no other file, and says what the metrics say."""
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from stages.plots._style import percent
+from stages.reporting import page
+from tests.reporting.project import AWKWARD, MODELS
+
+
+class Reader(HTMLParser):
+    """Elements with their attributes, and the texts between them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str]]] = []
+        self.texts: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data.strip())
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+@pytest.fixture(scope="module")
+def read(reported: Path) -> Reader:
+    return Reader(reported / "reports/index.html")
+
+
+def test_the_page_loads_nothing_from_elsewhere(reported: Path, read: Reader) -> None:
+    for tag, attributes in read.elements:
+        assert attributes.get("src", "data:").startswith("data:"), tag
+        assert "srcset" not in attributes
+    assert read.all("link") == read.all("iframe") == []
+    links = {anchor["href"] for anchor in read.all("a") if not anchor["href"].startswith("#")}
+    assert links == {"https://example.com/?a=1&b=2"}  # the source of a published result
+    text = (reported / "reports/index.html").read_text()
+    assert re.findall(r"url\((?!#|%23)|@import", text) == []  # except parts of the same figure
+    assert len(text) < 2_000_000
+    assert any("default-src 'none'" in meta.get("content", "") for meta in read.all("meta"))
+
+
+def test_every_image_has_a_description(read: Reader) -> None:
+    """Of its own, or of the row that it belongs to."""
+    rows = [attributes["aria-label"] for attributes in read.all("div") if attributes.get("role") == "img"]
+    assert len(rows) == 30  # classes of three datasets
+    silent = [image for image in read.all("img") if not image["alt"]]
+    assert len(silent) == sum(int(row.split()[0]) for row in rows)
+    described = [image["alt"] for image in read.all("img") if image["alt"]]
+    assert any(alt.startswith("Confusion matrix of 10 classes") for alt in described)
+    assert any("taken for" in alt for alt in described)
+
+
+def test_every_model_has_a_row_and_a_section(reported: Path, read: Reader) -> None:
+    assert [details["id"] for details in read.all("details")] == [f"model-{name}" for name in MODELS]
+    identifiers = [attributes["id"] for _, attributes in read.elements if "id" in attributes]
+    assert len(identifiers) == len(set(identifiers))
+    targets = [anchor["href"] for anchor in read.all("a") if anchor["href"].startswith("#model-")]
+    assert targets == [f"#model-{name}" for name in MODELS]
+    assert {heading["aria-sort"] for heading in read.all("th") if "aria-sort" in heading} == {"none"}
+    for number, name in enumerate(MODELS):
+        metrics = json.loads((reported / f"reports/metrics/{name}.json").read_text())
+        assert percent(metrics["accuracy"]) in read.texts
+        assert f"{metrics['macro_f1']:.3f}" in read.texts
+        assert f"{number:032x}" in read.texts  # the MD5 of the model file
+    for plot in ("Training", "Confusion", "Reliability"):
+        assert read.texts.count(plot) == len(MODELS)
+
+
+def test_images_not_in_the_pretraining_data_are_reported_with_the_reason_of_the_dataset(
+    reported: Path, read: Reader
+) -> None:
+    metrics = json.loads((reported / "reports/metrics/imagenette_vgg16.json").read_text())
+    found = [text for text in read.texts if "not in the pretraining data, the accuracy is" in text]
+    assert len(found) == 1
+    assert percent(metrics["not_in_pretraining_accuracy"]) in found[0]
+    assert "Imagenette is a part of ImageNet" in found[0]
+
+
+def test_a_published_result_stands_only_beside_published_data(read: Reader) -> None:
+    assert read.texts.count("78–80 %") == 1
+
+
+def test_names_are_text_whatever_they_contain(reported: Path, read: Reader) -> None:
+    for name in AWKWARD:
+        assert name in read.texts
+    assert len(read.all("script")) == 1
+    assert "<script>alert" not in (reported / "reports/index.html").read_text()
+
+
+def test_a_published_value_may_be_a_range() -> None:
+    assert page.published_range("90.67 %") == (90.67, 90.67)
+    assert page.published_range("78–80 %") == (78, 80)
+    assert page.published_range("not stated") is None

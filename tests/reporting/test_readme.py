@@ -1,0 +1,64 @@
+"""reports/README.md says what the metrics say."""
+
+from pathlib import Path
+
+from stages.config import params
+from stages.reporting import readme, results
+
+METRICS = {
+    "images": 20,
+    "accuracy": 0.9067,
+    "accuracy_low": 0.9,
+    "accuracy_high": 0.91,
+    "macro_f1": 0.9061,
+    "validation_accuracy": 0.9123,
+    "parameters": 79510,
+    "epochs": 10,
+}
+SUBSET = {"not_in_pretraining_images": 7, "not_in_pretraining_accuracy": 0.5}
+
+
+def all_models(config: params.Params) -> list[results.Model]:
+    """Every model of params.yaml with the metrics above; only mnist_dense has a published result."""
+    published = results.PublishedResult(value="97 %", split="validation", source="https://example.com")
+    return [
+        results.Model(
+            name=name,
+            config=model,
+            image_dataset=model.dataset,
+            metrics={**METRICS, **(SUBSET if model.dataset in config.features else {})},
+            num_classes=10,
+            tables={},
+            misclassified=None,
+            md5="",
+            published=published if name == "mnist_dense" else None,
+        )
+        for name, model in config.models.items()
+    ]
+
+
+def test_every_model_and_dataset_has_a_row(project: Path) -> None:
+    datasets = [results.Dataset("cifar10", {"train": {"a": 3, "b": 1000}}, synthetic=False)]
+    models = all_models(params.load())
+    text = readme.render(models, datasets, ["mnist", "vgg16"])
+    assert (
+        "| [`mnist_dense`](history/mnist_dense.csv) | mnist | dense | 79,510 | 10 | 91.23% | 90.67% (90.00% – 91.00%) "
+        "| 0.906 | [97 % validation](https://example.com) |" in text
+    )
+    assert text.count("(history/") == len(models)
+    assert "| cifar10 | train | 1,003 | 2 | 3 | 1,000 |" in text
+    assert "`imagenette_vgg16` on the 7 test images that are not in the pretraining data" in text
+    assert "**Synthetic data: mnist, vgg16.**" in text
+    assert "Synthetic data" not in readme.render(models, datasets, [])
+
+
+def test_the_caution_names_the_synthetic_data(reported: Path) -> None:
+    text = (reported / "reports/README.md").read_text()
+    assert "**Synthetic data: cifar10, imagenette, vgg16.**" in text
+    assert text.count("78–80 % validation") == 1  # beside the only model on published data
+
+
+def test_skipped_files_are_counted(reported: Path) -> None:
+    sentence = "1 files are not valid images"
+    assert f"`imagenette`: {sentence}; `data/skipped/imagenette.json`" in (reported / "reports/README.md").read_text()
+    assert (reported / "reports/index.html").read_text().count(sentence) == 1

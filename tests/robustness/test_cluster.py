@@ -1,0 +1,183 @@
+"""Ray computes the same bytes: on a cluster of this machine's cores, and on three nodes that are its processes."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import psutil
+import pytest
+
+from stages.download import download
+from tests.conftest import ROOT, clone_of_work_tree, only, run
+
+pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
+
+BIN = Path(sys.executable).parent
+
+
+def set_engine(folder: Path, engine: str) -> None:
+    text = (folder / "params.yaml").read_text()
+    (folder / "params.yaml").write_text(re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M))
+
+
+def small(values: Any) -> None:
+    """Pixels and JPEG files of different sizes, and a dozen batches for the backbone."""
+    only(values, "mnist_dense", "imagenette_vgg16")
+    values["datasets"]["imagenette"]["synthetic"] = {"train": 300, "test": 70}
+    values["features"]["imagenette_vgg16"]["image_size"] = 96
+
+
+def mlflow_runs(folder: Path) -> list[Any]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return list(client.search_runs([found.experiment_id for found in client.search_experiments()]))
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone reproduced without Ray."""
+    folder = clone_of_work_tree(tmp_path_factory.mktemp("local"), small)
+    done = run(folder, "dvc", "repro")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def reproduce_with_ray(folder: Path, address: str, meanwhile: Callable[[Any], None] = lambda process: None) -> str:
+    """Run `make cluster` in a new clone at `folder` and return its output; call `meanwhile` with its process."""
+    clone_of_work_tree(folder, small)
+    set_engine(folder, "ray")
+    environment = {**os.environ, "RAY_ADDRESS": address, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    log = folder.with_suffix(".log")
+    with log.open("w") as file:
+        command = [sys.executable, "-m", "tools.cluster"]
+        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        meanwhile(process)
+        assert process.wait() == 0, log.read_text()
+    return log.read_text()
+
+
+def assert_same(local: Path, folder: Path) -> None:
+    """Both clones have the same dvc.lock, nothing is stale, and each model has a finished run in MLflow."""
+    assert (folder / "dvc.lock").read_text() == (local / "dvc.lock").read_text()
+    assert run(folder, "dvc", "status", "--quiet").returncode == 0
+    assert [run.info.status for run in mlflow_runs(folder)] == ["FINISHED"] * len(mlflow_runs(local))
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """Three nodes with a processor and 100 MB for objects each; the stage runs on none of `worker_nodes`."""
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 100_000_000}
+    nodes = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
+    for _ in range(2):
+        nodes.add_node(**node)
+    nodes.wait_for_nodes()
+    yield nodes
+    nodes.shutdown()
+
+
+def is_busy(node: Any) -> bool:
+    """Whether an actor works on this node, according to the title that Ray gives its process."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    for process in raylet.children(recursive=True):
+        try:
+            title = " ".join(process.cmdline())
+        except psutil.Error:
+            continue
+        if title.startswith("ray::MapWorker") and ".submit" in title:
+            return True
+    return False
+
+
+def test_ray_on_this_machine_computes_the_same_bytes(local: Path, tmp_path: Path) -> None:
+    output = reproduce_with_ray(tmp_path / "ray", address="")
+    assert "epoch 1/1: loss" in output and "Traceback" not in output
+    assert_same(local, tmp_path / "ray")
+
+
+def test_node_lost_during_extract_changes_no_bytes(local: Path, tmp_path: Path, cluster: Any) -> None:
+    victim, _ = cluster.worker_nodes
+
+    def kill(process: Any) -> None:
+        while not is_busy(victim):
+            assert process.poll() is None
+            time.sleep(0.01)
+        cluster.remove_node(victim, allow_graceful=False)
+
+    output = reproduce_with_ray(tmp_path / "ray", cluster.address, kill)
+    assert output.index("Running stage 'extract@") < output.index("Running stage 'train@mnist_dense'")
+    assert "Traceback" not in output
+    assert_same(local, tmp_path / "ray")
+
+
+def test_corrupt_archive_on_a_node_is_one_line(project: Path) -> None:
+    folder = project / "data/raw/imagenette"
+    download("imagenette")
+    (archive,) = folder.iterdir()
+    archive.write_bytes(archive.read_bytes()[:-5000])
+    set_engine(project, "ray")
+    done = run(project, sys.executable, "-m", "stages.preprocess", "imagenette", PYTHONPATH=str(ROOT), RAY_ADDRESS="")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: data/raw/imagenette/{archive.name}: ") and done.stderr.count("\n") == 1
+    assert not (project / "data/records/imagenette").exists()
+
+
+def test_corrupt_weights_on_a_node_are_one_line(local: Path, project: Path) -> None:
+    for path in ("data/raw/vgg16", "data/records/imagenette"):
+        shutil.copytree(local / path, project / path)
+    shutil.copy(local / "params.yaml", project)
+    set_engine(project, "ray")
+    (weights,) = (project / "data/raw/vgg16").iterdir()
+    weights.unlink()  # read-only, as DVC leaves it
+    weights.write_bytes(b"not weights")
+    command = [sys.executable, "-m", "stages.extract", "imagenette_vgg16"]
+    done = run(project, *command, PYTHONPATH=str(ROOT), RAY_ADDRESS="")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: data/raw/vgg16/{weights.name}: corrupt") and done.stderr.count("\n") == 1
+
+
+def test_training_without_records_on_a_node_is_one_line(project: Path, cluster: Any) -> None:
+    set_engine(project, "ray")
+    command = [sys.executable, "-m", "stages.train", "mnist_dense"]
+    done = run(project, *command, PYTHONPATH=str(ROOT), RAY_ADDRESS=cluster.address)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: data/records/mnist: no records; ") and done.stderr.count("\n") == 1
+    assert not (project / "data").exists()
+
+
+def test_map_items_stops_reading_while_the_results_are_not_used(tmp_path: Path, cluster: Any) -> None:
+    """600 MB pass through three nodes with 300 MB for objects: at most half of that is in transit at any time."""
+    code = """
+import time
+from pathlib import Path
+from stages.cluster.map import map_items
+
+def read():
+    for number in range(60):
+        with open("read", "a") as file:
+            file.write(".")
+        yield bytes([number]) * 10_000_000
+
+numbers = []
+with map_items(read, lambda data: data) as items:
+    for data in items:
+        if not numbers:
+            time.sleep(5)
+            print(Path("read").stat().st_size)
+        numbers.append(data[0])
+print(numbers == list(range(60)))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    waiting, in_order = done.stdout.split()
+    assert int(waiting) <= 15
+    assert in_order == "True"

@@ -1,0 +1,123 @@
+"""What the user sees of a stage: one line per error, no noise, no waiting for what is not needed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.runtime.errors import mask_urls
+from tests.conftest import ROOT, clone_of_work_tree, only, run
+
+
+def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, sys.executable, "-m", *arguments, PYTHONPATH=str(ROOT))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stages.train"], "usage: python -m stages.train MODEL\n"),
+        (["stages.train", "mnist_dense", "--epochs=3"], "usage: python -m stages.train MODEL\n"),
+        (
+            ["stages.train", "mnist_dens"],
+            "error: params.yaml: models: there is no 'mnist_dens'; did you mean 'mnist_dense'? ",
+        ),
+        # DVC's name of a stage in a subfolder
+        (["stages.train", "../dvc.yaml:train@mnist_dens"], "error: params.yaml: models: there is no 'mnist_dens'; "),
+        (["stages.train", "mnist_dense"], "error: data/records/mnist: "),
+        (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
+        (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
+        (["tools.tracking", "snyc"], "error: snyc: no such command; `sync` sends "),
+    ],
+)
+def test_user_error_is_one_line_and_exit_code_1(project: Path, arguments: list[str], message: str) -> None:
+    done = stage(project, *arguments)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_dvc_repro_in_a_subfolder_runs_a_stage(tmp_path: Path) -> None:
+    clone = clone_of_work_tree(tmp_path, lambda values: only(values, "mnist_dense"))
+    done = run(clone / "stages", "dvc", "repro", "--single-item", "../dvc.yaml:download@mnist")
+    assert done.returncode == 0, done.stderr
+    assert (clone / "data/raw/mnist").is_dir()
+
+
+def test_missing_params_is_one_line(tmp_path: Path) -> None:
+    done = stage(tmp_path, "tools.check_params")
+    assert (done.returncode, done.stderr) == (1, "error: params.yaml: No such file or directory\n")
+
+
+COMMAND = "import os, signal, sys, time; from stages.runtime.cli import run\n"
+IMPORT = """
+def command():
+    import heavy
+"""
+DELETE = """
+class Tensor:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.1)
+def command():
+    tensor = Tensor()
+    del tensor
+    time.sleep(30)
+    print("went on")
+"""
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize("code", [IMPORT, DELETE])
+def test_ctrl_c_is_one_line_wherever_it_comes(tmp_path: Path, code: str) -> None:
+    """During an import; and in a `__del__`, where Python would print the exception and go on."""
+    (tmp_path / "heavy.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    command = [sys.executable, "-c", f"{COMMAND}sys.path.append({str(tmp_path)!r}){code}run(command)"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=25)
+    assert done.returncode != 0
+    assert (done.stdout, done.stderr) == ("", "interrupted: `dvc repro` continues after the last finished stage\n")
+
+
+def test_tensorflow_starts_quietly(project: Path) -> None:
+    """Three stages that use TensorFlow print nothing but their own words."""
+    for arguments in (["stages.download", "mnist"], ["stages.preprocess", "mnist"], ["stages.train", "mnist_dense"]):
+        done = stage(project, *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0] == "mnist_dense: 79,510 parameters, 36 training images, float32"
+    assert done.stdout.splitlines()[1].startswith("epoch 1/1: loss ")
+
+
+def test_entry_modules_import_nothing_heavy() -> None:
+    """A stage without TensorFlow does not pay for it; no stage pays before its parameters have been checked."""
+    modules = [f"stages.{name}" for name in ("download", "preprocess", "extract", "train", "evaluate", "report")]
+    modules += ["tools.tracking", "tools.cluster", "tools.check_params", "stages.tracking.server"]
+    code = (
+        f"import sys, json, importlib\nfor name in {modules}: importlib.import_module(name)\n"
+        "heavy = ('tensorflow', 'keras', 'mlflow', 'ray', 'pandas', 'sklearn', 'matplotlib')\n"
+        "print(json.dumps([name for name in heavy if name in sys.modules]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(found.stdout) == []
+
+
+def test_libraries_hidden_from_keras_can_be_imported_afterwards() -> None:
+    code = (
+        "import sys; from stages.runtime.numerics import import_tensorflow; import_tensorflow(); "
+        "print('sklearn' in sys.modules, 'matplotlib' in sys.modules); import sklearn, matplotlib, pandas"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("False False\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("http://user:secret@host/a.gz?token=secret#part 404", "http://host/a.gz 404"),
+        ("at https://user@host:1 and 's3://key:secret@bucket/x'", "at https://host:1 and 's3://bucket/x'"),
+        ("a?b", "a?b"),
+    ],
+)
+def test_mask_urls_removes_users_passwords_queries_and_fragments(text: str, masked: str) -> None:
+    assert mask_urls(text) == masked

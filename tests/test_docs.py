@@ -1,0 +1,123 @@
+"""The documents: links, length, names of tests and make targets, and the examples of docs/extending.md."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT, run
+
+CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(?<!`)\]\(([^()\s]+)\)")
+# A path in backticks, a blank line, and the content of that file
+MODULE = re.compile(r"^`(stages/\S+\.py)`:\n\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(python|yaml)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """All Markdown files that are in Git, or would be added."""
+    listed = run(ROOT, "git", "ls-files", "-co", "--exclude-standard", "*.md").stdout.split()
+    return [ROOT / name for name in listed if (ROOT / name).exists()]
+
+
+def anchors(path: Path) -> set[str]:
+    """The anchors that GitHub gives the headings of a file."""
+    headings = re.findall(r"^#+ (.*)$", CODE.sub("", path.read_text()), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_readme_has_at_most_150_lines() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+@pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_relative_links_lead_to_files_and_headings(path: Path) -> None:
+    text = CODE.sub("", path.read_text())
+    broken = []
+    for link in LINK.findall(text):
+        target, _, anchor = link.partition("#")
+        file = (path.parent / target).resolve() if target else path
+        if re.match(r"[a-z]+:", link):
+            continue
+        if not file.exists() or (anchor and anchor not in anchors(file)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_tests_named_in_documents_exist() -> None:
+    code = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    known = set(re.findall(r"^def (test_\w+)", code, re.MULTILINE))
+    named = {name for path in documents() for name in re.findall(r"`(test_\w+)`", path.read_text())}
+    assert named <= known, sorted(named - known)
+
+
+def test_make_targets_and_variables_named_in_documents_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
+    variables = set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)) | {"UPGRADE"}
+    for path in documents():
+        for command in re.findall(r"(?:^|[`$&] ?)make ([^`#\n]*)", path.read_text(), re.MULTILINE):
+            words = re.sub(r'=("[^"]*"|\S*)', "= ", command.partition("  ")[0]).split()
+            wrong = [word for word in words if not word.startswith("-") and word.rstrip("=") not in targets | variables]
+            assert wrong == [], f"{path.name}: make {command}"
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with every example of docs/extending.md."""
+    folder = tmp_path_factory.mktemp("extended")
+    for part in ("stages", "tools"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "docs/extending.md").read_text()
+    modules = dict(MODULE.findall(text))
+    for path, content in modules.items():
+        assert not (folder / path).exists(), path
+        (folder / path).write_text(content)
+    yaml = YAML()
+    yaml.width = 4096
+    values = yaml.load(ROOT / "params.yaml")
+    for language, content in BLOCK.findall(text):
+        if language == "python" and content not in modules.values():
+            with (folder / "stages/evaluation/metrics.py").open("a") as file:
+                file.write(f"\n\n{content}")
+        if language == "yaml" and not content.startswith(" "):
+            for section, entries in yaml.load(content).items():
+                values[section].update(entries)
+    yaml.dump(values, folder / "params.yaml")
+    return folder
+
+
+def yaml_models(folder: Path) -> Iterator[Any]:
+    yield from YAML(typ="safe").load(folder / "params.yaml")["models"].values()
+
+
+def test_examples_of_extending_are_valid_configuration(extended: Path) -> None:
+    done = run(extended, "python", "-m", "tools.check_params")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert any(model["architecture"] == "pooled_cnn" for model in yaml_models(extended))
+
+
+def test_examples_of_extending_pass_style_checks(extended: Path) -> None:
+    names = [path for path, _ in MODULE.findall((ROOT / "docs/extending.md").read_text())]
+    config = ["--config", str(ROOT / "pyproject.toml")]
+    for command in (["check"], ["format", "--check"]):
+        done = run(extended, "ruff", *command, *config, *names)
+        assert done.returncode == 0, done.stdout
+
+
+def test_examples_of_extending_are_found_by_name(extended: Path) -> None:
+    script = """
+from stages.config.parts import load_part
+from stages.evaluation.metrics import METRICS
+from stages.plots import _registry
+rates = load_part("training.schedules", "warmup").build(0.1, 20, warmup_fraction=0.1)
+print(METRICS["balanced_accuracy"].column, list(_registry.all_plots())[-1], rates.dtype, rates.shape, rates.argmax())
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=extended, capture_output=True, text=True)
+    assert done.stdout == "True confidence float32 (20,) 1\n", done.stderr

@@ -1,0 +1,136 @@
+"""Which change makes which stages stale: DVC's own answer for every module, compared with docs/invalidation.md."""
+
+import ast
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import networkx
+import pytest
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from stages.config import params
+from stages.config.references import PARTS
+from tests.conftest import ROOT, copy_work_tree
+
+ROW = re.compile(r"^\| `(stages/[^`]+)` \| ([^|]+) \|", re.MULTILINE)
+MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py"))
+# What moves, announces or checks a result, and runs it elsewhere, but does not change it
+NO_RESULT = (
+    *("stages/config/", "stages/runtime/", "stages/tracking/", "stages/cluster/", "stages/data/published/"),
+    "stages/data/examples.py",
+)
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+    """A copy of the work tree whose recorded hashes of code are those of now."""
+    folder = tmp_path_factory.mktemp("invalidation")
+    copy_work_tree(folder)
+    with Repo(folder) as opened:
+        for stage in opened.index.stages:
+            for dep in stage.deps:
+                if _is_code(dep):
+                    dep.save()
+        yield opened
+
+
+def stale_after_comment(repo: Repo, module: str) -> set[str]:
+    """The stages that a comment at the end of `module` makes stale, and all stages after them."""
+    path = Path(repo.root_dir) / module
+    before = path.read_bytes()
+    path.write_bytes(before + b"# a comment\n")
+    try:
+        changed = [
+            stage for stage in repo.index.stages if any(_is_code(dep) and dep.workspace_status() for dep in stage.deps)
+        ]
+    finally:
+        path.write_bytes(before)
+    # DVC's graph points from a stage to those it depends on.
+    after = [found for stage in changed for found in networkx.ancestors(repo.index.graph, stage)]
+    return {stage.name for stage in [*changed, *after]}
+
+
+def test_stale_stages_after_comment_in_each_module_match_the_documented_table(repo: Repo) -> None:
+    table = ROW.findall((ROOT / "docs/invalidation.md").read_text())
+    actual = {module: _kinds(stale_after_comment(repo, module)) for module in MODULES}
+    documented = {module: _documented(table, module) for module in MODULES}
+    assert actual == documented
+
+
+@pytest.mark.parametrize("kind", ["architecture", *PARTS])
+def test_comment_in_a_part_makes_only_the_models_that_use_it_stale(repo: Repo, kind: str) -> None:
+    models = params.load(ROOT / "params.yaml").models
+    package = {"architecture": "models", **PARTS}[kind].replace(".", "/")
+    for module in (module for module in MODULES if module.startswith(f"stages/{package}/")):
+        users = {
+            f"train@{name}"
+            for name, model in models.items()
+            if (model.architecture if kind == "architecture" else getattr(model, kind).name) == Path(module).stem
+        }
+        stale = stale_after_comment(repo, module)
+        assert {name for name in stale if name.startswith("train@")} == users, module
+
+
+def test_every_module_that_can_change_a_result_is_a_dep_of_the_stage_that_imports_it() -> None:
+    """A missing dep is a result that stays when it should not."""
+    stages = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]
+    for name, entry in stages.items():
+        stage = entry.get("do", entry)
+        module = Path(*stage["cmd"].split()[2].split(".")).with_suffix(".py")
+        deps = [str(dep) for dep in stage["deps"]]
+        if name.startswith("download"):
+            continue  # the hash of a file, not the code that fetches it, says what it contains
+        missing = {
+            path
+            for path in _imports(module)
+            if not path.startswith(NO_RESULT) and not any(_covers(dep, path) for dep in deps)
+        }
+        assert not missing, name
+
+
+def _is_code(dep: Any) -> bool:
+    return str(dep.def_path).startswith("stages/")
+
+
+def _kinds(stages: set[str]) -> frozenset[str]:
+    return frozenset(stage.partition("@")[0] for stage in stages)
+
+
+def _documented(table: list[tuple[str, str]], module: str) -> frozenset[str]:
+    """The first row whose path is the module or a pattern for it; an exact path before any pattern."""
+    rows = [cells for path, cells in table if path == module] or [
+        cells for path, cells in table if fnmatch(module, path)
+    ]
+    assert rows, f"{module}: not in docs/invalidation.md"
+    return frozenset(filter(None, (word.strip() for word in rows[0].split(",")))) - {"none"}
+
+
+def _covers(dep: str, path: str) -> bool:
+    """Whether a dep of dvc.yaml, in which ${…} stands for any name, is the module or a folder that holds it."""
+    pattern = re.sub(r"\$\{[^}]*\}", "*", dep)
+    return fnmatch(path, pattern) or path.startswith(f"{dep}/")
+
+
+def _imports(module: Path) -> set[str]:
+    """The module and all modules of stages/ that it imports, directly or not."""
+    found: set[str] = set()
+    waiting = [module]
+    while waiting:
+        path = waiting.pop()
+        if str(path) in found:
+            continue
+        found.add(str(path))
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ImportFrom):
+                names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            else:
+                continue
+            files = [Path(*name.split(".")).with_suffix(".py") for name in names if name.startswith("stages")]
+            waiting += [file for file in files if (ROOT / file).exists()]
+    return found

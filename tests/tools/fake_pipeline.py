@@ -1,0 +1,133 @@
+"""A repository whose stages take no time: models exist only as predictions, which depend on params and on the machine.
+
+A model of this pipeline misclassifies `learning_rate` × 40,000 of 400 images, in training as in test. The environment
+variable FAKE_MACHINE stands for everything about a machine that changes the bytes of a training: on any machine but `a`
+other images are misclassified, and three more.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.conftest import commit, copy_work_tree, only, run, write_params
+
+IMAGES = 400
+MODELS = ["mnist_dense", "mnist_cnn", "fashion_mnist_lenet"]
+
+DVC = """
+stages:
+  preprocess:
+    foreach: ${datasets}
+    do:
+      cmd: python -m tests.tools.fake_pipeline preprocess ${key}
+      params: [source, "datasets.${key}"]
+      outs: ["data/records/${key}", "data/counts/${key}.json"]
+  train:
+    foreach: ${models}
+    do:
+      cmd: python -m tests.tools.fake_pipeline train ${key}
+      params: [seed, train, "models.${key}"]
+      deps: ["data/records/${item.dataset}", stages/models]
+      outs: ["data/models/${key}.keras", "data/predictions/${key}.parquet"]
+      plots:
+        - reports/history/${key}.csv: {cache: false}
+  evaluate:
+    foreach: ${models}
+    do:
+      cmd: python -m tests.tools.fake_pipeline evaluate ${key}
+      deps: ["data/predictions/${key}.parquet", "reports/history/${key}.csv"]
+      metrics:
+        - reports/metrics/${key}.json: {cache: false}
+      plots:
+        - reports/plots/classes/${key}.csv: {cache: false}
+"""
+
+
+def fake_repository(folder: Path, change: Callable[[Any], None] = lambda values: None) -> Path:
+    """The work tree with this pipeline and three models, run on machine a and committed to `main`."""
+    copy_work_tree(folder)
+    for path in ("reports/metrics", "reports/history", "reports/plots"):
+        shutil.rmtree(folder / path, ignore_errors=True)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    (folder / "dvc.yaml").write_text(DVC)
+    write_fake_params(folder, change)
+    reproduce(folder)
+    commit(folder, "base")
+    return folder
+
+
+def write_fake_params(folder: Path, change: Callable[[Any], None] = lambda values: None) -> None:
+    """params.yaml with three models and what `change` does to it."""
+
+    def three(values: Any) -> None:
+        only(values, *MODELS)
+        for model in values["models"].values():
+            model["learning_rate"] = 0.001
+        values["gates"] = {name: {"min_accuracy": 0.85, "max_drop": 0.02} for name in MODELS}
+        change(values)
+
+    write_params(folder, three)
+
+
+def reproduce(folder: Path, machine: str = "a") -> None:
+    """Run the pipeline."""
+    done = run(folder, "dvc", "repro", FAKE_MACHINE=machine)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def link_environment(folder: Path) -> None:
+    """Give a clone a .venv that `make setup` accepts."""
+    (folder / ".venv").mkdir()
+    for entry in Path(sys.prefix).iterdir():
+        if entry.name not in ("installed.txt", "requirements-name"):
+            (folder / ".venv" / entry.name).symlink_to(entry)
+    shutil.copy(folder / "requirements.txt", folder / ".venv/installed.txt")
+
+
+def main(stage: str, name: str) -> None:
+    """Run a stage of the fake pipeline."""
+    import json
+    import os
+
+    import numpy as np
+    import pandas as pd
+
+    from stages.config import params
+    from stages.evaluation.predictions import Predictions, read, write
+    from stages.runtime import paths
+
+    values = params.load()
+    for path in (paths.counts(name), paths.model(name), paths.predictions(name), paths.history(name)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for path in (paths.metrics(name), paths.plot("classes", name)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if stage == "preprocess":
+        paths.records(name).mkdir(parents=True)
+        (paths.records(name) / "features.json").write_text(values.source)
+        paths.counts(name).write_text(json.dumps({"train": {"a": 3000, "b": 1000}, "test": {"a": IMAGES}}))
+    elif stage == "train":
+        machine = os.environ.get("FAKE_MACHINE", "a")
+        shift = 0 if machine == "a" else 200
+        wrong = round(values.models[name].learning_rate * 40_000) + (3 if shift else 0)
+        true = (np.arange(IMAGES) % 10).astype(np.int32)
+        missed = (np.arange(IMAGES) >= shift) & (np.arange(IMAGES) < shift + wrong)
+        predicted = ((true + missed) % 10).astype(np.int32)
+        probabilities = np.full((IMAGES, 10), 0.02, np.float32)
+        probabilities[np.arange(IMAGES), predicted] = 0.82
+        paths.model(name).write_text(machine)
+        keys = np.array([f"{image:05}" for image in range(IMAGES)], dtype=object)
+        classes = [str(label) for label in range(10)]
+        write(paths.predictions(name), Predictions(keys, true, predicted, probabilities, classes, "0", 1, "float32"))
+        pd.DataFrame({"epoch": [1], "val_accuracy": [1 - wrong / IMAGES]}).to_csv(paths.history(name), index=False)
+    else:
+        correct = read(name).correct
+        accuracy = float(pd.read_csv(paths.history(name))["val_accuracy"].iloc[-1])
+        metrics = {"images": len(correct), "accuracy": float(correct.mean()), "validation_accuracy": accuracy}
+        paths.metrics(name).write_text(json.dumps(metrics, indent=2))
+        paths.plot("classes", name).write_text("class,f1\na,1\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

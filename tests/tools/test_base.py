@@ -1,0 +1,100 @@
+"""A revision reproduced on this machine: another machine's results do not count as changes."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import commit, run
+from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
+
+
+@pytest.fixture(scope="module")
+def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`main` from machine a; `change`, a branch with one model that is trained differently."""
+    folder = fake_repository(tmp_path_factory.mktemp("origin"))
+    assert run(folder, "git", "checkout", "-q", "-b", "change").returncode == 0
+    write_fake_params(folder, lambda values: values["models"]["mnist_cnn"].update(learning_rate=0.003))
+    commit(folder, "train mnist_cnn faster")
+    assert run(folder, "git", "checkout", "-q", "main").returncode == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clone of `change` with an empty cache, in which machine b ran the pipeline. Tests use it in their order."""
+    folder = tmp_path_factory.mktemp("clones") / "clone"
+    assert run(origin, "git", "clone", "-q", "-b", "change", str(origin), str(folder)).returncode == 0
+    reproduce(folder, "b")
+    return folder
+
+
+def tool(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, sys.executable, "-m", *arguments, FAKE_MACHINE="b")
+
+
+def changed_models(text: str) -> list[str]:
+    """The models of the first table."""
+    return [line.split("`")[1] for line in text.split("\n\n")[1].splitlines() if line.startswith("| `")]
+
+
+def test_base_not_reproduced_reports_every_model_as_changed_and_gives_the_advice(clone: Path) -> None:
+    text = tool(clone, "tools.review", "origin/main").stdout
+    assert len(changed_models(text)) == 3
+    assert "from another kind of machine or other packages: `mnist_dense`, `fashion_mnist_lenet`." in text
+    assert "`make base BASE=origin/main` reproduces the base on this machine." in text
+    assert "No paired test, no predictions of origin/main in the cache or a remote: `mnist_dense`" in text
+
+
+def test_base_reproduced_leaves_only_the_real_change_with_a_paired_test(clone: Path) -> None:
+    done = tool(clone, "tools.base", "origin/main")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    # The run cache has the models that the change does not concern
+    assert done.stderr.count("Running stage 'train@") == 1
+    text = tool(clone, "tools.review", "origin/main").stdout
+    assert changed_models(text) == ["mnist_cnn"]
+    assert (
+        "| `mnist_cnn` | 89.25% | 69.25% | −20.00 | < 0.001 | **worse** | 89.25% | 69.25% | 80 | 0 | < 0.001 |" in text
+    )
+    assert "Both sides were produced on: " in text
+    assert run(clone, "git", "status", "--short").stdout == run(clone, "git", "status", "--short", "-uno").stdout
+    assert run(clone, "git", "worktree", "list").stdout.count("\n") == 1
+    assert list((clone / ".dvc/tmp").rglob("params.yaml")) == []
+    again = tool(clone, "tools.base", "origin/main")
+    assert again.stderr == "origin/main: already reproduced on this machine\n"
+
+
+def test_dvc_names_a_reproduction_in_metrics_diff(clone: Path) -> None:
+    commit_id = run(clone, "git", "rev-parse", "origin/main").stdout.strip()
+    done = run(clone, "dvc", "metrics", "diff", f"refs/reproduced/{commit_id}", "--md")
+    assert "mnist_cnn" in done.stdout and "mnist_dense" not in done.stdout, done.stderr
+
+
+def test_revision_that_cannot_be_reproduced_is_one_line(clone: Path) -> None:
+    done = tool(clone, "tools.base", "nowhere")
+    assert done.stderr == "error: nowhere: unknown Git revision 'nowhere'; fetch it, or name another revision\n"
+    (clone / "tests/tools/fake_pipeline.py").write_text("raise SystemExit(3)")
+    commit(clone, "broken")
+    shutil.rmtree(clone / ".dvc/cache/runs")
+    done = tool(clone, "tools.base", "HEAD")
+    assert done.returncode == 1
+    message = "error: HEAD: dvc repro failed on this revision, see above; it cannot be compared with"
+    assert done.stderr.splitlines()[-1] == message
+    assert run(clone, "git", "worktree", "list").stdout.count("\n") == 1
+
+
+def test_project_in_a_subfolder_of_a_repository_finds_its_revisions(origin: Path, tmp_path: Path) -> None:
+    outer = tmp_path / "outer"
+    shutil.copytree(origin, outer / "project", symlinks=True, ignore=shutil.ignore_patterns(".git"))
+    assert run(outer, "git", "init", "-q").returncode == 0
+    commit(outer, "both")
+    folder = outer / "project"
+    write_fake_params(folder, lambda values: values["models"]["mnist_cnn"].update(learning_rate=0.003))
+    reproduce(folder, "b")
+    assert "`models.mnist_cnn.learning_rate` | `0.001` | `0.003` |" in tool(folder, "tools.review", "HEAD").stdout
+    done = tool(folder, "tools.base", "HEAD")
+    assert done.returncode == 0, done.stderr
+    assert changed_models(tool(folder, "tools.review", "HEAD").stdout) == ["mnist_cnn"]

@@ -1,0 +1,86 @@
+"""`make` where it cannot work, and what a clone remembers."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, run
+
+FILES = ["requirements.txt", "requirements-gpu.txt"]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A Makefile with a Python, in whose .venv pip only records what it is called with."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in FILES:
+        (tmp_path / name).write_text(f"content of {name}\n")
+    binaries = tmp_path / ".venv/bin"
+    binaries.mkdir(parents=True)
+    for name in ("python", "pip", "dvc"):
+        (binaries / name).write_text('#!/bin/sh\necho "$(basename "$0") $*" >> calls.txt\n')
+        (binaries / name).chmod(0o755)
+    (tmp_path / ".dvc").mkdir()
+    assert run(tmp_path, "git", "init", "-q").returncode == 0
+    return tmp_path
+
+
+def make(folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return run(folder, "make", "--silent", *arguments, **environment)
+
+
+@pytest.mark.parametrize(
+    ("system", "machine", "supported"),
+    [
+        ("Linux", "x86_64", True),
+        ("Linux", "aarch64", True),
+        ("Darwin", "arm64", True),
+        ("Darwin", "x86_64", False),
+        ("MINGW64_NT-10.0", "x86_64", False),
+    ],
+)
+def test_setup_on_an_unsupported_platform_is_one_sentence(
+    clone: Path, system: str, machine: str, supported: bool
+) -> None:
+    fake = clone / "fake/uname"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\ncase "$1" in -m) echo {machine};; *) echo {system};; esac\n')
+    fake.chmod(0o755)
+    done = run(clone, "bash", "-c", 'PATH="$PWD/fake:$PATH" make --silent setup')
+    if supported:
+        assert done.returncode == 0, done.stderr
+        return
+    advice = "use Linux, macOS on Apple silicon, or Windows through WSL"
+    message = f"error: {system} on {machine} is not supported: {advice}\n"
+    assert (done.returncode, done.stderr.partition("make:")[0]) == (2, message)
+    assert not (clone / "calls.txt").exists()
+
+
+@pytest.mark.parametrize("target", ["setup", "pull", "repro", "review"])
+def test_target_without_a_git_repository_is_one_sentence(clone: Path, target: str) -> None:
+    shutil.rmtree(clone / ".git")
+    done = make(clone, target)
+    message = f"error: {clone} is not in a Git repository, which DVC needs: clone the project, or run git init here\n"
+    assert (done.returncode, done.stderr.partition("make:")[0]) == (2, message)
+
+
+def test_clone_remembers_its_requirements(clone: Path) -> None:
+    assert make(clone, "setup", "REQUIREMENTS=requirements-gpu.txt").returncode == 0
+    assert (clone / ".venv/installed.txt").read_text() == "content of requirements-gpu.txt\n"
+    (clone / "calls.txt").unlink()
+    assert make(clone, "pull").returncode == 0
+    assert "pip install" not in (clone / "calls.txt").read_text()
+    (clone / "requirements-gpu.txt").write_text("newer\n")
+    assert make(clone, "setup").returncode == 0
+    assert "--require-hashes -r requirements-gpu.txt" in (clone / "calls.txt").read_text()
+    done = make(clone, "setup", "REQUIREMENTS=requirements.txt")
+    message = "error: .venv has the packages of requirements-gpu.txt: remove .venv to install requirements.txt\n"
+    assert (done.returncode, done.stderr.partition("make:")[0]) == (2, message)
+
+
+def test_unknown_requirements_are_one_sentence(clone: Path) -> None:
+    done = make(clone, "setup", "REQUIREMENTS=nowhere.txt")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: nowhere.txt: no such file: ")

@@ -1,0 +1,176 @@
+"""The text of a review: two commits whose models differ, and two whose models do not. No model is trained."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages.evaluation.predictions import Predictions
+from tests.conftest import commit, run
+from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
+from tools import review
+from tools.intervals import wilson
+
+
+def second(values: Any) -> None:
+    """params.yaml of the second commit: misclassified images of the three models change from 40 to 20, 90 and 41."""
+    values["source"] = "published"
+    for name, rate in (("mnist_dense", 0.0005), ("mnist_cnn", 0.00225), ("fashion_mnist_lenet", 0.001025)):
+        values["models"][name]["learning_rate"] = rate
+    values["models"]["mnist_cnn"]["filters"] = [24]
+    values["gates"] = {}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Tags `first` and `second`, whose models differ, and `third`, whose models are those of `second`."""
+    folder = fake_repository(tmp_path_factory.mktemp("repository"))
+    for tag in ("first", "second", "third"):
+        if tag == "second":
+            write_fake_params(folder, second)
+            reproduce(folder)
+        (folder / "README.md").write_text(tag)
+        commit(folder, tag)
+        assert run(folder, "git", "tag", tag).returncode == 0
+    return folder
+
+
+def clone(repository: Path, folder: Path, cache: Path | None = None) -> Path:
+    """A clone at `third`, with a full cache, or with an empty one of its own."""
+    assert run(folder.parent, "git", "clone", "-q", str(repository), str(folder)).returncode == 0
+    if cache:
+        (folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+        assert run(folder, "dvc", "checkout", "-q", "--allow-missing").returncode == 0
+    return folder
+
+
+def reviewed(folder: Path, base: str, **environment: str) -> str:
+    done = run(folder, sys.executable, "-m", "tools.review", base, **environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def rows(text: str) -> Iterator[list[str]]:
+    for line in text.splitlines():
+        if line.startswith("|"):
+            yield [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of the row that begins with `first`."""
+    found = [row for row in rows(text) if row[0] == f"`{first}`"]
+    assert len(found) == 1, text
+    return found[0][1:]
+
+
+def test_changed_models_get_a_verdict_on_validation_and_a_paired_test(repository: Path) -> None:
+    text = reviewed(repository, "first", PLOTS_URL="https://example.com/plots")
+    validation = ["90.00%", "95.00%", "+5.00", "0.025", "**better**"]
+    assert cells(text, "mnist_dense") == [*validation, "90.00%", "95.00%", "0", "20", "< 0.001"]
+    validation = ["90.00%", "77.50%", "−12.50", "< 0.001", "**worse**"]
+    assert cells(text, "mnist_cnn") == [*validation, "90.00%", "77.50%", "50", "0", "< 0.001"]
+    validation = ["90.00%", "89.75%", "−0.25", "1.000", "no evidence"]
+    assert cells(text, "fashion_mnist_lenet") == [*validation, "90.00%", "89.75%", "1", "0", "1.000"]
+    assert "adjusted for 3 models (Holm)" in text
+    assert "synthetic" not in text.replace('`"synthetic"`', "")
+    assert cells(text, "source") == ['`"synthetic"`', '`"published"`']
+    assert cells(text, "models.mnist_cnn.filters") == ["`[25]`", "`[24]`"]
+    assert len(set(cells(text, "data/records/mnist"))) == 2
+    assert "[Plots of both](https://example.com/plots)" in text
+    assert "`first`: as committed, machine unknown (`make base BASE=first` reproduces it here). Workspace: " in text
+
+
+def test_models_that_do_not_differ_are_one_sentence(repository: Path) -> None:
+    text = reviewed(repository, "second")
+    assert text.startswith("Nothing differs from `second` (")
+    assert "|" not in text
+
+
+def test_clone_without_predictions_has_the_metrics(repository: Path, tmp_path: Path) -> None:
+    text = reviewed(clone(repository, tmp_path / "clone"), "first")
+    assert cells(text, "mnist_dense")[:4] == ["90.00%", "95.00%", "+5.00", "–"]
+    assert cells(text, "mnist_dense")[-3:] == ["–", "–", "–"]
+    missing = "no predictions of first and workspace in the cache or a remote"
+    assert f"No paired test, {missing}: `mnist_dense`, `mnist_cnn`, `fashion_mnist_lenet`." in text
+    assert "No verdict, the number of validation images is unknown: `mnist_dense`" in text
+    assert "`make plots BASE=first`" in text
+
+
+def test_clone_reads_predictions_from_the_remote(repository: Path, tmp_path: Path) -> None:
+    folder = clone(repository, tmp_path / "clone")
+    (folder / ".dvc/config.local").write_text(
+        f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {repository / '.dvc/cache'}\n"
+    )
+    assert cells(reviewed(folder, "first"), "mnist_dense")[-3:] == ["0", "20", "< 0.001"]
+
+
+def test_added_removed_and_stale_models_are_listed(repository: Path, tmp_path: Path) -> None:
+    folder = clone(repository, tmp_path / "clone", repository / ".dvc/cache")
+
+    def change(values: Any) -> None:
+        second(values)
+        values["models"]["mnist_wide"] = {**values["models"]["mnist_dense"], "units": [300]}
+        del values["models"]["fashion_mnist_lenet"]
+
+    def more(values: Any) -> None:
+        change(values)
+        values["models"]["mnist_late"] = {**values["models"]["mnist_dense"], "epochs": 30}
+        values["models"]["mnist_dense"]["epochs"] = 3
+
+    write_fake_params(folder, change)
+    reproduce(folder)
+    write_fake_params(folder, more)
+    text = reviewed(folder, "third")
+    assert "Added: `mnist_wide` (validation 95.00%, test 95.00%), `mnist_late` (not evaluated)." in text
+    assert "Removed: `fashion_mnist_lenet` (validation 89.75%, test 89.75%)." in text
+    assert "No metrics in the workspace: `mnist_late`." in text
+    assert "Trained before the params of the workspace changed: `mnist_dense`." in text
+    assert cells(text, "models.mnist_dense.epochs") == ["`10`", "`3`"]
+    assert "`models.mnist_wide`" not in text
+
+
+def test_unknown_revision_is_one_line(repository: Path) -> None:
+    for base, message in (("nowhere", "nowhere: unknown Git revision 'nowhere'; "), ("", "the revision: empty; ")):
+        done = run(repository, sys.executable, "-m", "tools.review", base)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"error: {message}")
+        assert done.stderr.count("\n") == 1
+
+
+def predictions(wrong: range, images: int = 400) -> Predictions:
+    """Predictions of a model that misclassifies the images in `wrong`."""
+    true = (np.arange(images) % 10).astype(np.int32)
+    predicted = ((true + np.isin(np.arange(images), wrong)) % 10).astype(np.int32)
+    keys = np.array([f"{image:05}" for image in range(images)], dtype=object)
+    classes = [str(label) for label in range(10)]
+    return Predictions(keys, true, predicted, np.zeros((images, 10), np.float32), classes, "0", 1, "float32")
+
+
+def test_paired_test_is_that_of_a_fair_coin() -> None:
+    shuffled = predictions(range(9, 10)).select(np.random.default_rng(0).permutation(400))
+    found = review.paired_test(predictions(range(9)), shuffled)
+    assert isinstance(found, review.PairedTest)
+    assert (found.lost, found.gained) == (1, 9)
+    assert found.p == pytest.approx(2 * (1 + 10) / 2**10)
+    assert review.paired_test(predictions(range(9)), predictions(range(9))) == review.PairedTest(0, 0, 1)
+    assert review.paired_test(predictions(range(9)), predictions(range(9), 300)) == "other test images"
+    other = predictions(range(9))
+    other.true[:] = other.true[::-1].copy()
+    assert review.paired_test(predictions(range(9)), other) == "other labels of the test images"
+
+
+def test_p_values_are_adjusted_after_holm() -> None:
+    assert review.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert review.holm([0.9, 0.02]) == pytest.approx([0.9, 0.04])
+    assert review.holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert review.holm([]) == []
+
+
+def test_accuracies_of_few_images_are_tested_exactly() -> None:
+    """3 of 4 against 1 of 4: Fisher's tea, 34 of 70 tables are at least as unlikely."""
+    assert review.accuracy_test((0.75, 4), (0.25, 4)) == pytest.approx(34 / 70)
+    low, high = wilson(0.5, 100)
+    assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)

@@ -1,0 +1,78 @@
+"""Experiments as DVC runs them: a row for each model, the best first; and their spread over seeds."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+from dvc.api import DVCFileSystem
+
+from tests.conftest import run
+from tests.tools.fake_pipeline import fake_repository
+
+MODEL = "evaluate@mnist_dense"
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One model trained at HEAD, with another seed, and with other learning rates; one experiment that waits."""
+    folder = fake_repository(tmp_path_factory.mktemp("repository"))
+    dvc(folder, "exp", "run", "--queue", "-n", "waiting", "-S", "seed=9", MODEL)
+    dvc(folder, "exp", "run", "-n", "other-seed", "-S", "seed=1", MODEL)
+    for name, rate in (("worse", 0.002), ("better", 0.0005)):
+        dvc(folder, "exp", "run", "-n", name, "-S", "seed=42", "-S", f"models.mnist_dense.learning_rate={rate}", MODEL)
+    return folder
+
+
+def dvc(folder: Path, *arguments: str) -> None:
+    done = run(folder, "dvc", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def tool(folder: Path, *arguments: str) -> str:
+    done = run(folder, sys.executable, "-m", *arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def cells(text: str) -> list[list[str]]:
+    """The rows of the first table, without its head."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def metrics(folder: Path, rev: str) -> dict[str, float]:
+    """The metrics of a commit or an experiment according to DVC."""
+    return json.loads(DVCFileSystem(str(folder), rev=rev).read_text("reports/metrics/mnist_dense.json"))
+
+
+def test_seeds_are_compared_if_nothing_else_differs(repository: Path) -> None:
+    text = tool(repository, "tools.seeds", "")
+    found = [metrics(repository, rev) for rev in ("HEAD", "other-seed")]
+    rows = cells(text)
+    assert [row[:4] for row in rows] == [["mnist_dense", "", "validation", "2"], ["mnist_dense", "", "test", "2"]]
+    for row, key in zip(rows, ("validation_accuracy", "accuracy"), strict=True):
+        values = [entry[key] for entry in found]
+        assert row[4] == f"{statistics.mean(values):.2%}"
+        assert row[5] == f"{100 * statistics.stdev(values):.2f}"
+        assert row[6] == f"{min(values):.2%} – {max(values):.2%}"
+    assert "Left out, no second seed with the same params, code and data: " in text
+
+
+def test_named_experiments_are_the_only_ones_compared(repository: Path) -> None:
+    assert len(cells(tool(repository, "tools.seeds", "HEAD other-seed"))) == 2
+    done = run(repository, sys.executable, "-m", "tools.seeds", "worse other-seed")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no model was trained with two seeds; ")
+    done = run(repository, sys.executable, "-m", "tools.seeds", "wors")
+    assert done.stderr.startswith("error: wors: unknown Git revision 'wors'; ")
+
+
+def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None:
+    assert cells(tool(repository, "tools.experiments")) == [
+        ["mnist_dense", "better", "learning_rate=0.0005", "95.00%", "90.00%", "+5.00", "95.00%"],
+        ["mnist_dense", "other-seed", "seed=1", "90.00%", "90.00%", "+0.00", "90.00%"],
+        ["mnist_dense", "worse", "learning_rate=0.002", "80.00%", "90.00%", "−10.00", "80.00%"],
+        ["queued", "waiting", "seed=9", "–", "–", "–", "–"],
+    ]

@@ -1,0 +1,130 @@
+"""The workflows without GitHub: their schema, their permissions, and their commands on a base and a pull request."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT, commit, run
+from tests.tools.fake_pipeline import fake_repository, link_environment, write_fake_params
+
+FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
+LEAST = {"check.yml": {"contents": "read"}, "comment.yml": {}}
+
+
+def load(file: Path) -> dict[str, Any]:
+    return YAML(typ="safe", pure=True).load(file.read_text())
+
+
+def steps(file: Path) -> list[dict[str, Any]]:
+    return [step for job in load(file)["jobs"].values() for step in job["steps"]]
+
+
+def test_workflows_are_the_known_ones() -> None:
+    assert [file.name for file in FILES] == list(LEAST)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_actions_are_pinned_by_commit_with_their_version(file: Path) -> None:
+    used = re.findall(r"^.*\buses: (.*)$", file.read_text(), re.MULTILINE)
+    assert used
+    for action in used:
+        assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", action)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_jobs_have_the_least_permissions(file: Path) -> None:
+    workflow = load(file)
+    assert workflow["permissions"] == LEAST[file.name]
+    for name, job in workflow["jobs"].items():
+        allowed = job.get("permissions", {})
+        assert name == "comment" or "write" not in allowed.values()
+        assert job["timeout-minutes"] <= 90
+    assert all(
+        step["with"]["persist-credentials"] is False for step in steps(file) if "checkout" in step.get("uses", "")
+    )
+    assert "secrets." not in file.read_text()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_commands_contain_no_expressions(file: Path) -> None:
+    """A title or the name of a branch could be a command: values reach commands through the environment alone."""
+    assert all("${{" not in step.get("run", "") for step in steps(file))
+
+
+def test_job_that_may_write_runs_the_default_branch() -> None:
+    workflow = load(ROOT / ".github/workflows/comment.yml")
+    assert list(workflow["on"]) == ["workflow_run"]
+    assert workflow["on"]["workflow_run"]["workflows"] == [load(ROOT / ".github/workflows/check.yml")["name"]]
+    checkout = next(
+        step for step in steps(ROOT / ".github/workflows/comment.yml") if "checkout" in step.get("uses", "")
+    )
+    assert checkout["with"]["ref"] == "${{ github.event.repository.default_branch }}"
+    assert workflow["jobs"]["comment"]["permissions"] == {
+        "actions": "read",
+        "contents": "read",
+        "pull-requests": "write",
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_workflows_follow_their_schema(file: Path) -> None:
+    done = run(ROOT, sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.github-workflows", str(file))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_modules_of_the_workflows_exist() -> None:
+    commands = [step["run"] for file in FILES for step in steps(file) if "run" in step]
+    modules = [module for command in commands for module in re.findall(r"python3 -m ([\w.]+)", command)]
+    assert modules == ["tools.comment"]
+    assert all((ROOT / Path(*module.split("."))).with_suffix(".py").exists() for module in modules)
+
+
+def test_base_and_pull_request_on_a_runner(tmp_path: Path) -> None:
+    """The runner is another machine than the author's. The pull request makes one model worse and loosens its gate."""
+    origin = fake_repository(tmp_path / "origin")
+
+    def change(values: Any) -> None:
+        values["models"]["mnist_cnn"]["learning_rate"] = 0.006
+        values["gates"]["mnist_cnn"] = {"min_accuracy": 0.1}
+
+    write_fake_params(origin, change)
+    assert run(origin, "git", "checkout", "-q", "-b", "topic").returncode == 0
+    commit(origin, "topic")
+    runner = tmp_path / "runner"
+    assert run(tmp_path, "git", "clone", "-q", "-b", "topic", str(origin), str(runner)).returncode == 0
+    link_environment(runner)
+    settings = {"BASE": "origin/main", "FAKE_MACHINE": "b", "RUNNER_TEMP": str(tmp_path)}
+    settings |= {name: str(tmp_path / name) for name in ("GITHUB_STEP_SUMMARY", "GITHUB_OUTPUT")}
+    codes = {}
+    for job in ("review", "gate"):
+        for step in load(ROOT / ".github/workflows/check.yml")["jobs"][job]["steps"]:
+            if "run" in step:
+                done = run(runner, "bash", "-eo", "pipefail", "-c", step["run"], **settings)
+                codes[step["run"]] = done.returncode
+                assert done.returncode == 0 or "make --silent real" in step["run"], done.stdout + done.stderr
+    assert {command.split(" | ")[0]: code for command, code in codes.items() if command.startswith("make")} == {
+        "make repro": 0,
+        "make base": 0,
+        "make plots": 0,
+        "make --silent review": 0,
+        "make --silent real": 2,
+    }
+    assert re.fullmatch(r"machine=[0-9a-f]{16}\narchives=[0-9a-f]{16}\n" * 2, (tmp_path / "GITHUB_OUTPUT").read_text())
+    review, real = ((tmp_path / f"{name}.md").read_text() for name in ("review", "real"))
+    for text in (review, real):
+        assert re.search(r"^\| `mnist_cnn` .*\*\*worse\*\*", text, re.MULTILINE), text
+        assert "| `mnist_dense`" not in text
+        assert "Both sides were produced on: " in text
+    assert "On synthetic data" in review and "On synthetic data" not in real
+    gate = real[real.index("## Gate") :]
+    assert "mnist_cnn: validation accuracy 39.25% (" in gate and "is below min_accuracy, 85.00%" in gate
+    assert "gate failed; judged: mnist_dense, mnist_cnn, fashion_mnist_lenet; " in gate
+    assert "limits of origin/main apply, the workspace has others: mnist_cnn" in gate
+    assert run(runner, "git", "diff", "--stat", "params.yaml").stdout == ""
+    hostile = run(runner, "make", "--silent", "review", BASE="main;touch${IFS}here")
+    assert hostile.returncode != 0
+    assert not (runner / "here").exists()

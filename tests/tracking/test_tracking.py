@@ -1,0 +1,284 @@
+"""Runs in MLflow: in a database, and on a real server on 127.0.0.1 that is killed, slow or absent."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from stages.config.models import ModelConfig
+from stages.evaluation.predictions import md5
+from stages.runtime.errors import UserError
+from stages.tracking import logger, pending, server
+from tests.conftest import ROOT, write_params
+from tests.mounts import needs_mounts, run_with_mounts
+from tests.tracking.conftest import DIGEST, ROW, runs, save_model
+from tools import tracking
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(url: str, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=2):
+                return
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.2)
+
+
+@contextmanager
+def process(*command: str, **environment: str) -> Iterator[Callable[[], None]]:
+    """Run a command of MLflow in a session of its own; yields a function that kills it with its workers."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with open("server.log", "ab") as log:
+        started = subprocess.Popen(
+            command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "PATH": path, **environment}
+        )
+
+    def kill() -> None:
+        if started.poll() is None:
+            os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+
+    try:
+        yield kill
+    finally:
+        kill()
+
+
+@contextmanager
+def mlflow_server(port: int) -> Iterator[Callable[[], None]]:
+    store = ["--backend-store-uri", "sqlite:///server.db", "--artifacts-destination", "server-files", "--workers", "1"]
+    with process("mlflow", "ui", "--port", str(port), *store) as kill:
+        wait_for(f"http://127.0.0.1:{port}/health")
+        assert listening() == {("127.0.0.1", port)}
+        yield kill
+
+
+def listening() -> set[tuple[str, int]]:
+    """The addresses on which the descendants of this process listen."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            found += [one.laddr for one in process.net_connections("inet") if one.status == "LISTEN"]
+    return {(address.ip, address.port) for address in found}
+
+
+def test_training_and_evaluation_make_one_run_whose_model_can_be_served(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, config: ModelConfig, model: Path
+) -> None:
+    monkeypatch.setenv("DVC_EXP_NAME", "tidy-fowl")
+    monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)
+    (folder / "plots").mkdir()
+    (folder / "plots/mnist_dense.csv").write_text("actual,predicted\n")
+    with logger.training("mnist_dense", config, {"seed": 42}, "key") as log:
+        for epoch in (1, 2):
+            log.log_epoch(epoch, ROW)
+        log.log_model(model)
+    metrics = {"accuracy": 0.75, "images": 20}
+    logger.log_evaluation("mnist_dense", "mnist", md5(model), metrics, [folder / "plots/mnist_dense.csv"])
+    server.flush()
+
+    (run,) = runs(f"sqlite:///{folder}/mlflow.db")
+    assert run.info.status == "FINISHED"
+    assert run.data.params["batch_size"] == "128" and run.data.params["units"] == "[100]"
+    assert run.data.params["seed"] == "42"
+    assert run.data.metrics == {**ROW, "test_accuracy": 0.75, "test_images": 20}
+    tags = ["stage", "dvc_experiment", "dvc_baseline", "model_md5"]
+    assert [run.data.tags[tag] for tag in tags] == ["train@mnist_dense", "tidy-fowl", "0" * 40, md5(model)]
+    (given,) = run.inputs.dataset_inputs
+    assert (given.dataset.name, given.dataset.digest) == ("mnist", DIGEST)
+    import mlflow
+
+    client = mlflow.MlflowClient()
+    assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
+    assert client.get_experiment(run.info.experiment_id).name == "mnist"
+    (plots,) = client.list_artifacts(run.info.run_id, "plots/plots")
+    assert plots.path.endswith("mnist_dense.csv")
+    assert not list(pending.UNSENT.iterdir())
+
+    uri = f"models:/{run.outputs.model_outputs[0].model_id}"
+    loaded = mlflow.pyfunc.load_model(uri)
+    assert str(loaded.metadata.signature.inputs) == "[Tensor('uint8', (-1, 4))]"
+    requirements = (Path(mlflow.artifacts.download_artifacts(uri)) / "requirements.txt").read_text().split()
+    assert all("==" in requirement for requirement in requirements)
+    images = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.uint8)
+    port = free_port()
+    serve = ["mlflow", "models", "serve", "--model-uri", uri, "--env-manager", "local"]
+    with process(*serve, "--port", str(port), MLFLOW_TRACKING_URI=server.uri()):
+        wait_for(f"http://127.0.0.1:{port}/ping")
+        assert listening() == {("127.0.0.1", port)}
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{port}/invocations",
+            json.dumps({"inputs": images.tolist()}).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            served = json.load(answer)["predictions"]
+    np.testing.assert_allclose(served, loaded.predict(images), rtol=1e-6)
+
+
+def test_server_killed_during_a_training_loses_nothing(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    config: ModelConfig,
+    model: Path,
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # a busy machine: the server is slow, but answers
+    monkeypatch.setattr(logger, "SECONDS_BETWEEN", 0.0)
+    with (
+        mlflow_server(port) as kill,
+        logger.training("mnist_dense", config, {}, "key") as log,
+    ):
+        log.log_epoch(1, ROW)
+        (run,) = runs()
+        assert run.info.status == "RUNNING" and run.data.metrics["loss"] == 1.5
+        kill()
+        log.log_epoch(2, ROW)
+        log.log_epoch(3, {**ROW, "loss": 0.5})
+        log.log_model(model)
+    logger.log_evaluation("mnist_dense", "mnist", md5(model), {"accuracy": 0.75}, [])
+    server.flush()
+    said = capsys.readouterr().out
+    assert said.count(f"warning: MLflow at http://127.0.0.1:{port}: ") == 2  # once for each stage
+    assert "`python -m tools.tracking sync` sends them" in said
+    with pytest.raises(UserError, match=f"MLflow at http://127.0.0.1:{port}: .*kept$"):
+        tracking.main("sync")
+
+    with mlflow_server(port):
+        for _ in range(2):  # the second time there is nothing to do
+            tracking.main("sync")
+            (run,) = runs()
+            assert run.info.status == "FINISHED"
+            assert run.data.metrics == {**ROW, "loss": 0.5, "test_accuracy": 0.75}
+            assert run.data.tags["model_md5"] == md5(model)
+            assert len(run.outputs.model_outputs) == 1
+            import mlflow
+
+            history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
+            assert [(metric.step, metric.value) for metric in history] == [(1, 1.5), (2, 1.5), (3, 0.5)]
+    assert not list(pending.UNSENT.iterdir())
+
+
+def test_server_that_does_not_answer_costs_a_training_one_wait(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], config: ModelConfig
+) -> None:
+    write_params(folder)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr(logger, "SECONDS_BETWEEN", 0.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://user:hunter2@{address}")
+        start = time.monotonic()
+        with logger.training("mnist_dense", config, {}, "key") as log:
+            for epoch in range(1, 6):
+                log.log_epoch(epoch, ROW)
+        assert time.monotonic() - start < 10
+        errors = []
+        for command in ("sync", "runs"):
+            with pytest.raises(UserError, match=f"^MLflow at http://{address}: MlflowException: ") as caught:
+                tracking.main(command)
+            errors.append(str(caught.value))
+    said = capsys.readouterr().out
+    assert said.count(f"warning: MLflow at http://{address}: ") == said.count("warning: ") == 1
+    assert "hunter2" not in f"{said}{errors}"
+    (run,) = pending.read_all()
+    assert run.status == "FINISHED" and len(run.metrics) == 25
+
+
+def test_resumed_training_continues_its_run(folder: Path, config: ModelConfig) -> None:
+    def start(epochs: list[int], error: type[BaseException]) -> None:
+        with logger.training("mnist_dense", config, {}, "key") as log:
+            for epoch in epochs:
+                log.log_epoch(epoch, ROW)
+            raise error
+
+    with pytest.raises(KeyboardInterrupt):
+        start([1], KeyboardInterrupt)
+    assert [run.info.status for run in runs()] == ["KILLED"]
+    with pytest.raises(ZeroDivisionError):
+        start([1, 2], ZeroDivisionError)
+    assert [run.info.status for run in runs()] == ["FAILED"]
+    with logger.training("mnist_dense", config, {}, "key") as log:
+        log.log_epoch(3, ROW)
+        assert [run.info.status for run in runs()] == ["RUNNING"]
+    with logger.training("mnist_dense", config, {}, "key"):
+        pass  # the same training once more is another run
+    first, second = runs()
+    assert (first.info.status, second.info.status) == ("FINISHED", "FINISHED")
+    assert len(first.data.metrics) == 5 and not second.data.metrics
+
+
+def test_two_trainings_at_once_create_one_database(folder: Path) -> None:
+    code = (
+        "import sys; from stages.tracking import logger; from tests.tracking.conftest import model_config\n"
+        "with logger.training(sys.argv[1], model_config(), {}, sys.argv[1]) as log:\n"
+        "    for epoch in range(1, 4): log.log_epoch(epoch, {'loss': 1.0})\n"
+    )
+    (folder / "elsewhere").mkdir()
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, name], cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True
+        )
+        for name, cwd in (("one", folder), ("two", folder / "elsewhere"))
+    ]
+    assert [process.communicate(timeout=120)[0] for process in started] == ["", ""]
+    assert sorted((run.info.run_name, run.info.status) for run in runs()) == [("one", "FINISHED"), ("two", "FINISHED")]
+    assert not (folder / "elsewhere/mlflow.db").exists()
+
+
+@needs_mounts
+def test_full_disk_names_the_pending_run(folder: Path) -> None:
+    code = (
+        "from pathlib import Path; from stages.runtime import cli; from stages.tracking import logger\n"
+        "cli.run(lambda: logger.log_evaluation('m', 'mnist', '0', {}, [Path('dvc.lock')]))\n"
+    )
+    (folder / "mlruns").mkdir()
+    full = "mount -t tmpfs -o size=64k none mlruns; head -c 64k /dev/zero > mlruns/full 2> /dev/null || true"
+    done = run_with_mounts(
+        folder, f'{full}; code=0; $PYTHON -c "$CODE" || code=$?; ls mlruns/unsent; exit $code', CODE=code
+    )
+    assert done.returncode == 1
+    assert done.stdout == ""  # nothing is left there
+    assert re.fullmatch(r"error: mlruns/unsent/\w+/plots/dvc\.lock: no space left in mlruns/unsent/.*\n", done.stderr)
+
+
+def test_runs_names_the_run_of_each_model(
+    project: Path, capsys: pytest.CaptureFixture[str], config: ModelConfig
+) -> None:
+    path = Path("data/models/mnist_dense.keras")
+    path.parent.mkdir(parents=True)
+    save_model(path)
+    with logger.training("mnist_dense", config, {}, "key") as log:
+        log.log_model(path)
+    save_model(path.with_stem("mnist_cnn"))
+    tracking.main("runs")
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"mnist_dense: run {runs()[0].info.run_id} in experiment mnist"
+    assert said[1] == "mnist_cnn: no run"
+    assert said[2] == "fashion_mnist_dense: no model; run `dvc repro train@fashion_mnist_dense` or `dvc pull`"
+    with pytest.raises(UserError, match="snyc: no such command; `sync` sends"):
+        tracking.main("snyc")

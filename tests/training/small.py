@@ -1,0 +1,61 @@
+"""Trainings small enough to run in seconds, on images whose classes any model learns in a few steps."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stages.config.models import ModelConfig
+from stages.data.reader import SplitArrays
+from stages.training.build import build_model
+from stages.training.loop import train_epochs
+
+CLASSES = ["dark", "bright"]
+
+
+def config(**changes: Any) -> ModelConfig:
+    """A dense network on dark and bright images."""
+    entry: dict[str, Any] = {
+        "dataset": "mnist",
+        "architecture": "dense",
+        "units": [8],
+        "optimizer": {"name": "adam"},
+        "schedule": {"name": "constant"},
+        "loss": {"name": "cross_entropy"},
+        "learning_rate": 0.01,
+        "batch_size": 16,
+        "epochs": 3,
+        "compute_dtype": "float32",
+    }
+    entry |= changes
+    return ModelConfig.model_validate({key: value for key, value in entry.items() if value is not None})
+
+
+def arrays(count: int = 70, seed: int = 0, side: int = 8, channels: int = 1) -> SplitArrays:
+    """Dark and bright images. The last batch of 16 is not full."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, count).astype(np.int32)
+    pixels = rng.integers(0, 100, (count, side, side, channels)) + 120 * labels[:, None, None, None]
+    return SplitArrays(np.array([f"{i:05d}" for i in range(count)], object), pixels.astype(np.uint8), labels)
+
+
+def model_of(entry: ModelConfig, seed: int = 1) -> Any:
+    """An untrained model for `arrays`."""
+    import keras
+
+    keras.utils.clear_session()  # Keras numbers the layers of a process
+    keras.utils.set_random_seed(seed)
+    return build_model(entry, (8, 8, 1), np.dtype("uint8"), 2)
+
+
+def history_of(epochs: Iterable[tuple[int, Any]]) -> pd.DataFrame:
+    """Train to the end; one row per epoch."""
+    return pd.DataFrame.from_dict(dict(epochs), orient="index")
+
+
+def trained(entry: ModelConfig, seed: int = 1, checkpoint: Path | None = None) -> tuple[Any, pd.DataFrame]:
+    """A trained model and its history."""
+    model = model_of(entry, seed)
+    return model, history_of(train_epochs(model, entry, arrays(), arrays(seed=5), seed, checkpoint))

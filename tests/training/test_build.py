@@ -1,0 +1,68 @@
+"""Models of params.yaml: their numbers of parameters, and architectures that do not fit."""
+
+import numpy as np
+import pytest
+
+from stages.config import params
+from stages.runtime.errors import UserError
+from stages.training.build import build_model, without_cast
+from stages.training.memory import MAX_EVAL_BATCH, eval_batch_size
+from tests.conftest import ROOT
+
+VALUES = params.load(ROOT / "params.yaml")
+SHAPES = {
+    "mnist": (28, 28, 1),
+    "fashion_mnist": (28, 28, 1),
+    "cifar10": (32, 32, 3),
+    "imagenette": (64, 64, 3),
+    "imagenette_vgg16": (7, 7, 512),
+}
+PARAMETERS = {  # of the published models
+    "mnist_dense": 79_510,
+    "mnist_cnn": 423_860,
+    "fashion_mnist_dense": 266_610,
+    "fashion_mnist_cnn": 167_114,
+    "fashion_mnist_lenet": 107_786,
+    "fashion_mnist_bn_cnn": 3_065_354,
+    "cifar10_cnn": 692_618,
+    "cifar10_cnn_augmented": 692_618,
+    "cifar10_dropout_cnn": 4_247_985,
+    "cifar10_small_cnn": 545_098,
+    "cifar10_small_cnn_augmented": 545_098,
+    "imagenette_cnn": 1_439_818,  # conv 896 + 18,496 + 73,856 + 295,168; dense 4·4·256·256 + 256; 2,570
+    "imagenette_vgg16": 6_425_354,  # 7·7·512·256 + 256; 2,570
+}
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_published_model_has_its_number_of_parameters_and_whole_eval_batches(name: str) -> None:
+    config = VALUES.models[name]
+    dtype = np.dtype("float16" if config.dataset in VALUES.features else "uint8")
+    model = build_model(config, SHAPES[config.dataset], dtype, 10)
+    assert model.count_params() == PARAMETERS[name]
+    assert model.output_shape == (None, 10)
+    assert eval_batch_size(model) == MAX_EVAL_BATCH
+
+
+def test_eval_batch_of_large_images_is_bounded_by_memory() -> None:
+    """At 256 pixels, a batch of 256 took 3.8 GB."""
+    sides = {
+        side: build_model(VALUES.models["imagenette_cnn"], (side, side, 3), np.dtype("uint8"), 10)
+        for side in (128, 256)
+    }
+    assert {side: eval_batch_size(model) for side, model in sides.items()} == {128: 64, 256: 16}
+
+
+def test_layers_without_cast_take_pixels_that_are_not_whole_numbers() -> None:
+    model = build_model(VALUES.models["mnist_dense"], (28, 28, 1), np.dtype("uint8"), 10)
+    pixels = np.random.default_rng(0).integers(0, 255, (4, 28, 28, 1)).astype("uint8")
+    training = without_cast(model)
+    np.testing.assert_array_equal(np.asarray(training(pixels.astype("float32"))), np.asarray(model(pixels)))
+    assert not np.array_equal(np.asarray(training(pixels + 0.4)), np.asarray(model(pixels)))
+    assert [id(one) for one in training.variables] == [id(one) for one in model.variables]
+
+
+def test_architecture_that_does_not_fit_its_images_is_one_line() -> None:
+    with pytest.raises(UserError, match="cnn does not fit inputs of shape") as caught:
+        build_model(VALUES.models["cifar10_cnn"], (8, 8, 1), np.dtype("uint8"), 2)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,136 @@
+"""Checkpoints: what a training needs to resume after it was killed, and when they are removed."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from stages.training import checkpoint
+from stages.training.build import build_model
+from stages.training.checkpoint import TrainState, checkpoint_path
+from stages.training.loop import train_epochs
+from stages.training.saving import save
+from tests.training.small import arrays, config, history_of
+
+RANDOM = {
+    "architecture": "dropout_cnn",
+    "units": None,
+    "augment": {"horizontal_flip": {}, "rotation": {"factor": 0.1}},
+    "schedule": {"name": "cosine"},
+    "restore_best": True,
+    "epochs": 4,
+}
+ENVIRONMENT = {"threads": "2", "compute_dtype": "float32"}
+
+
+class KilledError(Exception):
+    pass
+
+
+def train_random(path: Path, folder: Path, kill_after: int = 99) -> tuple[bytes, pd.DataFrame]:
+    """A training with dropout and augmentation: the bytes of its model and its history."""
+    import keras
+
+    keras.utils.clear_session()  # Keras numbers the layers of a process
+    keras.utils.set_random_seed(3)
+    entry, data = config(**RANDOM), arrays(40, side=32, channels=3)
+    model = build_model(entry, (32, 32, 3), np.dtype("uint8"), 2)
+    rows = {}
+    for epoch, row in train_epochs(model, entry, data, data, 3, path):
+        rows[epoch] = row
+        if epoch == kill_after:
+            raise KilledError
+    save(model, folder / "model.keras")
+    return (folder / "model.keras").read_bytes(), history_of(rows.items())
+
+
+def test_killed_training_resumes_and_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dropout, augmentation, the order of the images, Adam's moments, the schedule and the best epoch are resumed."""
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    whole, history = train_random(tmp_path / "whole.npz", tmp_path)
+    for kill_after in (1, 2):
+        with pytest.raises(KilledError):
+            train_random(tmp_path / "killed.npz", tmp_path, kill_after)
+    resumed, resumed_history = train_random(tmp_path / "killed.npz", tmp_path)
+    pd.testing.assert_frame_equal(history, resumed_history, check_exact=True)
+    assert whole == resumed
+
+
+def test_corrupt_checkpoint_is_not_used(tmp_path: Path) -> None:
+    import keras
+
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(8)])
+    optimizer = keras.optimizers.Adam()
+    optimizer.build(model.trainable_variables)
+    variables = [*model.variables, *optimizer.variables]
+    path = tmp_path / "checkpoint.npz"
+    checkpoint.save(path, variables, TrainState([{"loss": 0.5}], 0.5))
+    assert checkpoint.restore(path, variables) == TrainState([{"loss": 0.5}], 0.5)
+    before = model.get_weights()
+    data = path.read_bytes()
+    flipped = bytearray(data)
+    flipped[data.index(before[0].tobytes()) + 5] ^= 1
+    for corrupt in (bytes(flipped), data[: len(data) // 2], b"", b"not an archive"):
+        path.write_bytes(corrupt)
+        assert checkpoint.restore(path, variables) == TrainState()
+    assert checkpoint.restore(tmp_path / "absent.npz", variables) == TrainState()
+    assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
+
+
+def test_everything_that_determines_a_training_changes_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train, validation = arrays(20), arrays(20, 1)
+
+    def path(**changes: Any) -> Path:
+        arguments: dict[str, Any] = {
+            "name": "mnist_dense",
+            "config": config(),
+            "environment": ENVIRONMENT,
+            "seed": 1,
+            "train": train,
+            "validation": validation,
+        }
+        return checkpoint_path(**{**arguments, **changes})
+
+    others = [
+        path(config=config(learning_rate=0.02)),
+        path(config=config(architecture="lenet")),
+        path(config=config(augment={"horizontal_flip": {}})),
+        path(environment={**ENVIRONMENT, "threads": "4"}),
+        path(environment={**ENVIRONMENT, "compute_dtype": "bfloat16"}),
+        path(seed=2),
+        path(train=arrays(20, 2)),
+        path(validation=arrays(20, 2)),
+    ]
+    assert len({path(), *others}) == len(others) + 1
+    assert path() == path(train=arrays(20))
+    before = path()
+    changed = tmp_path / "step.py"
+    changed.write_text("# another step")
+    files = checkpoint.code_files
+    monkeypatch.setattr(checkpoint, "code_files", lambda config: [*files(config), changed])
+    assert path() != before
+
+
+def test_code_files_are_the_trainer_and_the_architecture() -> None:
+    names = {f"{file.parent.name}/{file.name}" for file in checkpoint.code_files(config(architecture="lenet"))}
+    assert {"training/step.py", "optimizers/adam.py", "augmentations/zoom.py", "models/lenet.py"} <= names
+    assert "models/cnn.py" not in names
+
+
+def test_checkpoints_of_other_params_are_removed_and_those_of_other_models_are_kept(tmp_path: Path) -> None:
+    own = tmp_path / "cifar10_cnn-0123456789abcdef.npz"
+    kept = [
+        own,
+        tmp_path / "cifar10_cnn_augmented-0123456789abcdef.npz",
+        tmp_path / "big_cifar10_cnn-0123456789abcdef.npz",
+    ]
+    removed = [tmp_path / "cifar10_cnn-fedcba9876543210.npz", tmp_path / ".cifar10_cnn-fedcba9876543210.npz.part"]
+    for file in (*kept, *removed):
+        file.touch()
+    checkpoint.remove_others(own, "cifar10_cnn")
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
+    checkpoint.remove_others(tmp_path / "absent" / own.name, "cifar10_cnn")

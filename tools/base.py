@@ -1,0 +1,150 @@
+"""`make base BASE=main`: reproduce a revision on this machine, so that review, plots and gate compare like with like.
+
+The revision runs in a Git worktree under .dvc/tmp that shares DVC's cache: the run cache provides stages with the same
+inputs as here. The results become a commit under refs/reproduced, which `dvc metrics diff` can name, too.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from dvc.config import Config
+from dvc.repo import Repo
+from ruamel.yaml import YAML
+
+from stages.runtime import paths
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
+from tools.machine import machine
+from tools.revision import Revision, reference
+
+RESULTS = ["dvc.lock", "reports/metrics", "reports/history", "reports/plots"]  # those that Git holds
+IDENTITY = {f"GIT_{who}_{what}": "reproduced" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+DATES = {f"GIT_{who}_DATE": "2000-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}  # same files, same commit
+
+
+def base(rev: str) -> None:
+    """Reproduce all models of a revision."""
+    reproduce(Revision(rev).commit, rev)
+
+
+def reproduce(commit: str, name: str, source: str | None = None, models: Sequence[str] = ()) -> None:
+    """Run the pipeline of a commit up to `evaluate` and keep its results as a commit; do nothing if they are there.
+
+    Args:
+        commit: the commit.
+        name: what messages call it.
+        source: the value for `source` in params.yaml; None leaves the file as it is.
+        models: the models to run that the commit has; empty for all.
+
+    Raises:
+        UserError: a stage fails, or Git or DVC do.
+    """
+    message = "\n\n".join([machine(), " ".join(models) or "all models"])
+    ref = reference(commit, source)
+    if git("for-each-ref", "--format=%(contents)", ref) == message:
+        print(f"{name}: already reproduced on this machine", file=sys.stderr)
+        return
+    with _worktree(commit, ref, name) as folder:
+        # Otherwise a committed result could pass for a result of this machine.
+        git("rm", "-r", "--quiet", "--ignore-unmatch", "--", *RESULTS, cwd=folder)
+        _configure(folder, source)
+        known = YAML(typ="safe").load(folder / paths.PARAMS).get("models", {})
+        targets = [f"evaluate@{model}" for model in models if model in known] if models else ["evaluate"]
+        if not targets:
+            raise UserError(f"{name}: has none of {', '.join(models)}; name models that it has")
+        done = subprocess.run(["dvc", "repro", *targets], cwd=folder, env=_environment(folder, name), stdout=sys.stderr)
+        if done.returncode:
+            raise UserError(f"{name}: dvc repro failed on this revision, see above; it cannot be compared with")
+        git("add", "--all", "--", paths.PARAMS, *(path for path in RESULTS if (folder / path).exists()), cwd=folder)
+        tree = git("write-tree", cwd=folder)
+        git("update-ref", ref, git("commit-tree", tree, "-p", commit, "-m", message, environment=IDENTITY))
+    print(f"{name}: reproduced on this machine", file=sys.stderr)
+
+
+def snapshot() -> str:
+    """A commit with all files of the workspace that Git has or would add; HEAD if nothing changed."""
+    index = Path(git("rev-parse", "--absolute-git-dir")) / "reproduced-index"
+    try:
+        for command in (["read-tree", "HEAD"], ["add", "--all"]):
+            git(*command, environment={"GIT_INDEX_FILE": str(index)})
+        tree = git("write-tree", environment={"GIT_INDEX_FILE": str(index)})
+    finally:
+        index.unlink(missing_ok=True)
+    if tree == git("rev-parse", "HEAD^{tree}"):
+        return git("rev-parse", "HEAD")
+    return git("commit-tree", tree, "-p", "HEAD", "-m", "workspace", environment=IDENTITY | DATES)
+
+
+def git(*arguments: str | Path, cwd: Path = Path(), environment: dict[str, str] | None = None) -> str:
+    """The output of a Git command.
+
+    Raises:
+        UserError: Git fails or is not installed.
+    """
+    settings = {**os.environ, **(environment or {})}
+    try:
+        command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
+        done = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise UserError("git: not installed, or not on PATH; install it") from None
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip()
+
+
+@contextmanager
+def _worktree(commit: str, ref: str, name: str) -> Iterator[Path]:
+    """The project's folder in a worktree of a commit, for the time of a block."""
+    worktree = Path(".dvc/tmp", *Path(ref).parts[1:]).absolute()
+    _remove(worktree)  # of an earlier process that was killed
+    git("worktree", "add", "--quiet", "--detach", worktree, commit)
+    try:
+        folder = worktree / git("rev-parse", "--show-prefix")
+        if not (folder / paths.PARAMS).exists():
+            raise UserError(f"{name}: no {paths.PARAMS}; name a revision with a pipeline")
+        yield folder
+    finally:
+        _remove(worktree)
+
+
+def _remove(worktree: Path) -> None:
+    shutil.rmtree(worktree, ignore_errors=True)
+    git("worktree", "prune")
+
+
+def _configure(folder: Path, source: str | None) -> None:
+    """Give the worktree this clone's DVC settings and cache, and the value for `source`."""
+    own = Config(str(Path(".dvc").absolute())).load_one("local")
+    with Config(str(folder / ".dvc")).edit("local") as local:
+        local.update(own)
+        local["cache"]["dir"] = str(Path(Repo().cache.local_cache_dir).absolute())
+    if source:
+        yaml = YAML()
+        yaml.width = 4096
+        values = yaml.load(folder / paths.PARAMS)
+        values["source"] = source
+        yaml.dump(values, folder / paths.PARAMS)
+
+
+def _environment(folder: Path, name: str) -> dict[str, str]:
+    """This interpreter, or one with the revision's own packages if those differ; nothing is logged to a server."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_EXP", "MLFLOW_TRACKING"))}
+    remembered = Path(".venv/requirements-name")
+    lock = remembered.read_text().strip() if remembered.exists() else "requirements.txt"
+    binaries = Path(sys.executable).parent
+    if (folder / lock).exists() and (folder / lock).read_bytes() != Path(lock).read_bytes():
+        python = Path(sys.base_prefix) / "bin/python3"
+        command = ["make", "--silent", "setup", f"PYTHON={python}", f"REQUIREMENTS={lock}"]
+        if subprocess.run(command, cwd=folder, env=kept, stdout=sys.stderr).returncode:
+            raise UserError(f"{name}: make setup failed on this revision, see above")
+        binaries = folder / ".venv/bin"
+    return {**kept, "PATH": os.pathsep.join([str(binaries), os.environ["PATH"]])}
+
+
+if __name__ == "__main__":
+    run(base, "base")

@@ -1,0 +1,52 @@
+"""MLflow from the command line: `sync` sends pending runs, `runs` lists the run that trained each model."""
+
+from stages.config import params
+from stages.runtime import paths
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError, mask_urls
+from stages.tracking import pending, server
+
+
+def sync() -> None:
+    """Send everything pending, trainings before evaluations.
+
+    Raises:
+        UserError: MLflow does not answer, or does not accept something.
+    """
+    before = {run.id for run in pending.read_all()}
+    server.flush(strict=True)
+    left = before & {run.id for run in pending.read_all()}
+    kept = f", kept {len(left)} of trainings that are not over" if left else ""
+    print(f"MLflow at {mask_urls(server.uri())}: sent {len(before - left)} pending runs{kept}")
+
+
+def runs() -> None:
+    """Print the run that trained each model of params.yaml as it lies in data/models, wherever DVC got it from.
+
+    Raises:
+        UserError: MLflow does not answer.
+    """
+    from stages.evaluation.predictions import md5  # imports pandas
+
+    models = params.load().models
+    present = {
+        name: (model.dataset, md5(paths.model(name))) for name, model in models.items() if paths.model(name).exists()
+    }
+    found = server.find_runs(present)
+    for name, model in models.items():
+        if name not in present:
+            print(f"{name}: no model; run `dvc repro train@{name}` or `dvc pull`")
+        else:
+            print(f"{name}: " + (f"run {found[name]} in experiment {model.dataset}" if name in found else "no run"))
+
+
+def main(command: str) -> None:
+    """Run `sync` or `runs`."""
+    commands = {"sync": sync, "runs": runs}
+    if command not in commands:
+        raise UserError(f"{command}: no such command; `sync` sends pending runs, `runs` lists the runs of the models")
+    commands[command]()
+
+
+if __name__ == "__main__":
+    run(main, "command")
