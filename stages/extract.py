@@ -18,7 +18,7 @@ from stages.runtime.numerics import import_tensorflow
 
 
 def extract(name: str) -> None:
-    """Write data/records/NAME of a feature set and its environment. Splits, keys and labels are those of its dataset."""
+    """Write data/records/NAME of a feature set, with its dataset's splits, keys and labels, and its environment."""
     values = params.load()
     config = lookup(values.features, name, "features")
     weights = _verify_weights(values, config.backbone)

@@ -12,8 +12,9 @@ def report() -> None:
     """Write reports/README.md, reports/index.html and reports/figures; send pending results to MLflow."""
     config = params.load()
 
-    from stages.reporting import readme, results
+    from stages.reporting import orphans, readme, results
 
+    orphans.remove_orphans(config)
     models, datasets = results.models(config), results.datasets(config)
     archives: dict[str, DatasetConfig | WeightsConfig] = {**config.datasets, **config.weights}
     synthetic = [name for name, entry in archives.items() if config.is_synthetic(entry)]

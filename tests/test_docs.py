@@ -62,7 +62,7 @@ def test_make_targets_and_variables_named_in_documents_exist() -> None:
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     variables = set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)) | {"UPGRADE"}
     for path in documents():
-        for command in re.findall(r"(?:^|[`$&] ?)make ([^`#\n]*)", path.read_text(), re.MULTILINE):
+        for command in re.findall(r"(?:^|[`$&] ?)make ([^`#&|\n]*)", path.read_text(), re.MULTILINE):
             words = re.sub(r'=("[^"]*"|\S*)', "= ", command.partition("  ")[0]).split()
             wrong = [word for word in words if not word.startswith("-") and word.rstrip("=") not in targets | variables]
             assert wrong == [], f"{path.name}: make {command}"

@@ -19,10 +19,17 @@ from ruamel.yaml import YAML
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from tools.machine import machine
+from stages.runtime.numerics import machine
+from tools.machine import describe
 from tools.revision import Revision, reference
 
-RESULTS = ["dvc.lock", "reports/metrics", "reports/history", "reports/plots"]  # those that Git holds
+RESULTS = [
+    "dvc.lock",
+    "reports/metrics",
+    "reports/history",
+    "reports/plots",
+    "reports/environment",
+]  # those that Git holds
 IDENTITY = {f"GIT_{who}_{what}": "reproduced" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 DATES = {f"GIT_{who}_DATE": "2000-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}  # same files, same commit
 
@@ -44,7 +51,7 @@ def reproduce(commit: str, name: str, source: str | None = None, models: Sequenc
     Raises:
         UserError: a stage fails, or Git or DVC do.
     """
-    message = "\n\n".join([machine(), " ".join(models) or "all models"])
+    message = "\n\n".join([describe(machine()), " ".join(models) or "all models"])
     ref = reference(commit, source)
     if git("for-each-ref", "--format=%(contents)", ref) == message:
         print(f"{name}: already reproduced on this machine", file=sys.stderr)

@@ -10,8 +10,8 @@ from stages.config.gates import GateConfig
 from stages.config.messages import explain
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from tools.intervals import difference, wilson
 from tools.revision import Revision
+from tools.significance import difference, wilson
 
 Gates = dict[str, GateConfig]
 Accuracy = tuple[float, int]  # and its number of images
@@ -19,12 +19,14 @@ Accuracy = tuple[float, int]  # and its number of images
 
 def gate(base: str) -> None:
     """Judge the workspace by the limits of `base`, print the result, and exit with 1 if it does not pass."""
-    if not judge(Revision(base), Revision()):
+    passed, lines = judge(Revision(base), Revision())
+    print(*lines, sep="\n")
+    if not passed:
         sys.exit(1)
 
 
-def judge(before: Revision, after: Revision) -> bool:
-    """Print each model that broke a limit, and what was judged; return whether the gate passes.
+def judge(before: Revision, after: Revision) -> tuple[bool, list[str]]:
+    """Whether the gate passes, and lines with each broken limit, each judged model and a summary.
 
     Limits are those of `before`: a change cannot loosen the limits that it is judged by. `after` decides only for
     models without limits there. A gate that judges no model although it has limits does not pass.
@@ -54,12 +56,10 @@ def judge(before: Revision, after: Revision) -> bool:
             ],
         )
     )
-    for line in broken:
-        print(line)
-    for name in judged:
-        print(
-            f"{name}: validation accuracy {_interval(found[name])}, test accuracy {after.metrics[name]['accuracy']:.2%}"
-        )
+    measured = [
+        f"{name}: validation accuracy {_interval(found[name])}, test accuracy {after.metrics[name]['accuracy']:.2%}"
+        for name in judged
+    ]
     notes = {
         "judged": judged,
         "not judged, synthetic data": synthetic,
@@ -73,8 +73,7 @@ def judge(before: Revision, after: Revision) -> bool:
     said = [f"{what}: {', '.join(names)}" for what, names in notes.items() if names]
     passed = not broken and (bool(judged) or not limits)
     outcome = "passed" if passed else "failed" if broken else "failed, no model was judged"
-    print(f"gate {outcome}; {'; '.join(said) or 'params.yaml has no gates'}")
-    return passed
+    return passed, [*broken, *measured, f"gate {outcome}; {'; '.join(said) or 'params.yaml has no gates'}"]
 
 
 def _limits(before: Revision, own: Gates) -> tuple[Gates, dict[str, list[str]]]:

@@ -3,6 +3,7 @@
 BASE and the workspace run with `source: published` in worktrees of their own; the workspace's files stay as they are.
 """
 
+import subprocess
 import sys
 
 from stages.runtime.cli import run
@@ -10,7 +11,7 @@ from stages.runtime.errors import UserError
 from tools.base import reproduce, snapshot
 from tools.gate import judge
 from tools.review import comment
-from tools.revision import Revision
+from tools.revision import Revision, reference
 
 SOURCE = "published"
 
@@ -29,9 +30,14 @@ def real(base: str, models: str) -> None:
     reproduce(before, base, SOURCE, names)
     reproduce(after, "workspace", SOURCE, names)
     sides = Revision(before, SOURCE, base), Revision(after, SOURCE, "workspace")
-    print(f"# On real data: {', '.join(names)}\n\n{comment(*sides)}\n\n## Gate\n\n```", flush=True)
-    passed = judge(*sides)
-    print("```")
+    passed, lines = judge(*sides)
+    revisions = [reference(before, SOURCE), reference(after, SOURCE)]
+    metrics = subprocess.run(["dvc", "metrics", "diff", "--md", *revisions], stdout=subprocess.PIPE, text=True).stdout
+    sections = {"Gate": "\n".join(f"- {line}" for line in lines), "All metrics that differ": metrics.strip()}
+    print(f"# On real data: {', '.join(names)}\n\n{comment(*sides)}")
+    for title, text in sections.items():
+        if text:
+            print(f"\n## {title}\n\n{text}")
     if not passed:
         sys.exit(1)
 

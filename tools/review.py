@@ -2,103 +2,34 @@
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from scipy.stats import binomtest, fisher_exact
-
 from stages.config import params
-from stages.evaluation.predictions import Predictions
 from stages.reporting.markdown import table
 from stages.runtime.cli import run
-from tools.machine import machine
 from tools.revision import ABSENT, Revision, differences, points
+from tools.significance import PairedTest, accuracy_test, holm, paired_test
 
 LEVEL = 0.05
 DATA = ("download@", "download_weights@", "preprocess@", "extract@")
 
 
-@dataclass(frozen=True)
-class PairedTest:
-    """A paired test of two models on the same images.
-
-    lost: images that only the first model classifies correctly. gained: images that only the second does. p: of the
-    exact McNemar test.
-    """
-
-    lost: int
-    gained: int
-    p: float
-
-
 def review(base: str) -> None:
     """Print the comment. Without predictions it has the metrics, which are in Git, and says so."""
-    print(comment(Revision(base), Revision(), os.environ.get("PLOTS_URL")))
+    print(comment(Revision(base), Revision()))
+    url = os.environ.get("PLOTS_URL")
+    plots = f"[Plots of both]({url})" if url else f"Plots of both: `make plots BASE={base}`"
+    print(f"\n{plots}. All metrics: `dvc metrics diff {base} --md`.")
 
 
-def comment(before: Revision, after: Revision, plots: str | None = None) -> str:
-    """All differences between two revisions.
-
-    Args:
-        before: the revision to compare with.
-        after: the workspace, or a reproduction of it.
-        plots: where the plots of both are; None for the command that shows them.
-    """
+def comment(before: Revision, after: Revision) -> str:
+    """All differences between a revision and the workspace, or a reproduction of it."""
     sections = [*_models(before, after), *_params(before.params, after.params), *_data(before.stages, after.stages)]
     base = f"`{before.name}` ({before.commit[:7]})"
     if not sections:
         return f"Nothing differs from {base}: no metrics, params, data or models.\n\n{_machines(before, after)}"
-    show = f"[Plots of both]({plots})" if plots else f"Plots of both: `make plots BASE={before.name}`"
-    more = f"{show}. All metrics: `dvc metrics diff {before.name} --md`."
-    return "\n\n".join([f"## The workspace against {base}", *sections, _machines(before, after), more])
-
-
-def paired_test(before: Predictions, after: Predictions) -> PairedTest | str:
-    """Exact McNemar test (McNemar, "Note on the sampling error of the difference", 1947) of two models' predictions.
-
-    If neither model is better, an image that only one of them classifies correctly is equally likely to be either's.
-    The p-value is that of a fair coin, two-sided, and exact for any number of images.
-
-    Returns:
-        The test, whatever the order of the images; or the reason why there is none.
-    """
-    order_before, order_after = np.argsort(before.keys), np.argsort(after.keys)
-    if not np.array_equal(before.keys[order_before], after.keys[order_after]):
-        return "other test images"
-    labels = [
-        np.asarray(predictions.classes)[predictions.true[order]]
-        for predictions, order in ((before, order_before), (after, order_after))
-    ]
-    if not np.array_equal(*labels):
-        return "other labels of the test images"
-    correct_before, correct_after = before.correct[order_before], after.correct[order_after]
-    lost, gained = int((correct_before & ~correct_after).sum()), int((~correct_before & correct_after).sum())
-    return PairedTest(lost, gained, float(binomtest(gained, lost + gained).pvalue) if lost + gained else 1.0)
-
-
-def accuracy_test(before: tuple[float, int], after: tuple[float, int]) -> float:
-    """P-value of Fisher's exact test of two accuracies, each with its number of images, two-sided.
-
-    It takes the images as independent, as the predictions for validation images are not stored. On the same images it
-    finds fewer differences than a paired test would, and none more often than the level says.
-    """
-    counts = [(round(accuracy * images), images) for accuracy, images in (before, after)]
-    return float(fisher_exact([[correct, images - correct] for correct, images in counts]).pvalue)
-
-
-def holm(p_values: list[float]) -> list[float]:
-    """P-values adjusted for their number (Holm, "A simple sequentially rejective multiple test procedure", 1979).
-
-    The chance of any false verdict is then 5 % for all models together instead of 5 % for each: with thirteen changed
-    models, every second review would otherwise contain one.
-    """
-    order = np.argsort(p_values)
-    scaled = np.array(p_values)[order] * np.arange(len(p_values), 0, -1)
-    adjusted = np.empty(len(p_values))
-    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
-    return adjusted.tolist()
+    return "\n\n".join([f"## The workspace against {base}", *sections, _machines(before, after)])
 
 
 def _models(before: Revision, after: Revision) -> Iterator[str]:
@@ -183,12 +114,11 @@ def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[st
 
 
 def _machines(before: Revision, after: Revision) -> str:
-    """On which machine both sides were produced."""
-    here = after.reproduced_on or machine()
-    if before.reproduced_on == here:
-        return f"Both sides were produced on: {here}."
-    there = before.reproduced_on or f"as committed, machine unknown (`make base BASE={before.name}` reproduces it here)"
-    return f"`{before.name}`: {there}. Workspace: {here}."
+    """On which machines both sides were produced."""
+    if before.machine == after.machine:
+        return f"Both sides were produced on: {after.machine}."
+    advice = "" if before.reproduced_on else f" (`make base BASE={before.name}` reproduces it here)"
+    return f"`{before.name}` was produced on: {before.machine}{advice}. The workspace: {after.machine}."
 
 
 def _paired(name: str, before: Revision, after: Revision) -> PairedTest | str:

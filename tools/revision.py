@@ -14,6 +14,7 @@ from stages.evaluation.predictions import Predictions, parse
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import PARSE_ERRORS
+from tools.machine import describe
 
 ABSENT = "–"  # in a cell without a value
 
@@ -103,6 +104,13 @@ class Revision:
             return {name: json.loads(text) for name, text in found.items() if text is not None}
         except json.JSONDecodeError as error:
             raise UserError(f"{self.name}: reports/metrics: not JSON: {error}; run `dvc repro`") from None
+
+    @cached_property
+    def machine(self) -> str:
+        """Where the evaluated models were trained, as recorded beside them."""
+        texts = filter(None, (self._text(paths.environment("train", name)) for name in self.metrics))
+        found = dict.fromkeys(describe(json.loads(text)) for text in texts)
+        return " and ".join(found) or self.reproduced_on or "an unknown machine"
 
     def training(self, model: str) -> Training | None:
         """How a model was trained; None if the metrics are missing or belong to another training."""

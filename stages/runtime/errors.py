@@ -10,4 +10,4 @@ class UserError(Exception):
 def mask_urls(text: str) -> str:
     """Remove from every URL in `text` what may be secret: user, password, query and fragment."""
     text = re.sub(r"(?<=://)[^/\s?#]*@", "", text)
-    return re.sub(r"(\w://[^\s?#'\"]*)[?#][^\s'\"]*", r"\1", text)
+    return re.sub(r"(\w://[^\s?#]*)[?#]\S*", r"\1", text)  # up to a space: a quote may be part of the secret

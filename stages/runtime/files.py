@@ -29,7 +29,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old.part")
-    _remove(part)
+    remove(part)
     try:
         yield part
         for path in (part, *part.rglob("*")):
@@ -45,7 +45,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
             f"{shutil.disk_usage(folder).free:,} are free; free some space and run `dvc repro` again"
         ) from None
     finally:
-        _remove(part)
+        remove(part)
 
 
 @contextmanager
@@ -79,14 +79,14 @@ def _move(part: Path, target: Path, old: Path) -> None:
     if not is_folder and not (part.is_dir() and os.path.lexists(target)):
         os.replace(part, target)
         return
-    _remove(old)
+    remove(old)
     os.replace(target, old)
     try:
         os.replace(part, target)
     except BaseException:
         os.replace(old, target)
         raise
-    _remove(old)
+    remove(old)
 
 
 def _sync(path: Path) -> None:
@@ -119,7 +119,8 @@ def _size(path: Path) -> int:
     return sum(file.lstat().st_size for file in (path, *path.rglob("*")) if file.is_file())
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -132,7 +132,7 @@ def test_tutorial_has_the_layers_and_the_optimizer_of_keras(project: Path) -> No
     model = training.tutorial(params.load().resolved_models["cifar10_small_cnn_augmented"])
     assert [type(layer).__name__ for layer in model.layers[:3]] == ["RandomFlip", "RandomRotation", "RandomTranslation"]
     assert type(model.optimizer).__module__.startswith("keras.")
-    assert model.optimizer.learning_rate == pytest.approx(0.001)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.001)
 
 
 def test_preprocessing_is_timed_against_tfds(project: Path) -> None:

@@ -73,7 +73,6 @@ echo "then: $(ls -A "$DISK" | tr '\\n' ' ')"
     ("stage", "disk", "links", "room", "output"),
     [
         ("download mnist", "data/raw", [], 8 << 10, "mnist"),
-        ("preprocess mnist", "data/records", [], 8 << 10, "mnist"),
         ("extract imagenette_vgg16", "data/records", ["imagenette"], 8 << 10, "imagenette_vgg16"),
         ("train mnist_dense", "data/models", [], 8 << 10, "mnist_dense.keras"),
         ("evaluate mnist_dense", "reports/metrics", [], 0, "mnist_dense.json"),
@@ -127,7 +126,6 @@ PLAIN_USER = "setpriv --bounding-set=-all --inh-caps=-all"
         ("download mnist", "data/raw", "data/raw/.mnist.part: Permission denied"),
         ("train mnist_dense", "params.yaml", "params.yaml: Permission denied"),
         ("preprocess mnist", "data/raw/mnist/*", "data/raw/mnist/train-images-idx3-ubyte.gz: Permission denied"),
-        ("train mnist_dense", "data/records/mnist/*", "data/records/mnist/dataset_info.json: Permission denied"),
         ("evaluate mnist_dense", "data/predictions/*", "data/predictions/mnist_dense.parquet: Permission denied"),
     ],
 )

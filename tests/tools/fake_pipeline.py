@@ -30,7 +30,10 @@ stages:
       cmd: python -m tests.tools.fake_pipeline train ${key}
       params: [seed, train, "models.${key}"]
       deps: ["data/records/${item.dataset}", stages/models]
-      outs: ["data/models/${key}.keras", "data/predictions/${key}.parquet"]
+      outs:
+        - data/models/${key}.keras
+        - data/predictions/${key}.parquet
+        - reports/environment/train/${key}.json: {cache: false}
       plots:
         - reports/history/${key}.csv: {cache: false}
   evaluate:
@@ -48,7 +51,7 @@ stages:
 def fake_repository(folder: Path, change: Callable[[Any], None] = lambda values: None) -> Path:
     """The work tree with this pipeline and three models, run on machine a and committed to `main`."""
     copy_work_tree(folder)
-    for path in ("reports/metrics", "reports/history", "reports/plots"):
+    for path in ("reports/metrics", "reports/history", "reports/plots", "reports/environment"):
         shutil.rmtree(folder / path, ignore_errors=True)
     (folder / "dvc.lock").unlink(missing_ok=True)
     (folder / "dvc.yaml").write_text(DVC)
@@ -101,7 +104,7 @@ def main(stage: str, name: str) -> None:
     values = params.load()
     for path in (paths.counts(name), paths.model(name), paths.predictions(name), paths.history(name)):
         path.parent.mkdir(parents=True, exist_ok=True)
-    for path in (paths.metrics(name), paths.plot("classes", name)):
+    for path in (paths.metrics(name), paths.plot("classes", name), paths.environment("train", name)):
         path.parent.mkdir(parents=True, exist_ok=True)
     if stage == "preprocess":
         paths.records(name).mkdir(parents=True)
@@ -117,6 +120,7 @@ def main(stage: str, name: str) -> None:
         probabilities = np.full((IMAGES, 10), 0.02, np.float32)
         probabilities[np.arange(IMAGES), predicted] = 0.82
         paths.model(name).write_text(machine)
+        paths.environment("train", name).write_text(json.dumps({"threads": "4", "processor": machine}))
         keys = np.array([f"{image:05}" for image in range(IMAGES)], dtype=object)
         classes = [str(label) for label in range(10)]
         write(paths.predictions(name), Predictions(keys, true, predicted, probabilities, classes, "0", 1, "float32"))

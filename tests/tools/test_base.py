@@ -45,6 +45,8 @@ def test_base_not_reproduced_reports_every_model_as_changed_and_gives_the_advice
     assert len(changed_models(text)) == 3
     assert "from another kind of machine or other packages: `mnist_dense`, `fashion_mnist_lenet`." in text
     assert "`make base BASE=origin/main` reproduces the base on this machine." in text
+    assert "`origin/main` was produced on: processor a (`make base BASE=origin/main` reproduces it here)." in text
+    assert "The workspace: processor b." in text
     assert "No paired test, no predictions of origin/main in the cache or a remote: `mnist_dense`" in text
 
 
@@ -59,7 +61,7 @@ def test_base_reproduced_leaves_only_the_real_change_with_a_paired_test(clone: P
     assert (
         "| `mnist_cnn` | 89.25% | 69.25% | −20.00 | < 0.001 | **worse** | 89.25% | 69.25% | 80 | 0 | < 0.001 |" in text
     )
-    assert "Both sides were produced on: " in text
+    assert "Both sides were produced on: processor b." in text
     assert run(clone, "git", "status", "--short").stdout == run(clone, "git", "status", "--short", "-uno").stdout
     assert run(clone, "git", "worktree", "list").stdout.count("\n") == 1
     assert list((clone / ".dvc/tmp").rglob("params.yaml")) == []

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT, commit, run, write_params
 from tools import gate
-from tools.intervals import difference
+from tools.significance import difference
 
 LIMITS = {"min_accuracy": 0.97, "max_drop": 0.005}
 

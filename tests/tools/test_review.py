@@ -11,8 +11,7 @@ import pytest
 from stages.evaluation.predictions import Predictions
 from tests.conftest import commit, run
 from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
-from tools import review
-from tools.intervals import wilson
+from tools import significance
 
 
 def second(values: Any) -> None:
@@ -68,7 +67,7 @@ def cells(text: str, first: str) -> list[str]:
 
 def test_changed_models_get_a_verdict_on_validation_and_a_paired_test(repository: Path) -> None:
     text = reviewed(repository, "first", PLOTS_URL="https://example.com/plots")
-    validation = ["90.00%", "95.00%", "+5.00", "0.025", "**better**"]
+    validation = ["90.00%", "95.00%", "+5.00", "0.020", "**better**"]
     assert cells(text, "mnist_dense") == [*validation, "90.00%", "95.00%", "0", "20", "< 0.001"]
     validation = ["90.00%", "77.50%", "−12.50", "< 0.001", "**worse**"]
     assert cells(text, "mnist_cnn") == [*validation, "90.00%", "77.50%", "50", "0", "< 0.001"]
@@ -80,7 +79,7 @@ def test_changed_models_get_a_verdict_on_validation_and_a_paired_test(repository
     assert cells(text, "models.mnist_cnn.filters") == ["`[25]`", "`[24]`"]
     assert len(set(cells(text, "data/records/mnist"))) == 2
     assert "[Plots of both](https://example.com/plots)" in text
-    assert "`first`: as committed, machine unknown (`make base BASE=first` reproduces it here). Workspace: " in text
+    assert "Both sides were produced on: processor a." in text
 
 
 def test_models_that_do_not_differ_are_one_sentence(repository: Path) -> None:
@@ -151,26 +150,26 @@ def predictions(wrong: range, images: int = 400) -> Predictions:
 
 def test_paired_test_is_that_of_a_fair_coin() -> None:
     shuffled = predictions(range(9, 10)).select(np.random.default_rng(0).permutation(400))
-    found = review.paired_test(predictions(range(9)), shuffled)
-    assert isinstance(found, review.PairedTest)
+    found = significance.paired_test(predictions(range(9)), shuffled)
+    assert isinstance(found, significance.PairedTest)
     assert (found.lost, found.gained) == (1, 9)
     assert found.p == pytest.approx(2 * (1 + 10) / 2**10)
-    assert review.paired_test(predictions(range(9)), predictions(range(9))) == review.PairedTest(0, 0, 1)
-    assert review.paired_test(predictions(range(9)), predictions(range(9), 300)) == "other test images"
+    assert significance.paired_test(predictions(range(9)), predictions(range(9))) == significance.PairedTest(0, 0, 1)
+    assert significance.paired_test(predictions(range(9)), predictions(range(9), 300)) == "other test images"
     other = predictions(range(9))
     other.true[:] = other.true[::-1].copy()
-    assert review.paired_test(predictions(range(9)), other) == "other labels of the test images"
+    assert significance.paired_test(predictions(range(9)), other) == "other labels of the test images"
 
 
 def test_p_values_are_adjusted_after_holm() -> None:
-    assert review.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert review.holm([0.9, 0.02]) == pytest.approx([0.9, 0.04])
-    assert review.holm([0.6, 0.7]) == pytest.approx([1, 1])
-    assert review.holm([]) == []
+    assert significance.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert significance.holm([0.9, 0.02]) == pytest.approx([0.9, 0.04])
+    assert significance.holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert significance.holm([]) == []
 
 
 def test_accuracies_of_few_images_are_tested_exactly() -> None:
     """3 of 4 against 1 of 4: Fisher's tea, 34 of 70 tables are at least as unlikely."""
-    assert review.accuracy_test((0.75, 4), (0.25, 4)) == pytest.approx(34 / 70)
-    low, high = wilson(0.5, 100)
+    assert significance.accuracy_test((0.75, 4), (0.25, 4)) == pytest.approx(34 / 70)
+    low, high = significance.wilson(0.5, 100)
     assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)

@@ -118,7 +118,7 @@ def test_base_and_pull_request_on_a_runner(tmp_path: Path) -> None:
     for text in (review, real):
         assert re.search(r"^\| `mnist_cnn` .*\*\*worse\*\*", text, re.MULTILINE), text
         assert "| `mnist_dense`" not in text
-        assert "Both sides were produced on: " in text
+        assert "Both sides were produced on: processor b." in text
     assert "On synthetic data" in review and "On synthetic data" not in real
     gate = real[real.index("## Gate") :]
     assert "mnist_cnn: validation accuracy 39.25% (" in gate and "is below min_accuracy, 85.00%" in gate

@@ -89,7 +89,7 @@ def test_long_epoch_reports_progress_on_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(progress, "INTERVAL", 0.0)
-    monkeypatch.setattr(progress.sys.stderr, "isatty", lambda: False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     list(train_epochs(model_of(config()), config(epochs=1), arrays(), arrays(seed=5), 1, title="mnist_dense"))
     errors = capsys.readouterr().err
     assert "mnist_dense: epoch 1/1: 16 of 70 images" in errors

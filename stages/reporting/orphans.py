@@ -1,0 +1,31 @@
+"""Remove what entries of params.yaml that no longer exist left behind.
+
+DVC keeps the outputs of a stage that is gone. `report` depends on the folders that hold them: with them it would have
+other inputs here than in a fresh clone.
+"""
+
+from pathlib import Path
+
+from stages.config.params import Params
+from stages.runtime import dvc_lock
+from stages.runtime.files import remove
+
+SECTIONS = {"preprocess": "datasets", "extract": "features", "train": "models", "evaluate": "models"}
+
+
+def remove_orphans(config: Params) -> None:
+    """Remove outputs that dvc.lock names for stages of entries that `config` does not have; the cache keeps them."""
+    stages = dvc_lock.read().get("stages", {})
+    kept = {out["path"] for name, stage in stages.items() if _exists(name, config) for out in stage.get("outs", [])}
+    for name, stage in stages.items():
+        if _exists(name, config):
+            continue
+        for path in (out["path"] for out in stage.get("outs", []) if out["path"] not in kept):
+            if Path(path).exists():
+                remove(Path(path))
+                print(f"{path}: removed, params.yaml no longer has {name.partition('@')[2]!r}")
+
+
+def _exists(stage: str, config: Params) -> bool:
+    kind, _, entry = stage.partition("@")
+    return kind not in SECTIONS or entry in getattr(config, SECTIONS[kind])
