@@ -21,7 +21,7 @@ def report() -> None:
     with atomic_write(paths.REPORT) as part:
         part.write_text(readme.render(models, datasets, synthetic))
 
-    import_tensorflow()
+    import_tensorflow(gpu=False)
     from stages.reporting import build, page
     from stages.tracking import server
 

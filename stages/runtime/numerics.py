@@ -51,7 +51,11 @@ def import_tensorflow(threads: int | None = None, gpu: bool = True) -> None:
         for name in hidden:
             del modules[name]
     if gpu and NVIDIA.exists() and not tf.config.list_physical_devices("GPU"):
-        print("warning: TensorFlow cannot use the GPU of this machine: `make REQUIREMENTS=requirements-gpu.txt`")
+        print(
+            "warning: TensorFlow cannot use the GPU of this machine; remove .venv and run "
+            "`make setup REQUIREMENTS=requirements-gpu.txt`",
+            flush=True,
+        )
 
 
 def _configure_devices(threads: int | None, gpu: bool) -> None:
@@ -70,7 +74,11 @@ def _configure_devices(threads: int | None, gpu: bool) -> None:
 
 def environment(threads: int, compute_dtype: str) -> dict[str, str]:
     """What else than code, parameters and data determines the last bits of a result, to be recorded beside it."""
-    return {"threads": str(threads), "compute_dtype": compute_dtype, **machine()}
+    import tensorflow as tf
+
+    details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
+    gpus = sorted({str(found.get("device_name", "unknown")) for found in details})
+    return {"threads": str(threads), "compute_dtype": compute_dtype, "gpu": ", ".join(gpus) or "none", **machine()}
 
 
 def machine() -> dict[str, str]:

@@ -13,7 +13,7 @@ from stages.runtime.errors import UserError
 def record(stage: str, name: str, **changes: str) -> None:
     path = paths.environment(stage, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**numerics.environment(4, "float32"), **changes}))
+    path.write_text(json.dumps({"threads": "2", **numerics.machine(), **changes}))
 
 
 def test_differences_with_results_of_this_machine_are_empty(project: Path) -> None:

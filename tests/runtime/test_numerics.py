@@ -1,13 +1,16 @@
-"""Number formats: `auto` takes what the machine computes natively."""
+"""TensorFlow's environment: number formats, and which process may use a GPU."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stages.runtime.numerics import NATIVE_BFLOAT16, dtype_policy, resolve_compute_dtype
+from tests.conftest import ROOT
 
 
-def test_auto_is_the_native_format_of_the_machine() -> None:
+def test_auto_resolves_to_the_native_format_of_the_machine() -> None:
     import tensorflow as tf
 
     if tf.config.list_physical_devices("GPU"):
@@ -22,6 +25,41 @@ def test_auto_is_the_native_format_of_the_machine() -> None:
     ("compute_dtype", "policy"),
     [("float32", "float32"), ("bfloat16", "mixed_bfloat16"), ("float16", "mixed_float16")],
 )
-def test_named_format_is_used_with_variables_in_float32(compute_dtype: str, policy: str) -> None:
+def test_named_format_keeps_variables_in_float32(compute_dtype: str, policy: str) -> None:
     assert resolve_compute_dtype(compute_dtype) == compute_dtype
     assert dtype_policy(compute_dtype) == policy
+
+
+# Stands for a machine with a GPU: logical devices take the place of physical ones, and the calls are recorded.
+GPU_MACHINE = """
+import sys
+from pathlib import Path
+import tensorflow as tf
+from stages.runtime import numerics
+numerics.NVIDIA = Path(sys.argv[1])
+calls = []
+tf.config.list_physical_devices = lambda kind=None: sys.argv[2].split() if kind == "GPU" else []
+tf.config.set_visible_devices = lambda devices, kind: calls.append(f"visible {devices} {kind}")
+tf.config.experimental.set_memory_growth = lambda device, on: calls.append(f"growth {device} {on}")
+numerics.import_tensorflow(2, gpu=sys.argv[3] == "gpu")
+print("; ".join(calls))
+"""
+
+
+@pytest.mark.parametrize(
+    ("driver", "gpus", "use", "expected"),
+    [
+        ("/", "gpu0 gpu1", "gpu", "growth gpu0 True; growth gpu1 True"),
+        ("/", "gpu0", "no", "visible [] GPU"),
+        ("/", "", "gpu", "warning: TensorFlow cannot use the GPU of this machine"),
+        ("/no/driver", "", "gpu", "\n"),
+    ],
+    ids=["training", "report", "unusable", "none"],
+)
+def test_gpu_memory_grows_where_it_is_used_and_is_left_alone_elsewhere(
+    tmp_path: Path, driver: str, gpus: str, use: str, expected: str
+) -> None:
+    command = [sys.executable, "-c", GPU_MACHINE, driver, gpus, use]
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(expected), done.stdout

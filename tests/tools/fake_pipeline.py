@@ -33,6 +33,7 @@ stages:
       outs:
         - data/models/${key}.keras
         - data/predictions/${key}.parquet
+      metrics:  # as a plain output without cache, it would keep the stage out of DVC's run cache
         - reports/environment/train/${key}.json: {cache: false}
       plots:
         - reports/history/${key}.csv: {cache: false}
