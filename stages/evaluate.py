@@ -27,6 +27,7 @@ def evaluate(name: str) -> None:
     values = {
         **test_metrics,
         "validation_accuracy": validation_accuracy,
+        "validation_images": predicted.validation_images,
         "parameters": predicted.parameters,
         "epochs": epochs,
         "compute_dtype": predicted.compute_dtype,

@@ -23,7 +23,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def write_params(folder: Path, change: Callable[[Any], None] = lambda values: None) -> None:
-    """Write the repository's params.yaml to `folder`: tiny synthetic datasets, one epoch, and what `change` does to it."""
+    """Write params.yaml to `folder`: the repository's with tiny synthetic datasets, one epoch, and `change` applied."""
     yaml = YAML()
     yaml.width = 4096
     values = yaml.load(ROOT / "params.yaml")

@@ -28,7 +28,6 @@ RESULTS = [
     "reports/metrics",
     "reports/history",
     "reports/plots",
-    "reports/environment",
 ]  # those that Git holds
 IDENTITY = {f"GIT_{who}_{what}": "reproduced" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 DATES = {f"GIT_{who}_DATE": "2000-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}  # same files, same commit

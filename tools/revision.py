@@ -108,7 +108,7 @@ class Revision:
     @cached_property
     def machine(self) -> str:
         """Where the evaluated models were trained, as recorded beside them."""
-        texts = filter(None, (self._text(paths.environment("train", name)) for name in self.metrics))
+        texts = filter(None, (self._output(paths.environment("train", name)) for name in self.metrics))
         found = dict.fromkeys(describe(json.loads(text)) for text in texts)
         return " and ".join(found) or self.reproduced_on or "an unknown machine"
 
@@ -129,15 +129,9 @@ class Revision:
         )
 
     def validation_images(self, model: str) -> int | None:
-        """The number of validation images of a model, which are the last of its training split; None if unknown."""
-        if "validation_images" in self.metrics[model]:
-            return int(self.metrics[model]["validation_images"])
-        dataset = self.params["models"][model]["dataset"]
-        dataset = self.params.get("features", {}).get(dataset, {}).get("dataset", dataset)
-        counts = self._output(paths.counts(dataset))
-        if counts is None:
-            return None
-        return round(sum(json.loads(counts)["train"].values()) * self.params["train"]["validation_fraction"])
+        """The number of validation images of a model; None in the metrics of an older version."""
+        found: int | None = self.metrics[model].get("validation_images")
+        return found
 
     def predictions(self, model: str) -> Predictions | None:
         """The predictions of a model; None if neither the cache nor a remote has them in today's format."""

@@ -30,6 +30,7 @@ class Predictions:
     model_md5: str
     parameters: int
     compute_dtype: str
+    validation_images: int  # of the split that the history's validation accuracy is measured on
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -60,6 +61,7 @@ def write(path: Path, predictions: Predictions) -> None:
     table.attrs["parameters"] = predictions.parameters
     table.attrs["model"] = predictions.model_md5
     table.attrs["compute_dtype"] = predictions.compute_dtype
+    table.attrs["validation_images"] = predictions.validation_images
     with atomic_write(path) as part:
         table.to_parquet(
             part,
@@ -101,6 +103,7 @@ def parse(file: BinaryIO) -> Predictions:
         model_md5=facts["model"],
         parameters=facts["parameters"],
         compute_dtype=facts["compute_dtype"],
+        validation_images=facts["validation_images"],
     )
 
 

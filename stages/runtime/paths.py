@@ -58,4 +58,4 @@ def plot(plot: str, name: str) -> Path:
 
 def environment(stage: str, name: str) -> Path:
     """What a result of `train` or `extract` was computed with: threads, number format, processor, versions."""
-    return Path("reports/environment") / stage / f"{name}.json"
+    return Path("data/environment") / stage / f"{name}.json"

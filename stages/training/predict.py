@@ -11,14 +11,17 @@ from stages.runtime.progress import progress
 from stages.training.memory import eval_batch_size
 
 
-def predict(path: Path, test: SplitArrays, classes: list[str], compute_dtype: str, title: str) -> Predictions:
+def predict(
+    path: Path, test: SplitArrays, classes: list[str], compute_dtype: str, validation_images: int, title: str
+) -> Predictions:
     """Load a model and predict the test split.
 
     Args:
         path: the .keras file. No code that it may bring along is run.
         test: the split.
         classes: class names in the order of the labels.
-        compute_dtype: recorded in the result.
+        compute_dtype: recorded in the result, like
+        validation_images: the number of images in the validation split.
         title: start of each line of progress.
     """
     import keras
@@ -40,4 +43,5 @@ def predict(path: Path, test: SplitArrays, classes: list[str], compute_dtype: st
         model_md5=md5(path),
         parameters=model.count_params(),
         compute_dtype=compute_dtype,
+        validation_images=validation_images,
     )

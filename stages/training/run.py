@@ -40,9 +40,11 @@ def run(
     import tensorflow as tf
 
     from stages.data import reader
+    from stages.evaluation import predictions
     from stages.training import checkpoint
     from stages.training.build import build_model, build_strategy
     from stages.training.loop import train_epochs
+    from stages.training.predict import predict
     from stages.training.saving import save
 
     info = reader.info(model.dataset)
@@ -70,8 +72,11 @@ def run(
     _write_history(name, rows)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n")
-    del train, validation, network
-    _write_predictions(name, model, classes, compute_dtype)
+    validation_images = len(validation.keys)
+    del train, validation, network  # before the test split is loaded
+    test = reader.load(model.dataset, "test", model.image_size)
+    predicted = predict(paths.model(name), test, classes, compute_dtype, validation_images, f"{name}: test split")
+    predictions.write(paths.predictions(name), predicted)
 
 
 def outputs(name: str) -> list[Path]:
@@ -84,16 +89,6 @@ def _write_history(name: str, rows: dict[int, Any]) -> None:
 
     with atomic_write(paths.history(name)) as part:
         pd.DataFrame.from_dict(rows, orient="index").to_csv(part, index_label="epoch")
-
-
-def _write_predictions(name: str, model: ModelConfig, classes: list[str], compute_dtype: str) -> None:
-    from stages.data import reader
-    from stages.evaluation import predictions
-    from stages.training.predict import predict
-
-    test = reader.load(model.dataset, "test", model.image_size)
-    title = f"{name}: test split"
-    predictions.write(paths.predictions(name), predict(paths.model(name), test, classes, compute_dtype, title))
 
 
 def _splits(dataset: str, images: int, fraction: float) -> tuple[str, str]:

@@ -48,6 +48,7 @@ def make_predictions(
         model_md5=md5,
         parameters=79510,
         compute_dtype="float32",
+        validation_images=500,
     )
 
 

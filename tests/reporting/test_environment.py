@@ -35,5 +35,5 @@ def test_differences_name_results_of_another_processor_in_one_line(project: Path
 def test_corrupt_environment_names_the_file(project: Path) -> None:
     record("train", "mnist_cnn")
     paths.environment("train", "mnist_cnn").write_text("{")
-    with pytest.raises(UserError, match=r"reports/environment/train/mnist_cnn\.json: corrupt: "):
+    with pytest.raises(UserError, match=r"data/environment/train/mnist_cnn\.json: corrupt: "):
         environment.differences()

@@ -292,7 +292,7 @@ def test_code_in_a_model_file_is_not_run(tmp_path: Path) -> None:
     model.save(tmp_path / "model.keras")
     images = SplitArrays(np.array(["a"], object), np.zeros((1, 4), np.float32), np.zeros(1, np.int32))
     with pytest.raises(ValueError, match=r"safe_mode|unsafe|Lambda"):
-        predict(tmp_path / "model.keras", images, ["a", "b", "c", "d"], "float32", "test")
+        predict(tmp_path / "model.keras", images, ["a", "b", "c", "d"], "float32", 10, "test")
     unsafe = re.compile(
         r"\bpickle\.|import pickle|joblib|allow_pickle=True|read_pickle|safe_mode=False|enable_unsafe"
         r"|yaml\.(unsafe|full)|shell=True|os\.system"

@@ -33,8 +33,7 @@ stages:
       outs:
         - data/models/${key}.keras
         - data/predictions/${key}.parquet
-      metrics:  # as a plain output without cache, it would keep the stage out of DVC's run cache
-        - reports/environment/train/${key}.json: {cache: false}
+        - data/environment/train/${key}.json
       plots:
         - reports/history/${key}.csv: {cache: false}
   evaluate:
@@ -52,7 +51,7 @@ stages:
 def fake_repository(folder: Path, change: Callable[[Any], None] = lambda values: None) -> Path:
     """The work tree with this pipeline and three models, run on machine a and committed to `main`."""
     copy_work_tree(folder)
-    for path in ("reports/metrics", "reports/history", "reports/plots", "reports/environment"):
+    for path in ("reports/metrics", "reports/history", "reports/plots"):
         shutil.rmtree(folder / path, ignore_errors=True)
     (folder / "dvc.lock").unlink(missing_ok=True)
     (folder / "dvc.yaml").write_text(DVC)
@@ -124,12 +123,18 @@ def main(stage: str, name: str) -> None:
         paths.environment("train", name).write_text(json.dumps({"threads": "4", "processor": machine}))
         keys = np.array([f"{image:05}" for image in range(IMAGES)], dtype=object)
         classes = [str(label) for label in range(10)]
-        write(paths.predictions(name), Predictions(keys, true, predicted, probabilities, classes, "0", 1, "float32"))
+        facts = "0", 1, "float32", 400
+        write(paths.predictions(name), Predictions(keys, true, predicted, probabilities, classes, *facts))
         pd.DataFrame({"epoch": [1], "val_accuracy": [1 - wrong / IMAGES]}).to_csv(paths.history(name), index=False)
     else:
-        correct = read(name).correct
+        stored = read(name)
         accuracy = float(pd.read_csv(paths.history(name))["val_accuracy"].iloc[-1])
-        metrics = {"images": len(correct), "accuracy": float(correct.mean()), "validation_accuracy": accuracy}
+        metrics = {
+            "images": len(stored.keys),
+            "accuracy": float(stored.correct.mean()),
+            "validation_accuracy": accuracy,
+            "validation_images": stored.validation_images,
+        }
         paths.metrics(name).write_text(json.dumps(metrics, indent=2))
         paths.plot("classes", name).write_text("class,f1\na,1\n")
 

@@ -34,6 +34,7 @@ def write_reports(folder: Path, seed: int) -> None:
             model_md5="0",
             parameters=1,
             compute_dtype="float32",
+            validation_images=500,
         )
         history = pd.DataFrame(random.random((3, 4)), [1, 2, 3], ["accuracy", "loss", "val_accuracy", "val_loss"])
         tables = {str(paths.history(name)): history.reset_index(names="epoch")}

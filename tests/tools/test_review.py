@@ -145,7 +145,7 @@ def predictions(wrong: range, images: int = 400) -> Predictions:
     predicted = ((true + np.isin(np.arange(images), wrong)) % 10).astype(np.int32)
     keys = np.array([f"{image:05}" for image in range(images)], dtype=object)
     classes = [str(label) for label in range(10)]
-    return Predictions(keys, true, predicted, np.zeros((images, 10), np.float32), classes, "0", 1, "float32")
+    return Predictions(keys, true, predicted, np.zeros((images, 10), np.float32), classes, "0", 1, "float32", 400)
 
 
 def test_paired_test_is_that_of_a_fair_coin() -> None:

@@ -47,7 +47,7 @@ except UserError as error:
     sys.exit(f"error: {error}")
 save(model, Path(f"{name}.keras"))
 history.to_csv(f"{name}.csv", index_label="epoch")
-np.save(f"{name}.npy", predict(Path(f"{name}.keras"), arrays(seed=9), CLASSES, "float32", "test").probabilities)
+np.save(f"{name}.npy", predict(Path(f"{name}.keras"), arrays(seed=9), CLASSES, "float32", 10, "test").probabilities)
 """
 # Not Adam, which has a kernel for one device that rounds in another way
 CNN = {
