@@ -17,7 +17,6 @@ from benchmarks.extraction import feature_set
 from benchmarks.training import to_floats, tutorial
 from stages.config import params
 from stages.config.models import ModelConfig
-from stages.data.examples import SPLITS
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import dtype_policy, import_tensorflow, resolve_compute_dtype
 
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 MODELS = ("mnist_cnn", "imagenette_cnn")  # a small and a large one
 HEAD, HEAD_IMAGES = "imagenette_vgg16", {"train": 600, "test": 400}  # these take minutes in float32
+
+SPLITS = ("train", "test")
 
 
 def measure(quick: bool) -> Result:
@@ -98,7 +99,9 @@ def plain_keras(done: Done, names: list[str], seeds: int) -> None:
 
     for name in names:
         config = params.load().resolved_models[name]
-        (inputs, labels), test = (to_floats(reader.load(config.dataset, split, config.image_size)) for split in SPLITS)
+        (inputs, labels), test = (
+            to_floats(reader.load(config.dataset, split, config.image_size)) for split in ("train", "test")
+        )
         count = len(labels) - round(len(labels) * params.load().train.validation_fraction)
         for seed in range(seeds):
             keras.backend.clear_session()

@@ -42,7 +42,7 @@ def _generate(name: str, entry: DatasetConfig | WeightsConfig, folder: Path) -> 
         raise UserError(f"{key}.synthetic: there is no generator stages/data/synthetic/{part}.py; set it to null")
     files: dict[str, bytes] = load_part("data.synthetic", part).generate(name, entry)
     if set(files) != set(entry.files):
-        raise UserError(f"{key}.files: the synthetic files are {', '.join(files)}; name them so")
+        raise UserError(f"{key}.files: the synthetic files are {', '.join(files)}; name them like that")
     for file_name, data in files.items():
         (folder / file_name).write_bytes(data)
 

@@ -49,10 +49,12 @@ def read_history(name: str, restore_best: bool) -> tuple[int, float]:
     """Number of epochs of a training, and the validation accuracy of the epoch whose weights were saved."""
     import pandas as pd
 
+    from stages.evaluation.metrics import DIGITS
+
     with open_input(paths.history(name), f"train@{name}") as file:
         history = pd.read_csv(file, index_col="epoch", dtype={"val_loss": float, "val_accuracy": float})
         saved = history["val_loss"].idxmin() if restore_best else history.index[-1]
-        return len(history), round(float(history.loc[saved, "val_accuracy"]), 6)
+        return len(history), round(float(history.loc[saved, "val_accuracy"]), DIGITS)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def extract(name: str) -> None:
 
         decode = partial(reader.decode_batch, config.dataset, config.image_size)
         actor_factory = partial(features.Extractor, config, values.threads)
-        with map_items(partial(read, decode=False), decode, actor_factory, [weights]) as outputs:
+        with map_items(partial(read, decode=False), decode, actor_factory, [weights], values.threads) as outputs:
             environment = _write(name, dataset, outputs)
     else:
         extractor = features.Extractor(config, values.threads, weights)

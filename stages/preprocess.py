@@ -10,7 +10,7 @@ from stages.config import params
 from stages.config.messages import lookup
 from stages.config.parts import load_part
 from stages.data import jpeg
-from stages.data.examples import SPLITS, Example
+from stages.data.examples import Example
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -18,6 +18,8 @@ from stages.runtime.files import atomic_write
 from stages.runtime.numerics import import_tensorflow
 
 Examples = Callable[[Path, list[str] | dict[str, str]], Iterator[Example]]  # `examples` of a format
+
+SPLITS = ("train", "test")
 
 
 def preprocess(name: str) -> None:

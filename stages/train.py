@@ -20,7 +20,7 @@ def train(name: str) -> None:
         from stages.cluster.remote import run_remotely
 
         inputs, all_gpus = [paths.records(model.dataset)], model.distribution is not None
-        events: Iterator[Any] = run_remotely(run.run, arguments, inputs, run.outputs(name), all_gpus)
+        events: Iterator[Any] = run_remotely(run.run, arguments, inputs, run.outputs(name), all_gpus, values.threads)
     else:
         events = run.run(*arguments)
     info: run.TrainingInfo = next(events)

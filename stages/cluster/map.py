@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import ray.data
 
 BLOCK = 1 << 20  # bytes of items per task: little for a node's memory, much compared with the cost of a task
-MAX_CPUS = 8  # of an actor: more threads hardly speed up a batch
 
 Item = Any  # anything that pickle can store
 Function = Callable[[Item], Item]
@@ -29,6 +28,7 @@ def map_items(
     function: Function,
     actor_factory: Callable[..., Function] | None = None,
     files: Iterable[Path] = (),
+    cpus: int = 1,
 ) -> Iterator[Iterator[Item]]:
     """Connect to Ray for the time of the block and map items, which keep their order.
 
@@ -41,6 +41,7 @@ def map_items(
             without GPUs, as many as its processors allow. The function that it returns is called with each result of
             `function`.
         files: needed by `actor_factory`.
+        cpus: processor cores that an actor uses.
 
     Raises:
         UserError: as `connected`; or when the iterator reaches an item for which a function or the factory raised it.
@@ -48,7 +49,7 @@ def map_items(
     # Close the rows before Ray shuts down: the garbage collector would wait for a Ray that no longer exists.
     with (
         connected(),
-        closing(cast("Generator[Row]", iter(_rows(read, function, actor_factory, files).iter_rows()))) as rows,
+        closing(cast("Generator[Row]", iter(_rows(read, function, actor_factory, files, cpus).iter_rows()))) as rows,
     ):
         yield _results(rows)
 
@@ -58,6 +59,7 @@ def _rows(
     function: Function,
     actor_factory: Callable[..., Function] | None,
     files: Iterable[Path],
+    cpus: int,
 ) -> "ray.data.Dataset":
     """A row per item, computed when it is asked for."""
     import ray
@@ -71,13 +73,13 @@ def _rows(
         return rows.map(partial(_call, function))
     gpus = int(ray.cluster_resources().get("GPU", 0))
     sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    cpus = min(MAX_CPUS, *filter(None, sizes), MAX_CPUS)
+    cpus = min(cpus, *filter(None, sizes), cpus)
     resources: dict[str, Any] = {"num_gpus": 1} if gpus else {"num_cpus": cpus}
     # With the same resources for both steps Ray fuses them and copies nothing between them.
     rows = rows.map(partial(_call, function), **({} if gpus else resources))
     return rows.map(
         _Actor,
-        fn_constructor_args=(actor_factory, put_files(files), cpus),
+        fn_constructor_args=(actor_factory, put_files(files)),
         compute=ray.data.ActorPoolStrategy(
             size=gpus or sum(size // cpus for size in sizes),
             max_concurrent_calls_per_actor=2,  # `function` works on the next item at the same time
@@ -108,8 +110,7 @@ def _call(function: Function, row: Row) -> Row:
 class _Actor:
     """A process of the pool."""
 
-    def __init__(self, actor_factory: Callable[..., Function], files: dict[str, Any], cpus: int) -> None:
-        os.environ["TF_NUM_INTRAOP_THREADS"] = str(cpus)
+    def __init__(self, actor_factory: Callable[..., Function], files: dict[str, Any]) -> None:
         before = os.getcwd()
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)

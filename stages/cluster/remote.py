@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from stages.cluster.connect import connected, get_files, put_files
-from stages.runtime.cores import available_cores
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 
@@ -20,7 +19,7 @@ def run_remotely(
     inputs: Iterable[Path],
     outputs: Iterable[Path],
     all_gpus: bool,
-    cpus: int | None = None,
+    cpus: int,
 ) -> Iterator[Item]:
     """Run `function(*arguments)` on a node, in a folder of its own.
 
@@ -32,7 +31,7 @@ def run_remotely(
         inputs: files and folders that are copied to the node. Like the outputs, relative to the working directory.
         outputs: files that are copied back, each whole or not at all.
         all_gpus: use all GPUs of a node instead of one.
-        cpus: processor cores to reserve where the cluster has no GPU; as many as this process may use without it.
+        cpus: processor cores to reserve if the cluster has no GPU.
 
     Yields:
         What the function yields. The outputs exist after the last item.
@@ -48,7 +47,7 @@ def run_remotely(
         gpus, cores = (int(max(node.get(kind, 0) for node in nodes)) for kind in ("GPU", "CPU"))
         task = ray.remote(
             max_calls=1,  # a new process, as without Ray: Keras numbers the layers that a process creates
-            **({"num_gpus": gpus if all_gpus else 1} if gpus else {"num_cpus": min(cpus or available_cores(), cores)}),
+            **({"num_gpus": gpus if all_gpus else 1} if gpus else {"num_cpus": min(cpus, cores)}),
         )(_run)
         for reference in task.remote(function, arguments, put_files(inputs), paths):
             item = ray.get(reference)

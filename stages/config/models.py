@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from stages.config.types import Config, Fraction, Name, Positive, Rate
 
 ComputeDtype = Literal["auto", "float32", "bfloat16", "float16"]
 Distribution = Literal["mirrored"]
+Epochs = Annotated[int, Field(gt=0, le=100_000)]
 
 
 class PartConfig(Config):
@@ -35,10 +36,12 @@ class ModelConfig(Config):
     loss: PartConfig
     learning_rate: Rate
     batch_size: Positive
-    epochs: Positive
+    epochs: Epochs
     compute_dtype: ComputeDtype
     image_size: Annotated[int, Field(ge=8, le=4096)] | None = None  # None: the size of the dataset's images
-    augment: dict[Name, dict[str, Any]] = Field(default_factory=dict)  # in the order in which they are applied
+    augment: Annotated[dict[Name, dict[str, Any]], BeforeValidator(lambda found: found or {})] = Field(
+        default_factory=dict
+    )  # in the order in which they are applied
     distribution: Distribution | None = None  # None: one device
     patience: Positive | None = None  # epochs without a lower validation loss before training stops
     restore_best: bool = False  # keep the weights of the epoch with the lowest validation loss
@@ -53,7 +56,7 @@ class TrainConfig(Config):
     """The section `train`: the validation split of all models, and values that override every model's own."""
 
     validation_fraction: Fraction
-    epochs: Positive | None = None
+    epochs: Epochs | None = None
     batch_size: Positive | None = None
     learning_rate: Rate | None = None
     compute_dtype: ComputeDtype | None = None

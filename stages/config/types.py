@@ -15,7 +15,6 @@ class Config(BaseModel):
 
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
-NonNegative = Annotated[float, Field(ge=0)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]

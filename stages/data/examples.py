@@ -2,7 +2,5 @@
 
 from typing import Any
 
-SPLITS = ("train", "test")
-
 # Split; key; image as uint8 (height, width, channels), JPEG bytes or feature tensor; label
 Example = tuple[str, str, Any, int]

@@ -122,15 +122,26 @@ def decode_batch(name: str, image_size: int, batch: Mapping[str, Any]) -> dict[s
     """
     import tensorflow as tf
 
-    images = []
     with tf.device("cpu"):  # as in tf.data
-        for key, data in zip(batch["key"], batch["input"], strict=True):
-            try:
-                image = tf.io.decode_image(data, channels=3, expand_animations=False)
-            except tf.errors.InvalidArgumentError:
-                raise _invalid_image(name, key.decode()) from None
-            images.append(crop_and_resize(image, image_size).numpy())
+        images = [
+            crop_and_resize(decode_image(name, key.decode(), data, channels=3), image_size).numpy()
+            for key, data in zip(batch["key"], batch["input"], strict=True)
+        ]
     return {**batch, "input": np.stack(images)}
+
+
+def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Tensor":
+    """Decode one stored image to uint8 (height, width, channels); 0 channels: as many as it has.
+
+    Raises:
+        UserError: it cannot be decoded.
+    """
+    import tensorflow as tf
+
+    try:
+        return tf.io.decode_image(data, channels=channels, expand_animations=False)
+    except tf.errors.InvalidArgumentError:
+        raise _invalid_image(name, key) from None
 
 
 def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:

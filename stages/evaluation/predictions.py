@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
@@ -41,11 +41,6 @@ class Predictions:
     def confidence(self) -> np.ndarray:
         """The highest probability of each image, (images,) float64."""
         return self.probabilities.max(axis=1).astype(float)
-
-    def select(self, chosen: np.ndarray) -> "Predictions":
-        """The predictions for some images; `chosen` is a mask or an array of indices."""
-        names = ("keys", "true", "predicted", "probabilities")
-        return replace(self, **{name: getattr(self, name)[chosen] for name in names})
 
 
 def write(path: Path, predictions: Predictions) -> None:

@@ -1,4 +1,4 @@
-"""A wide convolutional network for CIFAR-10, regularised by dropout alone."""
+"""A wide convolutional network for CIFAR-10, regularized by dropout alone."""
 
 from typing import TYPE_CHECKING
 

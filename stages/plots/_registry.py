@@ -8,7 +8,7 @@ A plot is a module with
 - `figure(table)`: its figure;
 - `description(table, metrics, num_classes)`: a sentence or two for readers who do not see it;
 - optionally `note(table, num_classes)`: which part of the classes it shows, empty if all of them;
-- optionally `summary(table, metrics)`: a sentence for the summary of a model;
+- optionally `summary(table, metrics, num_classes)`: a sentence for the summary of a model;
 - optionally `check(table, num_classes)`: raises a `ValueError` if `figure` could not show the table.
 """
 

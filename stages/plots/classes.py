@@ -59,7 +59,7 @@ def note(table: pd.DataFrame, num_classes: int) -> str:
     return f"Of {num_classes:,} classes: the {half} with the highest F1 and the {half} with the lowest."
 
 
-def summary(table: pd.DataFrame, metrics: Mapping[str, Any]) -> str:
+def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """The best and the worst class."""
     ranked = _ranked(table)
     best, worst = ranked.iloc[0], ranked.iloc[-1]

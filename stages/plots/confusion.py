@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TITLE = "Confusion"
 ORDER = 20
 COLUMNS = {"actual": str, "predicted": str, "count": int, "share": float}
-NUMBERS = 20  # classes, up to which the cells carry their shares
+LABELED_CLASSES = 20  # up to so many classes the cells carry their shares
 PAIRS = 50  # most confused pairs of many classes that the table keeps
 
 
@@ -64,7 +64,7 @@ def figure(table: pd.DataFrame) -> "Figure":
     # One color, more or less transparent, fits any background
     colors = [(*to_rgb(FILL), share) for share in shares[rows, columns]]
     axes.add_collection(PolyCollection(corners, facecolors=colors, linewidths=0, antialiaseds=False))
-    if len(names) <= NUMBERS:
+    if len(names) <= LABELED_CLASSES:
         for (row, column), share in np.ndenumerate(shares):
             if round(100 * share):
                 color = "white" if share > 0.75 else INK
@@ -83,7 +83,9 @@ def figure(table: pd.DataFrame) -> "Figure":
 def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """The number of classes, and the largest confusion."""
     shown = num_classes if num_classes <= ALL_CLASSES else SOME_CLASSES
-    return f"Confusion matrix of {shown} classes, as shares of the actual class. " + summary(table, metrics)
+    return f"Confusion matrix of {shown} classes, as shares of the actual class. " + summary(
+        table, metrics, num_classes
+    )
 
 
 def note(table: pd.DataFrame, num_classes: int) -> str:
@@ -101,14 +103,15 @@ def check(table: pd.DataFrame, num_classes: int) -> None:
         raise ValueError(f"it has {len(table)} rows")
 
 
-def summary(table: pd.DataFrame, metrics: Mapping[str, Any]) -> str:
+def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """The largest confusion: by share; of many classes, of which some have few images, by count."""
     wrong = table[(table["actual"] != table["predicted"]) & (table["count"] > 0)]
     if wrong.empty:
         return "No image is taken for one of another class."
-    worst = wrong.loc[wrong["share"].idxmax()] if _is_whole(table) else _most_confused(table).iloc[0]
+    worst = wrong.loc[wrong["share"].idxmax()] if num_classes <= ALL_CLASSES else _most_confused(table).iloc[0]
+    images = "image" if worst["count"] == 1 else "images"
     return (
-        f"The largest confusion: {percent(worst['share'])} of “{worst['actual']}” ({worst['count']:,} images) are "
+        f"The largest confusion: {percent(worst['share'])} of “{worst['actual']}” ({worst['count']:,} {images}) are "
         f"taken for “{worst['predicted']}”."
     )
 

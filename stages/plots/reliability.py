@@ -51,7 +51,7 @@ def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: in
     )
 
 
-def summary(table: pd.DataFrame, metrics: Mapping[str, Any]) -> str:
+def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """Whether the model is over- or underconfident, and by how much."""
     gap = float(np.average(table["confidence"] - table["accuracy"], weights=table["images"])) * 100
     return (

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image, ImageOps
 
 from stages.config.models import ModelConfig
@@ -29,29 +28,29 @@ def examples(dataset: str, counts: dict[str, int]) -> dict[str, list[Image.Image
     names = list(counts)
     many = len(names) > ALL_CLASSES
     chosen: dict[int, list[Image.Image]] = {} if many else {label: [] for label in range(len(names))}
-    wanted = SOME_CLASSES if many else len(names)
+    num_shown = SOME_CLASSES if many else len(names)
     full = sum(count == 0 for count in counts.values()) if not many else 0
-    for number, (label, _, encoded) in enumerate(_encoded(dataset, "train")):
-        if full == wanted or (many and number == SCANNED):
+    for number, (label, key, encoded) in enumerate(_encoded(dataset, "train")):
+        if full == num_shown or (many and number == SCANNED):
             break
-        if label not in chosen and len(chosen) < wanted:
+        if label not in chosen and len(chosen) < num_shown:
             chosen[label] = []
         images = chosen.get(label)
         if images is not None and len(images) < PER_CLASS:
-            images.append(thumbnail(_decode(encoded)))
+            images.append(thumbnail(reader.decode_image(dataset, key, encoded).numpy()))
             full += len(images) == min(PER_CLASS, counts[names[label]])
     return {names[label]: chosen[label] for label in sorted(chosen)}
 
 
 def test_images(dataset: str, keys: Collection[str]) -> dict[str, Image.Image]:
     """Images of the test split by their keys."""
-    wanted = set(keys)
+    missing = set(keys)
     chosen: dict[str, Image.Image] = {}
     for _, key, encoded in _encoded(dataset, "test"):
-        if len(chosen) == len(wanted):
+        if len(chosen) == len(missing):
             break
-        if key in wanted:
-            chosen[key] = thumbnail(_decode(encoded))
+        if key in missing:
+            chosen[key] = thumbnail(reader.decode_image(dataset, key, encoded).numpy())
     return chosen
 
 
@@ -64,10 +63,10 @@ def augmented(model: ModelConfig, seed: int) -> list[Image.Image]:
 
 def thumbnail(image: np.ndarray) -> Image.Image:
     """An image (height, width, 1 or 3) of uint8 at the size in which the report shows it."""
-    picture = Image.fromarray(image.squeeze(axis=-1) if image.shape[-1] == 1 else image)
-    if max(picture.size) <= SMALL:
-        return picture
-    return ImageOps.fit(picture, (SIDE, SIDE), Image.Resampling.LANCZOS)
+    found = Image.fromarray(image.squeeze(axis=-1) if image.shape[-1] == 1 else image)
+    if max(found.size) <= SMALL:
+        return found
+    return ImageOps.fit(found, (SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
 def _encoded(dataset: str, split: str) -> Iterator[tuple[int, str, bytes]]:
@@ -76,7 +75,3 @@ def _encoded(dataset: str, split: str) -> Iterator[tuple[int, str, bytes]]:
     for batch in reader.batches(dataset, split, BATCH, decode=False):
         for label, key, encoded in zip(batch["label"], batch["key"], batch["input"], strict=True):
             yield int(label), key.decode(), encoded
-
-
-def _decode(encoded: bytes) -> np.ndarray:
-    return tf.io.decode_image(encoded, expand_animations=False).numpy()

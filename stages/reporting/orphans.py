@@ -14,13 +14,16 @@ SECTIONS = {"preprocess": "datasets", "extract": "features", "train": "models", 
 
 
 def remove_orphans(config: Params) -> None:
-    """Remove outputs that dvc.lock names for stages of entries that `config` does not have; the cache keeps them."""
+    """Remove outputs that dvc.lock names for stages of entries that `config` does not have.
+
+    DVC's run cache keeps them all: an entry that comes back gets them without a run.
+    """
     stages = dvc_lock.read().get("stages", {})
-    kept = {out["path"] for name, stage in stages.items() if _exists(name, config) for out in stage.get("outs", [])}
+    needed = {out["path"] for name, stage in stages.items() if _exists(name, config) for out in stage.get("outs", [])}
     for name, stage in stages.items():
         if _exists(name, config):
             continue
-        for path in (out["path"] for out in stage.get("outs", []) if out["path"] not in kept):
+        for path in (out["path"] for out in stage.get("outs", []) if out["path"] not in needed):
             if Path(path).exists():
                 remove(Path(path))
                 print(f"{path}: removed, params.yaml no longer has {name.partition('@')[2]!r}")

@@ -112,7 +112,7 @@ def model_view(
     for name, plot in _registry.all_plots().items():
         table = model.tables[name]
         if hasattr(plot, "summary"):
-            summary.append(plot.summary(table, model.metrics))
+            summary.append(plot.summary(table, model.metrics, model.num_classes))
         note = plot.note(table, model.num_classes) if hasattr(plot, "note") else ""
         alt = " ".join(filter(None, [plot.description(table, model.metrics, model.num_classes), note]))
         views.append(FigureView(plot.TITLE, _figure(plots[name], alt), note))

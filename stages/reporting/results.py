@@ -88,10 +88,13 @@ def datasets(params: Params) -> list[Dataset]:
 
 def misclassified(predicted: Predictions) -> pd.DataFrame:
     """The most confident wrong predictions: key, true, predicted, confidence; ties in the order of the keys."""
-    wrong = predicted.select(~predicted.correct)
-    table = pd.DataFrame(
-        {"key": wrong.keys, "true": wrong.true, "predicted": wrong.predicted, "confidence": wrong.confidence}
-    )
+    columns = {
+        "key": predicted.keys,
+        "true": predicted.true,
+        "predicted": predicted.predicted,
+        "confidence": predicted.confidence,
+    }
+    table = pd.DataFrame({name: values[~predicted.correct] for name, values in columns.items()})
     table = table.sort_values(["confidence", "key"], ascending=[False, True]).head(MISCLASSIFIED)
     for column in ("true", "predicted"):
         table[column] = [predicted.classes[label] for label in table[column]]

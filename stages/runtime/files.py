@@ -30,6 +30,7 @@ def atomic_write(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     part, old = target.with_name(f".{target.name}.part"), target.with_name(f".{target.name}.old.part")
     remove(part)
+    remove(old)
     try:
         yield part
         for path in (part, *part.rglob("*")):

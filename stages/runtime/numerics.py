@@ -77,7 +77,7 @@ def environment(threads: int, compute_dtype: str) -> dict[str, str]:
     import tensorflow as tf
 
     details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
-    gpus = sorted({str(found.get("device_name", "unknown")) for found in details})
+    gpus = sorted(str(found.get("device_name", "unknown")) for found in details)  # their number counts, too
     return {"threads": str(threads), "compute_dtype": compute_dtype, "gpu": ", ".join(gpus) or "none", **machine()}
 
 

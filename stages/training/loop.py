@@ -84,10 +84,10 @@ def train_epochs(
     for epoch in range(len(state.rows), config.epochs):
         if config.patience and epoch - state.best_epoch > config.patience:
             break
-        of_all = f"{title}: epoch {epoch + 1}/{config.epochs}"
+        epoch_title = f"{title}: epoch {epoch + 1}/{config.epochs}"
         indices = np.random.default_rng([seed, epoch]).permutation(len(train.keys))[:num_images]
-        loss, accuracy = train_epoch(of_all, epoch, indices, rates[epoch])
-        val_loss, val_accuracy = eval_epoch(f"{of_all}, validation")
+        loss, accuracy = train_epoch(epoch_title, epoch, indices, rates[epoch])
+        val_loss, val_accuracy = eval_epoch(f"{epoch_title}, validation")
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise UserError(
                 f"the loss is {loss}, {val_loss} in validation, in epoch {epoch + 1}; lower the learning rate in "

@@ -20,8 +20,8 @@ def predict(
         path: the .keras file. No code that it may bring along is run.
         test: the split.
         classes: class names in the order of the labels.
-        compute_dtype: recorded in the result, like
-        validation_images: the number of images in the validation split.
+        compute_dtype: recorded in the result.
+        validation_images: number of images in the validation split; recorded in the result.
         title: start of each line of progress.
     """
     import keras

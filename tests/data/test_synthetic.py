@@ -21,7 +21,7 @@ from PIL import Image
 from stages.config.datasets import DatasetConfig, MirrorConfig, SyntheticConfig, WeightsConfig
 from stages.config.parts import load_part
 from stages.data.formats import cifar, idx, image_folder
-from stages.data.synthetic import archives
+from stages.data.synthetic import _archives as archives
 from tests.conftest import of_split
 from tests.data.archives import generate
 

@@ -108,7 +108,7 @@ def test_confusion_of_many_classes_shows_the_most_confused_ones() -> None:
     found = texts(figures.svg(confusion.figure(table)))
     assert {"class 70", "class 90", "class 33", "class 12"} < set(found)
     assert "class 99" not in found
-    assert confusion.summary(table, {}).startswith("The largest confusion: 50.00\N{NO-BREAK SPACE}% of “class 70”")
+    assert confusion.summary(table, {}, 100).startswith("The largest confusion: 50.00\N{NO-BREAK SPACE}% of “class 70”")
 
 
 def test_confusion_table_of_many_classes_keeps_the_most_confused_pairs_with_their_diagonal() -> None:
@@ -146,10 +146,18 @@ def test_largest_confusion_is_a_sentence() -> None:
             "share": [0.9, 0.1, 0.4, 0.6],
         }
     )
-    assert confusion.summary(table, {}) == (
+    assert confusion.summary(table, {}, 2) == (
         "The largest confusion: 40.00\N{NO-BREAK SPACE}% of “dog” (40 images) are taken for “cat”."
     )
-    assert confusion.summary(table[table["actual"] == table["predicted"]], {}).startswith("No image")
+    assert confusion.summary(table[table["actual"] == table["predicted"]], {}, 2).startswith("No image")
+
+
+def test_largest_confusion_of_many_classes_is_the_one_of_most_images() -> None:
+    """Also where the classes that occur are so few that every pair of them has a row."""
+    true = np.array([0] * 10 + [1] * 10 + [2])
+    predicted = np.array([0] * 6 + [1] * 4 + [1] * 10 + [0])
+    table = confusion.table(make_predictions(true, np.eye(41)[predicted], [f"class {label}" for label in range(41)]))
+    assert "40.00\N{NO-BREAK SPACE}% of “class 0” (4 images)" in confusion.summary(table, {}, 41)
 
 
 def test_curves_of_a_single_epoch_have_markers() -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ def make_predictions(
         compute_dtype="float32",
         validation_images=500,
     )
+
+
+def select(predicted: Predictions, chosen: np.ndarray) -> Predictions:
+    """The predictions for some images; `chosen` is a mask or an array of indices."""
+    names = ("keys", "true", "predicted", "probabilities")
+    return replace(predicted, **{name: getattr(predicted, name)[chosen] for name in names})
 
 
 def write_evaluation(name: str, predicted: Predictions, pattern: str | None = None) -> None:

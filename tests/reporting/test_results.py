@@ -8,7 +8,7 @@ import pytest
 from stages.config import params
 from stages.reporting import results
 from stages.runtime.errors import UserError
-from tests.reporting.project import AWKWARD, MODELS, make_predictions
+from tests.reporting.project import AWKWARD, MODELS, make_predictions, select
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_misclassified_images_are_in_the_order_of_confidence() -> None:
     assert list(found["key"]) == ["c", "d", "b", "e"]
     assert found["confidence"].tolist() == pytest.approx([0.8, 0.8, 0.7, 0.6])
     assert set(found["true"]) == {"x"} and set(found["predicted"]) == {"y"}
-    assert results.misclassified(predicted.select(predicted.correct)).empty
+    assert results.misclassified(select(predicted, predicted.correct)).empty
 
 
 def test_missing_predictions_are_one_line(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from stages.evaluation.predictions import Predictions
 from tests.conftest import commit, run
+from tests.reporting.project import select
 from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
 from tools import significance
 
@@ -149,7 +150,7 @@ def predictions(wrong: range, images: int = 400) -> Predictions:
 
 
 def test_paired_test_is_that_of_a_fair_coin() -> None:
-    shuffled = predictions(range(9, 10)).select(np.random.default_rng(0).permutation(400))
+    shuffled = select(predictions(range(9, 10)), np.random.default_rng(0).permutation(400))
     found = significance.paired_test(predictions(range(9)), shuffled)
     assert isinstance(found, significance.PairedTest)
     assert (found.lost, found.gained) == (1, 9)

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from stages.data.synthetic.archives import file_name, tar_gz
-from stages.data.synthetic.strokes import labeled_images, render_rgb
+from stages.data.synthetic._archives import check_byte_labels, file_name, tar_gz
+from stages.data.synthetic._strokes import labeled_images, render_rgb
 
 if TYPE_CHECKING:
     from stages.config.datasets import DatasetConfig
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 def generate(name: str, dataset: "DatasetConfig") -> dict[str, bytes]:
     """Generate the archive of a dataset of 32 x 32 RGB images: file name → content."""
+    check_byte_labels(name, dataset.classes)
     train, test = (
         [bytes([label]) + image.transpose(2, 0, 1).tobytes() for image, label in images]
         for images in (labeled_images(name, dataset, split, render_rgb) for split in ("train", "test"))

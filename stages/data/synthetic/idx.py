@@ -3,8 +3,8 @@
 import struct
 from typing import TYPE_CHECKING
 
-from stages.data.synthetic.archives import gzip_file
-from stages.data.synthetic.strokes import labeled_images, render_grayscale
+from stages.data.synthetic._archives import check_byte_labels, gzip_file
+from stages.data.synthetic._strokes import labeled_images, render_grayscale
 
 if TYPE_CHECKING:
     from stages.config.datasets import DatasetConfig
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 def generate(name: str, dataset: "DatasetConfig") -> dict[str, bytes]:
     """Generate the files of a dataset of grayscale images: file name → content."""
+    check_byte_labels(name, dataset.classes)
     files = {}
     for split, prefix in (("train", "train"), ("test", "t10k")):
         images, labels = zip(*labeled_images(name, dataset, split, render_grayscale), strict=True)

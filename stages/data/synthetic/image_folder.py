@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from stages.data.synthetic.archives import file_name, tar_gz
-from stages.data.synthetic.strokes import labeled_images, render_photo
+from stages.data.synthetic._archives import file_name, tar_gz
+from stages.data.synthetic._strokes import labeled_images, render_photo
 
 if TYPE_CHECKING:
     from stages.config.datasets import DatasetConfig

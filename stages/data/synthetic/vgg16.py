@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import h5py
 import numpy as np
 
-from stages.data.synthetic.archives import file_name
-from stages.data.synthetic.strokes import random_generator
+from stages.data.synthetic._archives import file_name
+from stages.data.synthetic._strokes import random_generator
 
 if TYPE_CHECKING:
     from stages.config.datasets import WeightsConfig

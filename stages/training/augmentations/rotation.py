@@ -5,7 +5,7 @@ from stages.training.augment import Augmentation, LayerAugmentation
 
 
 def build(seed: int, *, factor: Fraction) -> Augmentation:
-    """Rotate around the center; what comes in from outside mirrors the image.
+    """Rotate around the center; pixels from outside are filled by reflection.
 
     Args:
         seed: of the random numbers.

@@ -5,7 +5,7 @@ from stages.training.augment import Augmentation, LayerAugmentation
 
 
 def build(seed: int, *, factor: Fraction) -> Augmentation:
-    """Zoom and keep the aspect ratio; what comes in from outside mirrors the image.
+    """Zoom and keep the aspect ratio; pixels from outside are filled by reflection.
 
     Args:
         seed: of the random numbers.

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from stages.reporting import environment
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
+from tools import environment
 
 
 def record(stage: str, name: str, **changes: str) -> None:
