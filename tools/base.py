@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dvc.config import Config
 from dvc.repo import Repo
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.runtime import paths
@@ -65,7 +66,7 @@ def reproduce(commit: str, name: str, source: str | None = None, models: Sequenc
             raise UserError(f"{name}: has none of {', '.join(models)}; name models that it has")
         done = subprocess.run(["dvc", "repro", *targets], cwd=folder, env=_environment(folder, name), stdout=sys.stderr)
         if done.returncode:
-            raise UserError(f"{name}: dvc repro failed on this revision, see above; it cannot be compared with")
+            raise UserError(f"{name}: dvc repro failed on this revision, see above; compare with another revision")
         git("add", "--all", "--", paths.PARAMS, *(path for path in RESULTS if (folder / path).exists()), cwd=folder)
         tree = git("write-tree", cwd=folder)
         git("update-ref", ref, git("commit-tree", tree, "-p", commit, "-m", message, environment=IDENTITY))
@@ -107,6 +108,11 @@ def git(*arguments: str | Path, cwd: Path = Path(), environment: dict[str, str] 
 def _worktree(commit: str, ref: str, name: str) -> Iterator[Path]:
     """The project's folder in a worktree of a commit, for the time of a block."""
     worktree = Path(".dvc/tmp", *Path(ref).parts[1:]).absolute()
+    with FileLock(f"{worktree}.lock"):  # two reproductions of the same commit would remove each other's worktree
+        yield from _checked_out(worktree, commit, name)
+
+
+def _checked_out(worktree: Path, commit: str, name: str) -> Iterator[Path]:
     _remove(worktree)  # of an earlier process that was killed
     git("worktree", "add", "--quiet", "--detach", worktree, commit)
     try:
@@ -119,8 +125,10 @@ def _worktree(commit: str, ref: str, name: str) -> Iterator[Path]:
 
 
 def _remove(worktree: Path) -> None:
+    """Remove this worktree; `git worktree prune` would forget others, too, whose disk is not mounted."""
     shutil.rmtree(worktree, ignore_errors=True)
-    git("worktree", "prune")
+    if str(worktree) in git("worktree", "list", "--porcelain"):
+        git("worktree", "remove", "--force", worktree)
 
 
 def _configure(folder: Path, source: str | None) -> None:

@@ -42,11 +42,13 @@ def main() -> None:
 
 
 def _train(stage: str) -> bool:
-    """Run a stage beside others and print its output when it has ended. Returns whether it succeeded."""
+    """Run a stage beside others and print its output line by line, each with its name. Returns whether it succeeded."""
     command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    print(done.stdout, end="", flush=True)
-    return done.returncode == 0
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"{stage}: {line}", end="", flush=True)
+    return process.returncode == 0
 
 
 def _dvc(*arguments: str, show: bool = True) -> str:

@@ -23,7 +23,7 @@ TEXTS = ("real.md", "review.md")
 # After each of these a zero-width space keeps GitHub from making a mention, a reference to an issue, a link, an image,
 # an HTML tag, a character entity, a block of code or a LaTeX command of what follows.
 ACTIVE = re.compile(
-    r"@|#(?=\d)|\bGH(?=-\d)|\b(?:https?|ftp|mailto|xmpp):|\bwww(?=\\?\.)|\](?=\s*[(\[:])|<(?=[a-z/!?])|&(?=[#\w])|"
+    r"@|#(?=\d)|GH(?=-\d)|(?:https?|ftp|mailto|xmpp):|www(?=\\?\.)|\](?=\s*[(\[:])|<(?=[a-z/!?])|&(?=[#\w])|"
     r"`(?=``)|~(?=~~)|\\(?=[a-z])",
     re.IGNORECASE,
 )

@@ -44,7 +44,9 @@ def judge(before: Revision, after: Revision) -> tuple[bool, list[str]]:
         raise UserError(f"reports/metrics/{missing[0]}.json: missing; run `dvc repro`")
     found = {name: _accuracy(after, name) for name in judged}
     base = {
-        name: _accuracy(before, name) for name in judged if limits[name].max_drop is not None and name in before.metrics
+        name: _accuracy(before, name)
+        for name in judged
+        if limits[name].max_drop is not None and name in before.metrics and before.validation_images(name)
     }
     comparable = [name for name in base if base[name][1] == found[name][1]]
     broken = list(
@@ -63,7 +65,7 @@ def judge(before: Revision, after: Revision) -> tuple[bool, list[str]]:
     notes = {
         "judged": judged,
         "not judged, synthetic data": synthetic,
-        f"not compared with {before.name}, new or other validation images": [
+        f"not compared with {before.name}, new or on other validation images": [
             name for name in judged if limits[name].max_drop is not None and name not in comparable
         ],
         "not judged, no longer in params.yaml": [name for name in limits if name not in values.models],

@@ -7,7 +7,7 @@ other inputs here than in a fresh clone.
 from pathlib import Path
 
 from stages.config.params import Params
-from stages.runtime import dvc_lock
+from stages.runtime import dvc_lock, paths
 from stages.runtime.files import remove
 
 SECTIONS = {"preprocess": "datasets", "extract": "features", "train": "models", "evaluate": "models"}
@@ -23,10 +23,13 @@ def remove_orphans(config: Params) -> None:
     for name, stage in stages.items():
         if _exists(name, config):
             continue
-        for path in (out["path"] for out in stage.get("outs", []) if out["path"] not in needed):
-            if Path(path).exists():
-                remove(Path(path))
-                print(f"{path}: removed, params.yaml no longer has {name.partition('@')[2]!r}")
+        for output in (out["path"] for out in stage.get("outs", []) if out["path"] not in needed):
+            if Path(output).exists():
+                remove(Path(output))
+                print(f"{output}: removed, params.yaml no longer has {name.partition('@')[2]!r}")
+    for path in paths.CHECKPOINTS.glob("*.npz"):
+        if path.stem.rpartition("-")[0] not in config.models:
+            path.unlink()
 
 
 def _exists(stage: str, config: Params) -> bool:

@@ -76,16 +76,22 @@ def environment(threads: int, compute_dtype: str) -> dict[str, str]:
     """What else than code, parameters and data determines the last bits of a result, to be recorded beside it."""
     import tensorflow as tf
 
-    details = map(tf.config.experimental.get_device_details, tf.config.get_visible_devices("GPU"))
-    gpus = sorted(str(found.get("device_name", "unknown")) for found in details)  # their number counts, too
-    return {"threads": str(threads), "compute_dtype": compute_dtype, "gpu": ", ".join(gpus) or "none", **machine()}
+    unused = {} if tf.config.get_visible_devices("GPU") else {"gpu": "none"}
+    return {"threads": str(threads), "compute_dtype": compute_dtype, **machine(), **unused}
 
 
 def machine() -> dict[str, str]:
     """The part of `environment` that is the same for all results of a machine. Does not import TensorFlow."""
     versions = {package: _version(package) for package in ("tensorflow-cpu", "tensorflow", "keras", "numpy")}
     found = {package.removesuffix("-cpu"): text for package, text in versions.items() if text}
-    return {"processor": processor(), "python": platform.python_version(), **found}
+    return {"processor": processor(), "gpu": _gpus(), "python": platform.python_version(), **found}
+
+
+def _gpus() -> str:
+    """The models of all GPUs of this machine, as their driver names them; their number changes sums, too."""
+    files = sorted(NVIDIA.parent.glob("gpus/*/information"))
+    lines = [line for file in files for line in file.read_text().splitlines() if line.startswith("Model:")]
+    return ", ".join(sorted(line.partition(":")[2].strip() for line in lines)) or "none"
 
 
 def _version(package: str) -> str | None:

@@ -114,13 +114,16 @@ def _read(path: Path) -> PendingRun | None:
     except FileNotFoundError:  # sent by another process
         return None
     except (ValueError, OSError) as error:
-        target = UNREADABLE / path.parent.name
+        target = UNREADABLE / f"{path.parent.name}-{uuid.uuid4().hex[:8]}"
+        outcome = f"moved to {target}"
         try:
             UNREADABLE.mkdir(exist_ok=True)
             os.replace(path.parent, target)
         except FileNotFoundError:  # moved by another process
             return None
+        except OSError as failure:
+            outcome = f"not moved to {target}: {failure.strerror}"
         reason = " ".join(str(error).split())[:100]
-        print(f"warning: {path}: not a pending run of this version: {reason}; moved to {target}", flush=True)
+        print(f"warning: {path}: not a pending run of this version: {reason}; {outcome}", flush=True)
         return None
     return run

@@ -42,7 +42,7 @@ def flush(run: PendingRun | None = None, strict: bool = False) -> bool:
         strict: raise an error instead of printing a warning.
 
     Returns:
-        Whether MLflow accepted everything. The first failure ends the call.
+        Whether MLflow accepted everything.
 
     Raises:
         UserError: MLflow did not accept something, and `strict` is true.
@@ -51,10 +51,7 @@ def flush(run: PendingRun | None = None, strict: bool = False) -> bool:
         if run:
             _send(run)
         else:
-            for found in pending.read_all():
-                with pending.claim(found) as claimed:
-                    if claimed:
-                        _send_unattended(claimed)
+            _send_all()
     except Exception as error:  # whatever it is, it must not stop a training
         message = f"{_failure(error)}; unsent runs are kept"
         if strict:
@@ -87,6 +84,21 @@ def find_runs(models: Mapping[str, tuple[str, str]]) -> dict[str, str]:
 def uri() -> str:
     """MLFLOW_TRACKING_URI, or the database in the root of the clone."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(ROOT / 'mlflow.db').resolve()}"
+
+
+def _send_all() -> None:
+    """Send all pending runs that no other process holds; raise the first error after the last run."""
+    failure: Exception | None = None
+    for found in pending.read_all():
+        with pending.claim(found) as claimed:
+            try:
+                if claimed:
+                    _send_unattended(claimed)
+            except Exception as error:
+                failure = failure or error
+                _client()  # raises if MLflow does not answer: then the other runs need not wait for it, too
+    if failure:
+        raise failure
 
 
 def _send_unattended(run: PendingRun) -> None:

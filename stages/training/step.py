@@ -59,7 +59,9 @@ def make_eval_step(model: keras.Model, loss_fn: Loss) -> Step:
 def _add_penalties(losses: tf.Tensor, model: keras.Model) -> tf.Tensor:
     """Add the model's own losses, such as weight regularization, to the loss of each example."""
     penalties = model.losses
-    return losses + tf.add_n(penalties) if penalties else losses
+    for penalty in penalties:  # of any dtype: an activity penalty has the model's
+        losses += tf.cast(tf.reduce_sum(penalty), losses.dtype)
+    return losses
 
 
 def _is_correct(targets: tf.Tensor, probabilities: tf.Tensor) -> tf.Tensor:

@@ -146,6 +146,7 @@ def test_long_text_is_cut_and_symbolic_link_is_not_followed(tmp_path: Path) -> N
         ("a@b.example", "a@|b.example"),
         ("#12, us/project#3, GH-4", "#|12, us/project#|3, GH|-4"),
         ("https://evil.example www.evil.example", "https:|//evil.example www|.evil.example"),
+        ("_https://evil.example_ 1https://evil.example", "_https:|//evil.example_ 1https:|//evil.example"),
         ("[click](/x) ![](/y) [z][r]", "[click]|(/x) ![]|(/y) [z]|[r]"),
         ("[r]: /x", "[r]|: /x"),
         ("<img src=x> </p> <!-- x", "<|img src=x> <|/p> <|!-- x"),

@@ -41,8 +41,7 @@ def test_pending_run_unreadable_is_moved_away_with_one_warning(
             log.log_epoch(1, ROW)
         printed = capsys.readouterr().out
         assert printed.startswith(f"warning: mlruns/unsent/abc/{name}: not a pending run of this version: ")
-        assert printed.count("\n") == 1 and printed.endswith("; moved to mlruns/unreadable/abc\n")
-        (folder / "mlruns/unreadable/abc").rename(folder / name)
+        assert printed.count("\n") == 1 and "; moved to mlruns/unreadable/abc-" in printed
     assert [found.status for found in pending.read_all()] == ["FINISHED", "FINISHED"]
 
 
