@@ -14,6 +14,8 @@ from ruamel.yaml import YAML
 
 from stages.config import params
 from stages.config.references import PARTS
+from stages.plots import _registry
+from stages.runtime import paths
 from tests.conftest import ROOT, copy_work_tree
 
 ROW = re.compile(r"^\| `(stages/[^`]+)` \| ([^|]+) \|", re.MULTILINE)
@@ -23,6 +25,13 @@ NO_RESULT = (
     *("stages/config/", "stages/runtime/", "stages/tracking/", "stages/cluster/", "stages/data/published/"),
     "stages/data/examples.py",
 )
+
+
+FOUND_BY_NAME = [
+    *[("train", package) for package in ("models", "training/optimizers", "training/schedules", "training/losses")],
+    ("extract", "backbones"),
+    ("preprocess", "data/formats"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +99,28 @@ def test_every_module_that_can_change_a_result_is_a_dep_of_the_stage_that_import
             if not path.startswith(NO_RESULT) and not any(_covers(dep, path) for dep in deps)
         }
         assert not missing, name
+
+
+@pytest.mark.parametrize(("stage", "package"), FOUND_BY_NAME)
+def test_part_found_by_name_imports_nothing_that_its_stage_does_not_depend_on(stage: str, package: str) -> None:
+    """A dep such as stages/models/${item.architecture}.py is the part alone, not what it shares with another part."""
+    deps = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"][stage]["do"]["deps"]
+    fixed = [str(dep) for dep in deps if "$" not in str(dep)]
+    for part in (ROOT / "stages").joinpath(package).glob("[a-z]*.py"):
+        own = str(part.relative_to(ROOT))
+        missing = {
+            path
+            for path in _imports(Path(own))
+            if path != own and not path.startswith(NO_RESULT) and not any(_covers(dep, path) for dep in fixed)
+        }
+        assert not missing, own
+
+
+def test_table_of_every_plot_is_an_output_of_evaluate() -> None:
+    entries = YAML(typ="safe").load(ROOT / "dvc.yaml")["stages"]["evaluate"]["do"]["plots"]
+    declared = {path for entry in entries for path in entry}
+    tables = {name for name, plot in _registry.all_plots().items() if hasattr(plot, "table")}
+    assert declared == {str(paths.plot(name, "${key}")) for name in tables}
 
 
 def _is_code(dep: Any) -> bool:

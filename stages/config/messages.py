@@ -6,6 +6,7 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
+from stages.config.types import NAME_PATTERN
 from stages.runtime.errors import UserError, mask_urls
 
 Entry = TypeVar("Entry")
@@ -48,6 +49,10 @@ def explain(error: ValidationError, values: Any, schema: type[BaseModel], prefix
         allowed = choices(parts[-1], known) if known else "it takes no options"
         return f"{key}: unknown key with value {_short(first['input'])}; {allowed}"
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("model_type", "dict_type"):
+        message = "it should be a mapping, such as {name: ...}" if parts[-1:] != ["classes"] else message
+    elif first["type"] == "string_pattern_mismatch" and first["ctx"]["pattern"] == NAME_PATTERN:
+        message = "it should be a name of lower-case letters, digits and underscores"
     return f"{key}: {_short(first['input'])}: {message[0].lower()}{message[1:]}"
 
 

@@ -68,7 +68,9 @@ def load(path: Path = paths.PARAMS) -> Params:
         # DVC's own parser: PyYAML would read the 1e-05 that `dvc exp run -S` writes as a string.
         values = YAML(typ="safe", pure=True).load(path.read_text())
     except (YAMLError, ValueError, RecursionError) as error:  # the latter two: bad numbers, endless brackets
-        raise UserError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        raise UserError(f"{path}: not YAML: {where}{' '.join(str(problem or error).split())}") from None
     return check(values, path)
 
 
