@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from stages.config import params
 from stages.config.gates import GateConfig
 from stages.config.messages import explain
+from stages.evaluation.metrics import wilson
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from tools.revision import Revision
-from tools.significance import difference, wilson
+from tools.significance import difference
 
 Gates = dict[str, GateConfig]
 Accuracy = tuple[float, int]  # and its number of images

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import binomtest, fisher_exact
 
+from stages.evaluation.metrics import wilson
 from stages.evaluation.predictions import Predictions
 
 Interval = tuple[float, float]
@@ -68,12 +69,6 @@ def holm(p_values: list[float]) -> list[float]:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1)
     return adjusted.tolist()
-
-
-def wilson(accuracy: float, images: int) -> Interval:
-    """95 % interval of an accuracy (Wilson, "Probable inference", 1927)."""
-    found = binomtest(round(accuracy * images), images).proportion_ci(0.95, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def difference(first: tuple[float, int], second: tuple[float, int]) -> Interval:

@@ -76,13 +76,13 @@ def accuracy(predictions: Predictions) -> float:
 @metric()
 def accuracy_low(predictions: Predictions) -> float:
     """Lower bound of the accuracy's 95 % Wilson interval."""
-    return _wilson(predictions)[0]
+    return wilson(accuracy(predictions), len(predictions.true))[0]
 
 
 @metric()
 def accuracy_high(predictions: Predictions) -> float:
     """Upper bound of the accuracy's 95 % Wilson interval."""
-    return _wilson(predictions)[1]
+    return wilson(accuracy(predictions), len(predictions.true))[1]
 
 
 @metric("Loss", "{:.3f}")
@@ -154,9 +154,8 @@ def calibration_bins(predictions: Predictions) -> pd.DataFrame:
     return table.assign(images=images)[images > 0]
 
 
-def _wilson(predictions: Predictions) -> tuple[float, float]:
-    """The 95 % interval of the accuracy (Wilson, "Probable inference", 1927)."""
-    number, share = len(predictions.true), accuracy(predictions)
+def wilson(share: float, number: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `number` images (Wilson, "Probable inference", 1927)."""
     center = share + Z**2 / (2 * number)
     radius = Z * (share * (1 - share) / number + Z**2 / (4 * number**2)) ** 0.5
     scale = 1 + Z**2 / number

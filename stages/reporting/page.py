@@ -25,7 +25,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedImage:
     """An image of the page: its data URI, its width and height in CSS pixels, and in words what it shows."""
 
     source: str
@@ -39,7 +39,7 @@ class FigureView:
     """A figure with its heading, and a sentence below it if it shows only some classes."""
 
     title: str
-    picture: Picture
+    embedded: EmbeddedImage
     note: str
 
 
@@ -47,7 +47,7 @@ class FigureView:
 class MisclassifiedView:
     """A misclassified image."""
 
-    picture: Picture
+    embedded: EmbeddedImage
     actual: str
     predicted: str
     confidence: float
@@ -62,7 +62,7 @@ class ModelView:
     metrics: dict[str, str]
     figures: list[FigureView]
     misclassified: list[MisclassifiedView]
-    augmented: list[Picture]
+    augmented: list[EmbeddedImage]
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ class DatasetView:
     """The section of a dataset."""
 
     dataset: Dataset
-    distribution: Picture
-    examples: dict[str, list[Picture]]
+    distribution: EmbeddedImage
+    examples: dict[str, list[EmbeddedImage]]
     note: str
 
 
@@ -170,14 +170,14 @@ def _metric_texts(model: Model) -> dict[str, str]:
     }
 
 
-def _figure(figure: Figure, alt: str) -> Picture:
+def _figure(figure: Figure, alt: str) -> EmbeddedImage:
     document = figures.svg(figure)
     width, height = (round(inches * 96) for inches in figure.get_size_inches())
     # Quoted instead of base64, because quoting makes plain text less long
-    return Picture("data:image/svg+xml," + quote(document, safe=" !$()*+,/:;=?@[]{}|~"), width, height, alt)
+    return EmbeddedImage("data:image/svg+xml," + quote(document, safe=" !$()*+,/:;=?@[]{}|~"), width, height, alt)
 
 
-def _tile(image: Image.Image, alt: str) -> Picture:
+def _tile(image: Image.Image, alt: str) -> EmbeddedImage:
     buffer = io.BytesIO()
     small = max(image.size) <= SMALL
     if small:
@@ -186,4 +186,4 @@ def _tile(image: Image.Image, alt: str) -> Picture:
         image.save(buffer, "JPEG", quality=82)
     kind = "png" if small else "jpeg"
     source = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    return Picture(source, *image.size, alt)
+    return EmbeddedImage(source, *image.size, alt)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.evaluation import metrics
 from stages.evaluation.predictions import Predictions
 from tests.conftest import commit, run
 from tests.reporting.project import select
@@ -172,5 +173,5 @@ def test_p_values_are_adjusted_after_holm() -> None:
 def test_accuracies_of_few_images_are_tested_exactly() -> None:
     """3 of 4 against 1 of 4: Fisher's tea, 34 of 70 tables are at least as unlikely."""
     assert significance.accuracy_test((0.75, 4), (0.25, 4)) == pytest.approx(34 / 70)
-    low, high = significance.wilson(0.5, 100)
+    low, high = metrics.wilson(0.5, 100)
     assert (low, high) == pytest.approx((0.4038, 0.5962), abs=1e-4)
