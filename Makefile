@@ -80,7 +80,7 @@ verify: setup ## run two clones of HEAD from scratch and compare the bytes
 	@$(RUN) python -m tools.verify
 
 pull: setup ## fetch outputs from the remote, if one is configured
-	@if $(RUN) dvc remote default > /dev/null 2>&1; then $(RUN) dvc pull --run-cache --allow-missing; \
+	@if $(RUN) dvc remote default > /dev/null 2>&1; then $(RUN) dvc pull --allow-missing; \
 	else echo "no remote is configured: nothing to pull"; fi
 
 machine: setup ## one line on this machine, which the cache of CI is keyed on

@@ -120,3 +120,18 @@ print(METRICS["balanced_accuracy"].column, list(_registry.all_plots())[-1], rate
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=extended, capture_output=True, text=True)
     assert done.stdout == "True confidence float32 (20,) 2\n", done.stderr
+
+
+def test_packages_import_only_what_contributing_allows() -> None:
+    rows = re.findall(r"^\| (`stages/.+?) \| .+ \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    checked = 0
+    for packages, allowed in rows:
+        if "everything" in allowed:
+            continue
+        for package in re.findall(r"`stages/(\w+)`", packages):
+            known = {package, *re.findall(r"`(\w+)`", allowed)}
+            for path in (ROOT / "stages" / package).rglob("*.py"):
+                imported = re.findall(r"^\s*(?:from|import) stages\.?(\w*)", path.read_text(), re.MULTILINE)
+                assert set(imported) <= known, path
+                checked += 1
+    assert checked > 50
