@@ -171,7 +171,11 @@ def test_dataset_without_synthetic_is_fetched(
     [
         ("net", {}, "weights.net.synthetic: there is no generator stages/data/synthetic/net.py; set it to null"),
         ("mnist", {"a.gz": [MIRROR]}, "datasets.mnist.files: the synthetic files are train-images-idx3-ubyte.gz, "),
-        ("cifar10", {"a.zip": [MIRROR]}, "datasets.cifar10.files: the synthetic files are NAME.tar.gz; name them so"),
+        (
+            "cifar10",
+            {"a.zip": [MIRROR]},
+            "datasets.cifar10.files: the synthetic files are NAME.tar.gz; name them like that",
+        ),
         ("imagenette", {"a.tgz": [MIRROR], "b.tgz": [MIRROR]}, "imagenette.files: the synthetic files are a.tgz; name"),
     ],
 )

@@ -123,7 +123,7 @@ def test_removing_a_model_leaves_nothing_of_it_for_the_report(clone: Path) -> No
     assert run(clone, "dvc", "status", "--quiet", "report").returncode == 0
     (clone / "params.yaml").write_text(text)
     (clone / "dvc.lock").write_text(lock)
-    assert repro(clone) == set()  # DVC's run cache has the model, its metrics and the report
+    assert repro(clone) <= {"report"}  # DVC's run cache has the model and its metrics
 
 
 def test_experiment_overrides_reach_the_trainer(clone: Path) -> None:

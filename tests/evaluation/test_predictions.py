@@ -39,7 +39,12 @@ def test_a_table_that_pandas_reads_has_the_columns(tmp_path: Path) -> None:
     predictions.write(tmp_path / "m.parquet", some(5, 3))
     table = pd.read_parquet(tmp_path / "m.parquet")
     assert list(table) == ["key", "true", "predicted", "probabilities"]
-    assert table.attrs == {"parameters": 79510, "model": "0" * 32, "compute_dtype": "float32"}
+    assert table.attrs == {
+        "parameters": 79510,
+        "model": "0" * 32,
+        "compute_dtype": "float32",
+        "validation_images": 500,
+    }
     assert table["probabilities"][0].dtype == np.float32
 
 

@@ -130,7 +130,7 @@ def test_base_with_other_validation_images_is_not_compared(repository: Path) -> 
     measure(repository, mnist_cnn=0.976)
     code, lines, _ = judged(repository)
     assert code == 0
-    assert lines[-1].endswith("; not compared with main, new or other validation images: mnist_cnn")
+    assert lines[-1].endswith("; not compared with main, new or on other validation images: mnist_cnn")
 
 
 def test_gate_that_judges_nothing_fails(repository: Path) -> None:
