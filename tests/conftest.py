@@ -14,7 +14,19 @@ from ruamel.yaml import YAML
 
 ROOT = Path(__file__).parent.parent
 TINY = {"train": 40, "test": 20}
-LONG = ["test_pipeline", "test_experiments", "test_kill", "test_faults", "test_seeds", "test_review", "test_tracking"]
+LONG = [
+    "test_pipeline",
+    "test_machines",
+    "test_real",
+    "test_workflows",
+    "test_base",
+    "test_experiments",
+    "test_kill",
+    "test_faults",
+    "test_seeds",
+    "test_review",
+    "test_tracking",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
