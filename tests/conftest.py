@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+from stages.runtime.numerics import import_tensorflow
+
 ROOT = Path(__file__).parent.parent
 TINY = {"train": 40, "test": 20}
 LONG = [
@@ -27,6 +29,12 @@ LONG = [
     "test_review",
     "test_tracking",
 ]
+
+
+def pytest_sessionstart() -> None:
+    """Start TensorFlow in each worker process as a stage does: the number of threads cannot be changed afterwards."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        import_tensorflow(YAML(typ="safe").load(ROOT / "params.yaml")["threads"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,6 @@ from stages.evaluate import evaluate
 from stages.extract import extract
 from stages.preprocess import preprocess
 from stages.runtime.errors import UserError
-from stages.runtime.numerics import import_tensorflow
 from stages.train import train
 from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
 from tests.mounts import needs_mounts, run_with_mounts
@@ -40,7 +39,6 @@ def reproduced(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         values = params.load()
-        import_tensorflow(values.threads)  # first: TensorFlow cannot change them later in the same process
         for name in (*values.datasets, *values.weights):
             download(name)
         for name in values.datasets:
