@@ -41,7 +41,7 @@ setup: ## .venv with the pinned packages; every target below makes it first
 	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS) && \
 	    cp $(REQUIREMENTS) .venv/installed.txt; }
 	@test -f .venv/requirements-name || echo $(REQUIREMENTS) > .venv/requirements-name
-	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/plots_template.py || \
+	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/plots_template.html || \
 	    $(RUN) python -m tools.plots_template >&2
 
 repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale
@@ -110,7 +110,7 @@ seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all
 
 fuzz: setup ## feed arbitrary bytes to the archive readers for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
-	@$(RUN) python -m tools.fuzz $(TIME)
+	@$(RUN) python -m tests.robustness.fuzz $(TIME)
 
 bench: setup ## all benchmarks or one BENCHMARK, in minutes with QUICK=1; see benchmarks/README.md
 	@$(RUN) python -m benchmarks $(if $(QUICK),--quick) $(BENCHMARK)

@@ -51,8 +51,8 @@ def _verify_weights(values: params.Params, backbone: str) -> Path:
     entry = values.weights[backbone]
     ((file_name, mirrors),) = entry.files.items()
     path = paths.raw(backbone) / file_name
-    with open_input(path, f"download_weights@{backbone}") as file:
-        if not values.is_synthetic(entry) and not has_published_hash(file, mirrors):
+    with open_input(path, f"download_weights@{backbone}"):
+        if not values.is_synthetic(entry) and not has_published_hash(path, mirrors):
             raise ValueError("its hash is not in params.yaml")
     return path
 

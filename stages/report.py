@@ -12,29 +12,24 @@ def report() -> None:
     """Write reports/README.md, reports/index.html and reports/figures; send pending results to MLflow."""
     config = params.load()
 
-    from stages.reporting import orphans, readme, results
+    from stages.reporting import orphans, page, results
 
     orphans.remove_orphans(config)
     models, datasets = results.models(config), results.datasets(config)
     archives: dict[str, DatasetConfig | WeightsConfig] = {**config.datasets, **config.weights}
     synthetic = [name for name, entry in archives.items() if config.is_synthetic(entry)]
     with atomic_write(paths.REPORT) as part:
-        part.write_text(readme.render(models, datasets, synthetic))
+        part.write_text(page.render("README.md.j2", models=models, datasets=datasets, synthetic=synthetic))
 
     import_tensorflow(gpu=False)
-    from stages.reporting import build, page
+    from stages.reporting import build
     from stages.tracking import server
 
-    views: dict[str, page.ModelView] = {}
-    dataset_views = []
     with atomic_write(paths.FIGURES) as folder:
-        for dataset in datasets:
-            own = [model for model in models if model.image_dataset == dataset.name]
-            view, model_views = build.build(dataset, own, config.seed, folder)
-            dataset_views.append(view)
-            views |= model_views
+        dataset_views = [build.dataset_view(dataset, folder) for dataset in datasets]
+        model_views = build.model_views(models, config.seed, folder)
     with atomic_write(paths.PAGE) as part:
-        text = page.render([views[model.name] for model in models], dataset_views, synthetic)
+        text = page.render("index.html.j2", models=model_views, datasets=dataset_views, synthetic=synthetic)
         part.write_text(text, encoding="utf-8")
     server.flush()
     print(f"{paths.PAGE}: {len(models)} models")

@@ -1,6 +1,7 @@
 """The pipeline as a user runs it: `dvc` in a temporary clone, with tiny synthetic datasets and one epoch.
 
-Takes minutes: every stage is a process, and thirteen of them train.
+Takes minutes: every stage is a process. Each dataset, a model on features, batch normalization and augmentation take
+part; tests/training/test_models.py trains every model of params.yaml for a step.
 """
 
 import json
@@ -14,7 +15,15 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.config import params
-from tests.conftest import clone_of_work_tree, outputs, run
+from tests.conftest import clone_of_work_tree, only, outputs, run
+
+MODELS = (
+    "mnist_dense",
+    "mnist_cnn",
+    "fashion_mnist_bn_cnn",
+    "cifar10_small_cnn_augmented",
+    "imagenette_vgg16",
+)
 
 
 def repro(folder: Path, *arguments: str) -> set[str]:
@@ -33,7 +42,7 @@ def edit(folder: Path, old: str, new: str) -> None:
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the work tree, reproduced once."""
-    folder = clone_of_work_tree(tmp_path_factory.mktemp("clone"))
+    folder = clone_of_work_tree(tmp_path_factory.mktemp("clone"), lambda values: only(values, *MODELS))
     ran = repro(folder)
     values = params.load(folder / "params.yaml")
     stages: dict[str, Iterable[str]] = {
@@ -141,9 +150,9 @@ def test_experiment_overrides_reach_the_trainer(clone: Path) -> None:
 
 def test_invalid_parameter_is_one_line_before_any_work(clone: Path) -> None:
     text = (clone / "params.yaml").read_text()
-    edit(clone, "architecture: lenet", "architecture: lenet\n    filtres: 3")
-    done = run(clone, "dvc", "repro", "train@fashion_mnist_lenet")
+    edit(clone, "architecture: bn_cnn", "architecture: bn_cnn\n    filtres: 3")
+    done = run(clone, "dvc", "repro", "train@fashion_mnist_bn_cnn")
     (clone / "params.yaml").write_text(text)
     assert done.returncode != 0
-    assert "error: params.yaml: models.fashion_mnist_lenet.filtres: unknown key with value 3; " in done.stderr
+    assert "error: params.yaml: models.fashion_mnist_bn_cnn.filtres: unknown key with value 3; " in done.stderr
     assert "Traceback" not in done.stderr

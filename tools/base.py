@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +23,10 @@ from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import machine
 from tools.machine import describe
-from tools.revision import Revision, reference
+from tools.revision import REPRODUCED, Revision, reference
 
-RESULTS = [
-    "dvc.lock",
-    "reports/metrics",
-    "reports/history",
-    "reports/plots",
-]  # those that Git holds
+KEPT = 20  # reproductions; older ones are dropped
+RESULTS = ["dvc.lock", "reports/metrics", "reports/history", "reports/plots"]  # those that Git holds
 IDENTITY = {f"GIT_{who}_{what}": "reproduced" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 DATES = {f"GIT_{who}_DATE": "2000-01-01T00:00:00Z" for who in ("AUTHOR", "COMMITTER")}  # same files, same commit
 
@@ -43,24 +40,25 @@ def reproduce(commit: str, name: str, source: str | None = None, models: Sequenc
     """Run the pipeline of a commit up to `evaluate` and keep its results as a commit; do nothing if they are there.
 
     Args:
-        commit: the commit.
-        name: what messages call it.
+        commit: the commit, which messages call `name`.
+        name: the name.
         source: the value for `source` in params.yaml; None leaves the file as it is.
-        models: the models to run that the commit has; empty for all.
-
-    Raises:
-        UserError: a stage fails, or Git or DVC do.
+        models: the models to run, as far as the commit has them; empty for all.
     """
+    # Before the look-up, so that what a caller has just reproduced stays.
+    for old in git("for-each-ref", "--sort=-committerdate", "--format=%(refname)", REPRODUCED).split()[KEPT:]:
+        git("update-ref", "-d", old)
     message = "\n\n".join([describe(machine()), " ".join(models) or "all models"])
     ref = reference(commit, source)
     if git("for-each-ref", "--format=%(contents)", ref) == message:
         print(f"{name}: already reproduced on this machine", file=sys.stderr)
         return
-    with _worktree(commit, ref, name) as folder:
+    with _worktree(commit, ref) as folder:
+        if not (folder / paths.PARAMS).exists():
+            raise UserError(f"{name}: no {paths.PARAMS}; name a revision with a pipeline")
         # Otherwise a committed result could pass for a result of this machine.
         git("rm", "-r", "--quiet", "--ignore-unmatch", "--", *RESULTS, cwd=folder)
-        _configure(folder, source)
-        known = YAML(typ="safe").load(folder / paths.PARAMS).get("models", {})
+        known = _configure(folder, source)
         targets = [f"evaluate@{model}" for model in models if model in known] if models else ["evaluate"]
         if not targets:
             raise UserError(f"{name}: has none of {', '.join(models)}; name models that it has")
@@ -74,75 +72,50 @@ def reproduce(commit: str, name: str, source: str | None = None, models: Sequenc
 
 
 def snapshot() -> str:
-    """A commit with all files of the workspace that Git has or would add; HEAD if nothing changed."""
-    index = Path(git("rev-parse", "--absolute-git-dir")) / "reproduced-index"
-    try:
-        for command in (["read-tree", "HEAD"], ["add", "--all"]):
-            git(*command, environment={"GIT_INDEX_FILE": str(index)})
-        tree = git("write-tree", environment={"GIT_INDEX_FILE": str(index)})
-    finally:
-        index.unlink(missing_ok=True)
-    if tree == git("rev-parse", "HEAD^{tree}"):
-        return git("rev-parse", "HEAD")
+    """A commit with all files of the workspace that Git has or would add."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = {"GIT_INDEX_FILE": f"{folder}/index"}
+        git("read-tree", "HEAD", environment=index)
+        git("add", "--all", environment=index)
+        tree = git("write-tree", environment=index)
     return git("commit-tree", tree, "-p", "HEAD", "-m", "workspace", environment=IDENTITY | DATES)
 
 
 def git(*arguments: str | Path, cwd: Path = Path(), environment: dict[str, str] | None = None) -> str:
-    """The output of a Git command.
-
-    Raises:
-        UserError: Git fails or is not installed.
-    """
-    settings = {**os.environ, **(environment or {})}
-    try:
-        command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-        done = subprocess.run(command, cwd=cwd, env=settings, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise UserError("git: not installed, or not on PATH; install it") from None
+    """The output of a Git command; a `UserError` if it fails."""
+    command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=os.environ | (environment or {}), capture_output=True, text=True)
     if done.returncode:
         raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()
 
 
 @contextmanager
-def _worktree(commit: str, ref: str, name: str) -> Iterator[Path]:
+def _worktree(commit: str, ref: str) -> Iterator[Path]:
     """The project's folder in a worktree of a commit, for the time of a block."""
     worktree = Path(".dvc/tmp", *Path(ref).parts[1:]).absolute()
     with FileLock(f"{worktree}.lock"):  # two reproductions of the same commit would remove each other's worktree
-        yield from _checked_out(worktree, commit, name)
+        shutil.rmtree(worktree, ignore_errors=True)  # of an earlier process that was killed, which Git still lists
+        git("worktree", "add", "--quiet", "--force", "--detach", worktree, commit)
+        try:
+            yield worktree / git("rev-parse", "--show-prefix")
+        finally:
+            git("worktree", "remove", "--force", worktree)
 
 
-def _checked_out(worktree: Path, commit: str, name: str) -> Iterator[Path]:
-    _remove(worktree)  # of an earlier process that was killed
-    git("worktree", "add", "--quiet", "--detach", worktree, commit)
-    try:
-        folder = worktree / git("rev-parse", "--show-prefix")
-        if not (folder / paths.PARAMS).exists():
-            raise UserError(f"{name}: no {paths.PARAMS}; name a revision with a pipeline")
-        yield folder
-    finally:
-        _remove(worktree)
-
-
-def _remove(worktree: Path) -> None:
-    """Remove this worktree; `git worktree prune` would forget others, too, whose disk is not mounted."""
-    shutil.rmtree(worktree, ignore_errors=True)
-    if str(worktree) in git("worktree", "list", "--porcelain"):
-        git("worktree", "remove", "--force", worktree)
-
-
-def _configure(folder: Path, source: str | None) -> None:
-    """Give the worktree this clone's DVC settings and cache, and the value for `source`."""
+def _configure(folder: Path, source: str | None) -> list[str]:
+    """Give the worktree this clone's DVC settings and cache, and the value for `source`; return its models' names."""
     own = Config(str(Path(".dvc").absolute())).load_one("local")
     with Config(str(folder / ".dvc")).edit("local") as local:
         local.update(own)
         local["cache"]["dir"] = str(Path(Repo().cache.local_cache_dir).absolute())
+    yaml = YAML()
+    yaml.width = 4096
+    values = yaml.load(folder / paths.PARAMS)
     if source:
-        yaml = YAML()
-        yaml.width = 4096
-        values = yaml.load(folder / paths.PARAMS)
         values["source"] = source
         yaml.dump(values, folder / paths.PARAMS)
+    return list(values.get("models", {}))
 
 
 def _environment(folder: Path, name: str) -> dict[str, str]:

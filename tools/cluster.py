@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from stages.cluster.connect import connected
 from stages.config import params
@@ -17,21 +18,14 @@ MAX_TRAININGS = 32  # at the same time: each is a process here that waits for a 
 
 
 def main() -> None:
-    """Reproduce the data, then all models at the same time, then the rest.
-
-    Raises:
-        UserError: `engine` is not ray, or a stage failed.
-    """
+    """Reproduce the data, then all models at the same time, then the rest."""
     values = params.load()
     if values.engine != "ray":
         raise UserError(f"params.yaml: engine: {values.engine}; set it to ray, or run `make repro`")
     with connected() as address:
         os.environ["RAY_ADDRESS"] = address
-        _dvc(
-            "repro",
-            *(f"preprocess@{name}" for name in values.datasets),
-            *(f"extract@{name}" for name in values.features),
-        )
+        data = [f"preprocess@{name}" for name in values.datasets] + [f"extract@{name}" for name in values.features]
+        _dvc("repro", *data)
         models = [f"train@{name}" for name in values.models]
         stale = [name for name in models if name in json.loads(_dvc("status", "--json", *models, show=False))]
         with ThreadPoolExecutor(MAX_TRAININGS) as pool:
@@ -41,14 +35,17 @@ def main() -> None:
         _dvc("repro")
 
 
-def _train(stage: str) -> bool:
-    """Run a stage beside others and print its output line by line, each with its name. Returns whether it succeeded."""
-    command = ["dvc", "--wait-for-lock", "repro", "--single-item", stage]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+def run_beside(name: str, command: list[str], **options: Any) -> bool:
+    """Run a command beside others and print its output line by line after `name`. Returns whether it succeeded."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options) as process:
         assert process.stdout is not None
         for line in process.stdout:
-            print(f"{stage}: {line}", end="", flush=True)
+            print(f"{name}: {line}", end="", flush=True)
     return process.returncode == 0
+
+
+def _train(stage: str) -> bool:
+    return run_beside(stage, ["dvc", "--wait-for-lock", "repro", "--single-item", stage])
 
 
 def _dvc(*arguments: str, show: bool = True) -> str:

@@ -1,30 +1,26 @@
 """`python3 -m tools.comment FOLDER`, for .github/workflows/comment.yml: one comment on a pull request, edited in place.
 
 The texts come from a run of the pull request's code, which may be a stranger's, and the token may write: a text is
-data, and GitHub says which pull request it belongs to. Standard library only: no package is installed there.
+data, and GitHub says which pull request it belongs to. Standard library and GitHub's `gh`: no package is installed.
 """
 
 import json
 import os
 import re
+import subprocess
 import unicodedata
-import urllib.error
-import urllib.parse
-import urllib.request
 from pathlib import Path
-from typing import Any
 
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 
-MARK = "<!-- review -->"  # finds the comment again
 LIMIT = 30_000  # bytes of a text; GitHub takes 65,536 characters
 TEXTS = ("real.md", "review.md")
-# After each of these a zero-width space keeps GitHub from making a mention, a reference to an issue, a link, an image,
-# an HTML tag, a character entity, a block of code or a LaTeX command of what follows.
+# After each of these a zero-width space keeps GitHub from making a mention, a reference to an issue or a commit, a
+# link, an image, an HTML tag, a character entity, a block of code or a LaTeX command of what follows.
 ACTIVE = re.compile(
-    r"@|#(?=\d)|GH(?=-\d)|(?:https?|ftp|mailto|xmpp):|www(?=\\?\.)|\](?=\s*[(\[:])|<(?=[a-z/!?])|&(?=[#\w])|"
-    r"`(?=``)|~(?=~~)|\\(?=[a-z])",
+    r"@|#(?=\d)|GH(?=-\d)|[0-9a-f]{6}(?=[0-9a-f])|(?:https?|ftp|mailto|xmpp):|www(?=\\?\.)|\](?=\s*[(\[:])|"
+    r"<(?=[a-z/!?])|&(?=[#\w])|`(?=``)|~(?=~~)|\\(?=[a-z])",
     re.IGNORECASE,
 )
 
@@ -32,37 +28,26 @@ ACTIVE = re.compile(
 def comment(folder: str) -> None:
     """Post the texts of a folder to the pull request whose head is the reviewed commit, or replace the last comment.
 
-    Reads HEAD_OWNER, HEAD_BRANCH, HEAD_SHA and RUN_URL, and GitHub's own GITHUB_API_URL, GITHUB_REPOSITORY and
-    GITHUB_TOKEN from the environment.
+    Reads HEAD_OWNER, HEAD_BRANCH, HEAD_SHA and RUN_URL from the environment, where `gh` reads GH_REPO and GH_TOKEN.
 
     Raises:
         UserError: GitHub refuses or cannot be reached.
     """
-    head = f"{os.environ['HEAD_OWNER']}:{os.environ['HEAD_BRANCH']}"
-    found = [
-        pull["number"]
-        for pull in _ask("GET", f"pulls?{urllib.parse.urlencode({'state': 'open', 'head': head})}")
-        if pull["head"]["sha"] == os.environ["HEAD_SHA"]
-    ]
-    if not found:
-        print(f"no open pull request has {os.environ['HEAD_SHA']} as its head")
-        return
+    owner, branch, sha, url = (os.environ[name] for name in ("HEAD_OWNER", "HEAD_BRANCH", "HEAD_SHA", "RUN_URL"))
+    query = ["-f", "state=open", "-f", f"head={owner}:{branch}"]
+    pulls = json.loads(_gh("", "api", "--method", "GET", "repos/{owner}/{repo}/pulls", *query))
+    found = [str(pull["number"]) for pull in pulls if pull["head"]["sha"] == sha]
     texts = [text(path) for path in (Path(folder) / name for name in TEXTS) if os.path.lexists(path)]
-    if not texts:
-        print(f"the run left neither {' nor '.join(TEXTS)}")
+    if not found or not texts:
+        print(f"the run left neither {' nor '.join(TEXTS)}" if found else f"no open pull request has {sha} as its head")
         return
     origin = (
-        f"<sub>Written by the code of this pull request at {os.environ['HEAD_SHA']}, in [this run]"
-        f"({os.environ['RUN_URL']}), which also has the plots. It is not verified; mentions and links in it are "
-        "inactive.</sub>"
+        f"<sub>Written by the code of this pull request at {sha}, in [this run]({url}), which also has the plots. It "
+        "is not verified; mentions and links in it are inactive.</sub>"
     )
-    body = {"body": "\n\n".join([MARK, origin, *texts])}
-    own = _own(found[0])
-    if own:
-        _ask("PATCH", f"issues/comments/{own}", body)
-    else:
-        _ask("POST", f"issues/{found[0]}/comments", body)
-    print(f"{'replaced' if own else 'posted'}: the review of pull request {found[0]}")
+    # No other workflow comments: the last comment of this user is the last review.
+    options = ["--edit-last", "--create-if-none", "--body-file", "-"]
+    print(_gh("\n\n".join([origin, *texts]), "pr", "comment", found[0], *options))
 
 
 def text(path: Path) -> str:
@@ -81,30 +66,11 @@ def inert(markdown: str) -> str:
     return ACTIVE.sub(lambda found: found[0] + "\u200b", visible)
 
 
-def _own(pull: int) -> int | None:
-    """The id of the comment that was posted for a pull request before."""
-    for page in range(1, 11):
-        comments = _ask("GET", f"issues/{pull}/comments?per_page=100&page={page}")
-        for found in comments:
-            if found["user"]["type"] == "Bot" and found["body"].startswith(MARK):
-                return int(found["id"])
-        if len(comments) < 100:
-            break
-    return None
-
-
-def _ask(method: str, path: str, body: dict[str, str] | None = None) -> Any:
-    request = urllib.request.Request(
-        f"{os.environ['GITHUB_API_URL']}/repos/{os.environ['GITHUB_REPOSITORY']}/{path}",
-        json.dumps(body).encode() if body else None,
-        {"Authorization": f"Bearer {os.environ['GITHUB_TOKEN']}", "Accept": "application/vnd.github+json"},
-        method=method,
-    )
-    try:
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
-    except urllib.error.URLError as error:
-        raise UserError(f"{method} {path.partition('?')[0]}: {error}; see the permissions of the workflow") from None
+def _gh(body: str, *arguments: str) -> str:
+    done = subprocess.run(["gh", *arguments], input=body, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"gh {arguments[0]}: {' '.join(done.stderr.split())}; see the permissions of the workflow")
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":

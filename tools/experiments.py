@@ -8,7 +8,7 @@ from stages.reporting.markdown import table
 from stages.runtime.cli import run
 from tools.revision import ABSENT, Revision, differences, experiments, points
 
-Row = tuple[tuple[int, float], list[str]]  # rank, cells
+Row = tuple[int, float, list[str]]  # by which they are sorted: model, negative accuracy; cells
 
 
 def show() -> None:
@@ -16,40 +16,32 @@ def show() -> None:
     head = Revision("HEAD")
     rows = [row for name, rev, state in experiments() for row in _rows(name, Revision(rev), state, head)]
     if rows:
-        print(
-            table(
-                ["Model", "Experiment", "Params", "Validation", "HEAD", "Points", "Test"],
-                [cells for _, cells in sorted(rows, key=lambda row: row[0])],
-                "lllrrrr",
-            )
-        )
+        columns = ["Model", "Experiment", "Params", "Validation", "HEAD", "Points", "Test"]
+        print(table(columns, [cells for *_, cells in sorted(rows)], "lllrrrr"))
     else:
         print(f"no experiments of HEAD ({head.commit[:7]}): `dvc exp run -S models.mnist_cnn.epochs=3` makes one")
 
 
 def _rows(name: str, experiment: Revision, state: str, head: Revision) -> list[Row]:
-    """A row for each trained model; one row if there are no metrics."""
-    trained = {model: experiment.training(model) for model in experiment.metrics} if not state else {}
-    base = {model: head.training(model) for model in trained}
-    found = {model: training for model, training in trained.items() if training and training != base[model]}
-    if not found:
-        changed = " ".join(f"{key}={value}" for key, _, value in differences(head.params, experiment.params))
-        return [((len(head.metrics) + 1, 0.0), [state or "no other metrics", name, changed, *[ABSENT] * 4])]
-    models = [*head.metrics, *(model for model in found if model not in head.metrics)]
+    """A row for each model that was trained differently; one row if there is none."""
     rows: list[Row] = []
-    for model, training in found.items():
-        was, accuracy = base[model], training.metrics["validation_accuracy"]
-        seed = f"seed={training.seed} " if was and training.seed != was.seed else ""
-        cells = [
-            model,
-            name,
-            (seed + training.changes(was)).strip() if was else "new",
-            f"{accuracy:.2%}",
-            f"{was.metrics['validation_accuracy']:.2%}" if was else ABSENT,
-            points(was.metrics, training.metrics) if was else ABSENT,
-            f"{training.metrics['accuracy']:.2%}",
-        ]
-        rows.append(((models.index(model), -accuracy), cells))
+    models = list({**head.metrics, **experiment.metrics})
+    for model, training in experiment.trainings.items():
+        was = head.trainings.get(model)
+        if state or training == was:
+            continue
+        accuracy, test = (f"{training.metrics[key]:.2%}" for key in ("validation_accuracy", "accuracy"))
+        if was:
+            seed = f"seed={training.seed} " if training.seed != was.seed else ""
+            changes = (seed + training.changes(was)).strip()
+            comparison = [f"{was.metrics['validation_accuracy']:.2%}", points(was.metrics, training.metrics)]
+        else:
+            changes, comparison = "new", [ABSENT, ABSENT]
+        cells = [model, name, changes, accuracy, *comparison, test]
+        rows.append((models.index(model), -training.metrics["validation_accuracy"], cells))
+    if not rows:
+        changes = " ".join(f"{key}={value}" for key, _, value in differences(head.params, experiment.params))
+        rows.append((len(models), 0.0, [state or "no other metrics", name, changes, *[ABSENT] * 4]))
     return rows
 
 

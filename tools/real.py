@@ -11,33 +11,25 @@ from stages.runtime.errors import UserError
 from tools.base import reproduce, snapshot
 from tools.gate import judge
 from tools.review import comment
-from tools.revision import Revision, reference
+from tools.revision import Revision
 
 SOURCE = "published"
 
 
 def real(base: str, models: str) -> None:
-    """Print the review, then the gate; exit with 1 if the gate does not pass.
-
-    Args:
-        base: the revision to compare with.
-        models: names of the models to run, with spaces between.
-    """
+    """Print review, gate and all metrics of some models, named with spaces between; exit with 1 if the gate fails."""
     names = models.split()
     if not names:
         raise UserError("REAL: empty; name models")
-    before, after = Revision(base).commit, snapshot()
-    reproduce(before, base, SOURCE, names)
-    reproduce(after, "workspace", SOURCE, names)
-    sides = Revision(before, SOURCE, base), Revision(after, SOURCE, "workspace")
-    passed, lines = judge(*sides)
-    revisions = [reference(before, SOURCE), reference(after, SOURCE)]
-    metrics = subprocess.run(["dvc", "metrics", "diff", "--md", *revisions], stdout=subprocess.PIPE, text=True).stdout
-    sections = {"Gate": "\n".join(f"- {line}" for line in lines), "All metrics that differ": metrics.strip()}
-    print(f"# On real data: {', '.join(names)}\n\n{comment(*sides)}")
-    for title, text in sections.items():
-        if text:
-            print(f"\n## {title}\n\n{text}")
+    commits = {base: Revision(base).commit, "workspace": snapshot()}
+    for name, commit in commits.items():
+        reproduce(commit, name, SOURCE, names)
+    before, after = (Revision(commit, SOURCE, name) for name, commit in commits.items())
+    passed, lines = judge(before, after)
+    gate = "\n".join(f"- {line}" for line in lines)
+    print(f"# On real data: {', '.join(names)}\n\n{comment(before, after)}\n\n## Gate\n\n{gate}", flush=True)
+    print("\n## All metrics that differ\n", flush=True)
+    subprocess.run(["dvc", "metrics", "diff", "--md", before.ref, after.ref])
     if not passed:
         sys.exit(1)
 

@@ -4,15 +4,12 @@ from stages.config import params
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError, mask_urls
+from stages.runtime.files import file_hash
 from stages.tracking import pending, server
 
 
 def sync() -> None:
-    """Send everything pending, trainings before evaluations.
-
-    Raises:
-        UserError: MLflow does not answer, or does not accept something.
-    """
+    """Send everything pending, trainings before evaluations."""
     before = {run.id for run in pending.read_all()}
     server.flush(strict=True)
     left = before & {run.id for run in pending.read_all()}
@@ -21,23 +18,13 @@ def sync() -> None:
 
 
 def runs() -> None:
-    """Print the run that trained each model of params.yaml as it lies in data/models, wherever DVC got it from.
-
-    Raises:
-        UserError: MLflow does not answer.
-    """
-    from stages.evaluation.predictions import md5  # imports pandas
-
-    models = params.load().models
-    present = {
-        name: (model.dataset, md5(paths.model(name))) for name, model in models.items() if paths.model(name).exists()
-    }
-    found = server.find_runs(present)
-    for name, model in models.items():
-        if name not in present:
+    """Print the run that trained each model of params.yaml as it lies in data/models, wherever DVC got it from."""
+    for name, model in params.load().models.items():
+        if not paths.model(name).exists():
             print(f"{name}: no model; run `dvc repro train@{name}` or `dvc pull`")
-        else:
-            print(f"{name}: " + (f"run {found[name]} in experiment {model.dataset}" if name in found else "no run"))
+            continue
+        run_id = server.find_run(model.dataset, file_hash(paths.model(name), "md5"))
+        print(f"{name}: " + (f"run {run_id} in experiment {model.dataset}" if run_id else "no run"))
 
 
 def main(command: str) -> None:

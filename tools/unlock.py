@@ -6,33 +6,23 @@ Every later DVC command would fail. `make repro` calls this first.
 import json
 from pathlib import Path
 
+from dvc.lock import make_lock
+
 from stages.runtime.cli import run
 
-TMP = Path(".dvc/tmp")
-LOCKS = TMP / "rwlock"
+LOCKS = Path(".dvc/tmp/rwlock")
 
 
 def unlock() -> None:
-    """Remove the list if it is not JSON, also while holding the lock under which DVC writes it."""
-    if is_readable():
+    """Remove the list if it is not JSON, while holding the lock under which DVC writes it."""
+    if not LOCKS.exists():
         return
-    from dvc.lock import make_lock
-
-    with make_lock(str(TMP / "rwlock.lock"), tmp_dir=str(TMP)):
-        if not is_readable():
+    with make_lock(f"{LOCKS}.lock", tmp_dir=str(LOCKS.parent)):
+        try:
+            json.loads(LOCKS.read_text())
+        except ValueError:
             LOCKS.unlink()
             print(f"{LOCKS}: corrupt, because a DVC was killed while it wrote it: removed")
-
-
-def is_readable() -> bool:
-    """Whether the list is JSON, or absent."""
-    try:
-        json.loads(LOCKS.read_text())
-    except FileNotFoundError:
-        return True
-    except ValueError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -10,11 +10,9 @@ if TYPE_CHECKING:
 
 
 def build(image_size: int, weights: Path) -> "keras.Model":
-    """Build the frozen convolutional layers: uint8 RGB (image_size, image_size, 3) → bottleneck features.
+    """Build the frozen convolutional layers with the weights of Keras's `notop` file.
 
-    Args:
-        image_size: height and width; 224 gives features of (7, 7, 512).
-        weights: Keras's `notop` weights file.
+    The input is uint8 RGB (image_size, image_size, 3); 224 pixels give features of (7, 7, 512).
 
     Raises:
         UserError: the weights file is corrupt, or not VGG16's.
@@ -22,8 +20,9 @@ def build(image_size: int, weights: Path) -> "keras.Model":
     import keras
 
     pixels = keras.Input((image_size, image_size, 3), dtype="uint8")
-    # In float32: bfloat16 has eight bits of precision, too few to subtract the mean.
-    scaled = keras.layers.Lambda(_preprocess, dtype="float32")(pixels)
+    # RGB to BGR without ImageNet's mean, in float32: bfloat16 has eight bits of precision, too few to subtract it.
+    preprocess = keras.applications.vgg16.preprocess_input
+    scaled = keras.layers.Lambda(lambda x: preprocess(keras.ops.cast(x, "float32")), dtype="float32")(pixels)
     try:
         network = keras.applications.VGG16(include_top=False, weights=str(weights), input_tensor=scaled)
     except (OSError, ValueError) as error:  # HDF5's; Keras's, if the layers differ
@@ -33,10 +32,3 @@ def build(image_size: int, weights: Path) -> "keras.Model":
         ) from None
     network.trainable = False
     return network
-
-
-def _preprocess(pixels: "keras.KerasTensor") -> "keras.KerasTensor":
-    """Convert RGB to BGR and subtract ImageNet's mean of each channel."""
-    import keras
-
-    return keras.applications.vgg16.preprocess_input(keras.ops.cast(pixels, "float32"))

@@ -79,6 +79,6 @@ def check(values: Any, path: Path) -> Params:
     try:
         params = Params.model_validate(values)
     except ValidationError as error:
-        raise UserError(f"{path}: {explain(error, values, Params)}") from None
+        raise UserError(f"{path}: {explain(error, values)}") from None
     check_references(params, path)
     return params

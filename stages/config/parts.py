@@ -2,7 +2,6 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +20,7 @@ def load_part(package: str, name: str) -> Any:
 
 
 def check_part(key: str, package: str, name: str) -> None:
-    """Check that a package of stages/ has a module `name`.
-
-    Args:
-        key: where the name stands, for the error: "params.yaml: models.mnist_cnn.architecture".
-        package: the package, with dots.
-        name: the module.
-    """
+    """Raise a `UserError` that starts with `key` if a package of stages/ has no module `name`."""
     known = sorted(file.stem for file in STAGES.joinpath(*package.split(".")).glob("[a-z]*.py"))
     if name not in known:
         raise UserError(f"{key}: there is no {name!r}; {choices(name, known)}")
@@ -38,20 +31,13 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any]) ->
 
     The module is imported: its top level must not import TensorFlow.
     """
-    check_part(key, package, name)
-    schema = _schema(load_part(package, name).build, name)
-    try:
-        schema.model_validate(options)
-    except ValidationError as error:
-        path, _, prefix = key.partition(": ")
-        raise UserError(f"{path}: {explain(error, options, schema, prefix)}") from None
-
-
-def _schema(build: Callable[..., Any], name: str) -> type[Config]:
-    """The keyword-only parameters of `build` as a section of params.yaml."""
     fields: dict[str, Any] = {
         parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
-        for parameter in inspect.signature(build).parameters.values()
+        for parameter in inspect.signature(load_part(package, name).build).parameters.values()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
-    return create_model(name, __base__=Config, **fields)
+    try:
+        create_model(name, __base__=Config, **fields).model_validate(options)
+    except ValidationError as error:
+        path, _, prefix = key.partition(": ")
+        raise UserError(f"{path}: {explain(error, options, prefix)}") from None

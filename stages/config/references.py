@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.config.messages import choices, lookup
+from stages.config.messages import lookup
 from stages.config.models import ModelConfig
 from stages.config.parts import check_options, check_part
 from stages.runtime.errors import UserError
@@ -20,7 +20,11 @@ PARTS = {  # key of a model's entry → package
 
 def check_references(params: "Params", path: Path) -> None:
     """Raise a `UserError` for the first name that does not exist, and for options that a module does not accept."""
-    _check_folder_names(params, path)
+    sections: dict[str, str] = {}
+    for section in ("datasets", "weights", "features"):  # they share the folders data/raw and data/records
+        for name in getattr(params, section):
+            if (taken := sections.setdefault(name, section)) != section:
+                raise UserError(f"{path}: {section}.{name}: the name is taken by {taken}.{name}; choose another")
     for name, dataset in params.datasets.items():
         check_part(f"{path}: datasets.{name}.format", "data.formats", dataset.format)
     for name, features in params.features.items():
@@ -37,20 +41,7 @@ def check_references(params: "Params", path: Path) -> None:
         lookup({**params.datasets, **params.features}, model.dataset, f"models.{name}.dataset")
         _check_model(f"{path}: models.{name}", model, holds_features=model.dataset in params.features)
     for name in params.gates:
-        if name not in params.models:
-            raise UserError(f"{path}: gates.{name}: there is no such model; {choices(name, params.models)}")
-
-
-def _check_folder_names(params: "Params", path: Path) -> None:
-    """Datasets, weights and features share the folders data/raw and data/records: their names must differ."""
-    sections: dict[str, str] = {}
-    for section in ("datasets", "weights", "features"):
-        for name in getattr(params, section):
-            if name in sections:
-                raise UserError(
-                    f"{path}: {section}.{name}: the name is taken by {sections[name]}.{name}; choose another"
-                )
-            sections[name] = section
+        lookup(params.models, name, f"gates.{name}")
 
 
 def _check_model(key: str, model: ModelConfig, holds_features: bool) -> None:

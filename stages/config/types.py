@@ -1,8 +1,11 @@
 """What the sections of params.yaml have in common: their base class and the types of their values."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from stages.config.messages import choices, short
 
 
 class Config(BaseModel):
@@ -13,10 +16,22 @@ class Config(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_unknown_key(cls, values: Any) -> Any:
+        """Before pydantic's own check: a misspelt key is one error, not a missing key as well."""
+        known = list(cls.model_fields)
+        unknown = [key for key in values if key not in known] if isinstance(values, dict) else []
+        if unknown and cls.model_config.get("extra") == "forbid":
+            key = str(unknown[0])
+            allowed = choices(key, known) if known else "it takes no options"
+            message = f"unknown key with value {short(values[unknown[0]])}; {allowed}"
+            raise PydanticCustomError("unknown_key", "{message}", {"message": message, "key": key})
+        return values
+
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-NAME_PATTERN = r"^[a-z][a-z0-9_]*$"
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$")]

@@ -21,7 +21,7 @@ Batch = Mapping[str, Any]  # the name of its split, and key, input and label as 
 
 
 def batches(dataset: str, splits: list[str], **options: Any) -> Iterator[Batch]:
-    """Yield the batches of all splits, one after the other. `options` are those of `reader.batches`."""
+    """Yield the batches of all splits with the options of `reader.batches`."""
     for split in splits:
         for batch in reader.batches(dataset, split, BATCH_SIZE, **options):
             yield {"split": split, **batch}

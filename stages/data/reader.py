@@ -12,14 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from stages.data.images import crop_and_resize
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-READ_CONFIG = {"interleave_cycle_length": 1, "try_autocache": False}  # records in the order of the shards
 LOAD_BATCH = 256  # examples that `load` reads at once
 
 
@@ -57,21 +55,26 @@ def info(name: str) -> Any:
     return found
 
 
-def read(name: str, split: str, image_size: int | None = None) -> "tf.data.Dataset":
+def read(name: str, split: str, image_size: int | None = None, decode: bool = True) -> "tf.data.Dataset":
     """Stream {key, input, label} of a split such as `train` or `train[:-500]`, in the order of the records.
 
     Args:
         name: of the dataset.
         split: in the syntax of TFDS.
         image_size: crop images to a centered square and resize them to this height and width.
+        decode: whether inputs are pixels; otherwise they are the stored files, for `decode_batch`.
 
     Returns:
         input as uint8 (height, width, channels) for images, in the stored dtype and shape for features.
     """
     import tensorflow as tf
 
-    builder = tfds.builder_from_directory(paths.records(name))
-    examples = builder.as_dataset(split=split, read_config=tfds.ReadConfig(**READ_CONFIG))
+    examples = tfds.builder_from_directory(paths.records(name)).as_dataset(
+        split=split,
+        decoders=None if decode else {"input": tfds.decode.SkipDecoding()},
+        # Records in the order of the shards
+        read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
+    )
     if image_size is None:
         return examples
     return examples.map(
@@ -83,29 +86,21 @@ def read(name: str, split: str, image_size: int | None = None) -> "tf.data.Datas
 def batches(
     name: str, split: str, size: int, image_size: int | None = None, decode: bool = True
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield the examples of `read` in batches.
-
-    Args:
-        name: of the dataset.
-        split: in the syntax of TFDS.
-        size: examples per batch; the last batch may be smaller.
-        image_size: as in `read`.
-        decode: whether inputs are pixels; otherwise they are the stored files, for `decode_batch`.
+    """Yield the examples of `read` in batches of `size`; the last one may be smaller.
 
     Raises:
         UserError: a record is corrupt, or an image cannot be decoded.
     """
     import tensorflow as tf
 
-    examples = read(name, split, image_size) if decode else _read_encoded(name, split)
-    iterator = examples.batch(size).prefetch(2).as_numpy_iterator()
+    iterator = read(name, split, image_size, decode).batch(size).prefetch(2).as_numpy_iterator()
     while True:
         try:
             batch = next(iterator, None)
         except tf.errors.OpError as error:
-            key = _first_invalid_image(name, split) if isinstance(error, tf.errors.InvalidArgumentError) else None
-            if key is not None:
-                raise _invalid_image(name, key) from None
+            if decode and isinstance(error, tf.errors.InvalidArgumentError):
+                for example in read(name, split, decode=False):  # one of them names the invalid image
+                    decode_image(name, example["key"].numpy().decode(), example["input"])
             raise _corrupt(name, f"split {split!r}: {re.sub('{{.*?}} | .Op:.*', '', error.message)}") from None
         if batch is None:
             return
@@ -141,11 +136,25 @@ def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Ten
     try:
         return tf.io.decode_image(data, channels=channels, expand_animations=False)
     except tf.errors.InvalidArgumentError:
-        raise _invalid_image(name, key) from None
+        raise UserError(
+            f"{paths.records(name)}: {key!r} cannot be decoded; remove it from the archive, or try "
+            "skip_invalid_images: true in params.yaml"
+        ) from None
+
+
+def crop_and_resize(image: "tf.Tensor", size: int) -> "tf.Tensor":
+    """Crop the centered square of an image (height, width, channels) and resize it to `size`; uint8 to uint8."""
+    import tensorflow as tf
+
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    side = tf.minimum(height, width)
+    image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
+    image = tf.image.resize(image, (size, size), antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 
 def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
-    """Load a whole split into memory. Arguments as in `read`.
+    """Load a whole split into memory.
 
     Raises:
         UserError: the images differ in size and no image_size is given, or the records are corrupt.
@@ -167,34 +176,6 @@ def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
         arrays.labels[start:stop] = batch["label"]
         start = stop
     return arrays
-
-
-def _read_encoded(name: str, split: str) -> "tf.data.Dataset":
-    """Stream {key, input, label} as in `read`, with the stored files as inputs."""
-    return tfds.builder_from_directory(paths.records(name)).as_dataset(
-        split=split,
-        decoders={"input": tfds.decode.SkipDecoding()},
-        read_config=tfds.ReadConfig(**READ_CONFIG),
-    )
-
-
-def _first_invalid_image(name: str, split: str) -> str | None:
-    """The key of the first image of a split that TensorFlow cannot decode, if there is one."""
-    import tensorflow as tf
-
-    for example in _read_encoded(name, split):
-        try:
-            tf.io.decode_image(example["input"])
-        except tf.errors.InvalidArgumentError:
-            return example["key"].numpy().decode()
-    return None
-
-
-def _invalid_image(name: str, key: str) -> UserError:
-    return UserError(
-        f"{paths.records(name)}: {key!r} cannot be decoded; remove it from the archive, or try "
-        "skip_invalid_images: true in params.yaml"
-    )
 
 
 def _corrupt(name: str, what: str) -> UserError:

@@ -8,7 +8,7 @@ The import of TensorFlow Datasets takes a second: import this module after the c
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -27,6 +27,8 @@ SHUFFLE_BUFFER = 64 << 20  # bytes
 SHUFFLE_FILES = 400  # of each split, so that both splits stay below a process's usual limit of 1,024 open files
 PNG_BATCH = 256  # images that are encoded at once
 PNG_COMPRESSION = 3  # zlib's default takes half as long again and saves nothing on images of this size
+
+Encoded = tuple[str, str, bytes, int]  # an example with the bytes of its input
 
 
 class _Serializer(tfds.core.example_serializer.ExampleSerializer):
@@ -65,39 +67,31 @@ def write(
     shuffle.MAX_MEM_BUFFER_SIZE, shuffle.BUCKETS_NUMBER = SHUFFLE_BUFFER, SHUFFLE_FILES
     with atomic_write(paths.records(name)) as folder:
         folder.mkdir()
-        template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord")
-        templates = {split: template.replace(split=split) for split in splits}
         stream = iter(examples)
         first = next(stream, None)
         if first is None:
             raise UserError(f"{name}: no images; check the archive")
+        feature, encode = _codec(first[2])
         features = tfds.features.FeaturesDict(
-            {
-                "key": tfds.features.Text(),
-                "input": _feature(first[2]),
-                "label": tfds.features.ClassLabel(names=classes),
-            }
+            {"key": tfds.features.Text(), "input": feature, "label": tfds.features.ClassLabel(names=classes)}
         )
+        template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord")
         writers = {
             split: tfds.core.writer.Writer(
                 serializer=_Serializer(features.get_serialized_info()),
-                filename_template=templates[split],
+                filename_template=template.replace(split=split),
                 hash_salt=split,
                 disable_shuffling=False,
                 example_writer=tfds.core.writer.ExampleWriter(tfds.core.file_adapters.FileFormat.TFRECORD),
             )
-            for split in templates
+            for split in splits
         }
-        encoded = _encode(itertools.chain([first], stream))
+        encoded = encode(itertools.chain([first], stream))
         _write_examples(name, writers, progress(encoded, total, name, "images"))
         infos = []
         for split, writer in writers.items():
             lengths, size = writer.finalize()
-            infos.append(
-                tfds.core.SplitInfo(
-                    name=split, shard_lengths=lengths, num_bytes=size, filename_template=templates[split]
-                )
-            )
+            infos.append(tfds.core.SplitInfo(split, lengths, size, filename_template=template.replace(split=split)))
         tfds.folder_dataset.write_metadata(
             data_dir=folder,
             features=features,
@@ -108,7 +102,7 @@ def write(
         )
 
 
-def _write_examples(name: str, writers: Mapping[str, Any], encoded: Iterator[tuple[str, str, bytes, int]]) -> None:
+def _write_examples(name: str, writers: Mapping[str, Any], encoded: Iterator[Encoded]) -> None:
     keys: dict[str, set[str]] = {split: set() for split in writers}
     for split, key, data, label in encoded:
         if key in keys[split]:
@@ -119,38 +113,29 @@ def _write_examples(name: str, writers: Mapping[str, Any], encoded: Iterator[tup
         raise UserError(f"{name}: split {empty[0]!r} has no images; check the archive")
 
 
-def _encode(examples: Iterator[Example]) -> Iterator[tuple[str, str, bytes, int]]:
-    """Encode pixels as PNG and feature tensors as their bytes; pass JPEG bytes through.
+def _codec(first: Any) -> tuple[Any, Callable[[Iterator[Example]], Iterator[Encoded]]]:
+    """The TFDS feature for inputs like `first`, and the function that encodes them."""
+    if isinstance(first, bytes):  # JPEG files stay as they are
+        return tfds.features.Image(shape=(None, None, 3)), iter
+    if first.dtype == np.uint8:
+        return tfds.features.Image(shape=first.shape), _encode_png
+    feature = tfds.features.Tensor(shape=first.shape, dtype=first.dtype, encoding="bytes")
+    return feature, lambda examples: ((split, key, array.tobytes(), label) for split, key, array, label in examples)
 
-    A separate thread encodes pixels in batches, while this one reads the next images and writes.
-    """
+
+def _encode_png(examples: Iterator[Example]) -> Iterator[Encoded]:
+    """Encode pixels in batches in a separate thread, while this one reads the next images and writes."""
     import tensorflow as tf
 
-    def encode_png(batch: list[Example]) -> Iterator[tuple[str, str, bytes, int]]:
+    def encode(batch: list[Example]) -> Iterator[Encoded]:
         splits, keys, images, labels = zip(*batch, strict=True)
         files = tf.io.encode_png(np.stack(images), compression=PNG_COMPRESSION).numpy()
         return zip(splits, keys, files, labels, strict=True)
 
-    first = next(examples)
-    examples = itertools.chain([first], examples)
-    if isinstance(first[2], bytes):
-        yield from examples
-    elif first[2].dtype != np.uint8:
-        yield from ((split, key, tensor.tobytes(), label) for split, key, tensor, label in examples)
-    else:
-        with ThreadPoolExecutor(1) as pool:
-            pending = pool.submit(encode_png, list(itertools.islice(examples, PNG_BATCH)))
-            while batch := list(itertools.islice(examples, PNG_BATCH)):
-                following = pool.submit(encode_png, batch)
-                yield from pending.result()
-                pending = following
-            yield from pending.result()
-
-
-def _feature(image: Any) -> Any:
-    """The TFDS feature for images or feature tensors like this one."""
-    if isinstance(image, bytes):
-        return tfds.features.Image(shape=(None, None, 3))
-    if image.dtype == np.uint8:
-        return tfds.features.Image(shape=image.shape)
-    return tfds.features.Tensor(shape=image.shape, dtype=image.dtype, encoding="bytes")
+    with ThreadPoolExecutor(1) as pool:
+        pending = None
+        while batch := list(itertools.islice(examples, PNG_BATCH)):
+            following = pool.submit(encode, batch)
+            yield from pending.result() if pending else ()
+            pending = following
+        yield from pending.result() if pending else ()

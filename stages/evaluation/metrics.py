@@ -140,11 +140,7 @@ def class_scores(predictions: Predictions) -> pd.DataFrame:
 
 
 def calibration_bins(predictions: Predictions) -> pd.DataFrame:
-    """A row for each of 15 bins of confidence, of equal width, that holds any images.
-
-    Returns:
-        low, high: bounds of the bin. confidence, accuracy: means of its images. images: their number.
-    """
+    """Bounds, mean confidence, accuracy and number of images of each of 15 equal bins of confidence that has any."""
     bins = np.minimum((predictions.confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     images = np.bincount(bins, minlength=CALIBRATION_BINS)
     bounds = np.linspace(0, 1, CALIBRATION_BINS + 1)

@@ -9,13 +9,13 @@ from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stages.runtime import paths
 from stages.runtime.files import atomic_write, open_input
 
-GROUP_ROWS, GROUP_VALUES = 2**20, 2**26  # of a row group: reading needs memory for one group besides the result
+GROUP_ROWS, GROUP_VALUES = 2**20, 2**26  # of a row group
+MANY_CLASSES = 1000
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,20 @@ def write(path: Path, predictions: Predictions) -> None:
             "probabilities": list(predictions.probabilities),
         }
     )
-    table.attrs["parameters"] = predictions.parameters
-    table.attrs["model"] = predictions.model_md5
-    table.attrs["compute_dtype"] = predictions.compute_dtype
-    table.attrs["validation_images"] = predictions.validation_images
+    table.attrs = {
+        "parameters": predictions.parameters,
+        "model": predictions.model_md5,
+        "compute_dtype": predictions.compute_dtype,
+        "validation_images": predictions.validation_images,
+    }
+    size = len(predictions.classes)
     with atomic_write(path) as part:
         table.to_parquet(
             part,
             index=False,
-            row_group_size=max(1, min(GROUP_ROWS, GROUP_VALUES // len(predictions.classes))),
+            row_group_size=max(1, min(GROUP_ROWS, GROUP_VALUES // size)),
+            # A dictionary of a billion different probabilities takes minutes and saves nothing
+            use_dictionary=size <= MANY_CLASSES or ["key", "true", "predicted"],
             dictionary_pagesize_limit=2**30,  # a class without images keeps its place, however long the names are
             write_page_checksum=True,  # without it, most flipped bits go unnoticed
         )
@@ -83,18 +88,21 @@ def parse(file: BinaryIO) -> Predictions:
     Raises:
         Exception: one of `stages.runtime.files.PARSE_ERRORS` if the content is corrupt.
     """
-    parquet = pq.ParquetFile(file, page_checksum_verification=True)
-    facts = json.loads(parquet.schema_arrow.metadata[b"PANDAS_ATTRS"])
-    groups = [_group(parquet.read_row_group(number)) for number in range(parquet.num_row_groups)]
-    keys, true, predicted, probabilities, classes = zip(*groups, strict=True)
-    if any(names != classes[0] for names in classes):
-        raise ValueError("its row groups have different classes")
+    table = pq.ParquetFile(file, page_checksum_verification=True).read().unify_dictionaries()
+    facts = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])
+    labels = {column: table[column].chunks for column in ("true", "predicted")}
+    classes, others = (chunks[0].dictionary.to_pylist() for chunks in labels.values())
+    rows = [chunk.flatten().to_numpy() for chunk in table["probabilities"].chunks]
+    probabilities = rows[0] if len(rows) == 1 else np.concatenate(rows)
+    if others != classes or len(probabilities) != len(table) * len(classes):
+        raise ValueError("its columns do not fit together")
+    true, predicted = (np.concatenate([chunk.indices for chunk in chunks]) for chunks in labels.values())
     return Predictions(
-        keys=np.concatenate(keys),
-        true=np.concatenate(true),
-        predicted=np.concatenate(predicted),
-        probabilities=probabilities[0] if len(groups) == 1 else np.concatenate(probabilities),
-        classes=classes[0],
+        keys=table["key"].to_numpy(),
+        true=true.astype(np.int32),
+        predicted=predicted.astype(np.int32),
+        probabilities=probabilities.reshape(len(table), len(classes)),
+        classes=classes,
         model_md5=facts["model"],
         parameters=facts["parameters"],
         compute_dtype=facts["compute_dtype"],
@@ -104,25 +112,4 @@ def parse(file: BinaryIO) -> Predictions:
 
 def md5(path: Path) -> str:
     """The MD5 of a file, as DVC computes it."""
-    with path.open("rb") as file:
-        digest = hashlib.md5(usedforsecurity=False)
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def _group(table: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Keys, labels, predicted labels, probabilities and class names of a row group."""
-    true, predicted = (table[column].combine_chunks() for column in ("true", "predicted"))
-    true, predicted = (array.chunk(0) if isinstance(array, pa.ChunkedArray) else array for array in (true, predicted))
-    classes = true.dictionary.to_pylist()
-    probabilities = np.concatenate([chunk.flatten().to_numpy() for chunk in table["probabilities"].chunks])
-    if predicted.dictionary.to_pylist() != classes or len(probabilities) != len(table) * len(classes):
-        raise ValueError("its columns do not fit together")
-    labels = (np.asarray(array.indices).astype(np.int32) for array in (true, predicted))
-    return (
-        table["key"].to_numpy(zero_copy_only=False),
-        *labels,
-        probabilities.reshape(len(table), len(classes)),
-        classes,
-    )
+    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()

@@ -17,14 +17,7 @@ def build(
     filters: Annotated[list[Width], Field(min_length=1)],
     units: list[Width],
 ) -> "keras.Model":
-    """(3×3 ReLU convolution without padding, 2×2 max pooling, batch norm) for each of `filters`; `units`; softmax.
-
-    Args:
-        input_shape: (height, width, channels).
-        num_classes: width of the softmax layer.
-        filters: of each convolution.
-        units: width of each fully connected ReLU layer.
-    """
+    """(3×3 ReLU convolution without padding, 2×2 max pooling, batch norm) for each of `filters`; `units`; softmax."""
     import keras
     from keras import layers
 

@@ -18,15 +18,7 @@ def build(
     padding: Literal["same", "valid"],
     units: list[Width],
 ) -> "keras.Model":
-    """(3×3 ReLU convolution, 2×2 max pooling) for each of `filters`; a ReLU layer for each of `units`; softmax.
-
-    Args:
-        input_shape: (height, width, channels).
-        num_classes: width of the softmax layer.
-        filters: of each convolution.
-        padding: of all convolutions.
-        units: width of each fully connected layer.
-    """
+    """(3×3 ReLU convolution, 2×2 max pooling) for each of `filters`; a ReLU layer for each of `units`; softmax."""
     import keras
     from keras import layers
 

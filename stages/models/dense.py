@@ -14,13 +14,7 @@ def build(
     *,
     units: Annotated[list[Annotated[int, Field(gt=0, lt=2**16)]], Field(min_length=1)],
 ) -> "keras.Model":
-    """Flatten, one ReLU layer for each of `units`, softmax.
-
-    Args:
-        input_shape: of one example, without the batch.
-        num_classes: width of the softmax layer.
-        units: width of each hidden layer.
-    """
+    """Flatten, one ReLU layer for each of `units`, softmax."""
     import keras
     from keras import layers
 

@@ -7,12 +7,7 @@ if TYPE_CHECKING:
 
 
 def build(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
-    """Convolutions of 50, 75 and 125 filters with two poolings, 500 and 250 units, dropout after each part, softmax.
-
-    Args:
-        input_shape: (height, width, channels).
-        num_classes: width of the softmax layer.
-    """
+    """Convolutions of 50, 75 and 125 filters with two poolings, 500 and 250 units, dropout after each part, softmax."""
     import keras
     from keras import layers
 

@@ -7,12 +7,7 @@ if TYPE_CHECKING:
 
 
 def build(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
-    """Two 5×5 convolutions (6 and 16 filters) with average pooling, 120 and 84 units, softmax.
-
-    Args:
-        input_shape: (height, width, channels).
-        num_classes: width of the softmax layer.
-    """
+    """Two 5×5 convolutions (6 and 16 filters) with average pooling, 120 and 84 units, softmax."""
     import keras
     from keras import layers
 

@@ -3,16 +3,13 @@
 Figures are made without pyplot, which keeps every figure in memory. Matplotlib is imported when the first one is made.
 """
 
-import functools
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-Parameters = ParamSpec("Parameters")
-Result = TypeVar("Result")
 
 INK, MUTED, LINE = "#24292f", "#626b75", "#d5dae0"  # text, secondary text, grid
 BLUE, ORANGE = "#2b66c4", "#c4620a"
@@ -47,17 +44,15 @@ RC = {
 }
 
 
-def styled(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """Run a function that makes or saves a figure in this style, whatever a user's matplotlibrc says."""
+@contextlib.contextmanager
+def _this_style() -> Iterator[None]:
+    from matplotlib import style
 
-    @functools.wraps(function)
-    def with_style(*args: Parameters.args, **kwargs: Parameters.kwargs) -> Result:
-        from matplotlib import style
+    with style.context(["default", RC]):
+        yield
 
-        with style.context(["default", RC]):
-            return function(*args, **kwargs)
 
-    return with_style
+styled = _this_style()  # a decorator: a function makes or saves a figure in this style, not in that of a matplotlibrc
 
 
 def new_figure(

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from stages.evaluation.metrics import class_scores
@@ -42,13 +41,8 @@ def figure(table: pd.DataFrame) -> "Figure":
 
 
 def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
-    """The classes with the highest and with the lowest F1."""
-    ranked = _ranked(table)
-    best, worst = ranked.iloc[0], ranked.iloc[-1]
-    return (
-        f"Precision, recall and F1 of each class. F1 is highest for “{best['class']}”, {best['f1']:.2f}, "
-        f"and lowest for “{worst['class']}”, {worst['f1']:.2f}."
-    )
+    """The scores, and the best and the worst class."""
+    return f"Precision, recall and F1 of each class. {summary(table, metrics, num_classes)}"
 
 
 def note(table: pd.DataFrame, num_classes: int) -> str:
@@ -74,5 +68,4 @@ def _ranked(table: pd.DataFrame) -> pd.DataFrame:
 def _extremes(table: pd.DataFrame, number: int) -> pd.DataFrame:
     """The best and the worst classes that have images, `number` in all, from the best to the worst."""
     ranked = _ranked(table)
-    chosen = np.r_[: number // 2, len(ranked) - number // 2 : len(ranked)] if len(ranked) > number else slice(None)
-    return ranked.iloc[chosen]
+    return ranked if len(ranked) <= number else pd.concat([ranked.head(number // 2), ranked.tail(number // 2)])

@@ -1,6 +1,6 @@
 """Confusion matrix; of many classes, the ones that are confused most often."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,35 +16,26 @@ TITLE = "Confusion"
 ORDER = 20
 COLUMNS = {"actual": str, "predicted": str, "count": int, "share": float}
 LABELED_CLASSES = 20  # up to so many classes the cells carry their shares
-PAIRS = 50  # most confused pairs of many classes that the table keeps
 
 
 def table(predictions: Predictions) -> pd.DataFrame:
     """A row for each pair of classes: actual, predicted, count, and share of the actual class (0 if it is absent).
 
-    Of many classes only some pairs have a row: the 50 most confused ones and the diagonal of their classes, and all
-    pairs of the 20 most confused classes.
+    Of more than 40 classes, only the 20 that belong to the most confused pairs have rows.
     """
     size = len(predictions.classes)
-    pairs, counts = np.unique(predictions.true.astype(np.int64) * size + predictions.predicted, return_counts=True)
     images = np.bincount(predictions.true, minlength=size)
-
-    def rows(chosen: np.ndarray) -> pd.DataFrame:
-        actual, predicted = np.divmod(chosen, size)
-        places = np.minimum(np.searchsorted(pairs, chosen), len(pairs) - 1)
-        count = np.where(pairs[places] == chosen, counts[places], 0)
-        share = (count / np.maximum(images[actual], 1)).round(4)
-        return pd.DataFrame({"actual": actual, "predicted": predicted, "count": count, "share": share})
-
-    found = rows(np.arange(size * size) if size <= ALL_CLASSES else pairs)
-    if size > ALL_CLASSES:
-        most = _most_confused(found)
-        involved = _classes(most, range(SOME_CLASSES))
-        some, diagonal = np.array(involved[:SOME_CLASSES]), np.array(involved) * (size + 1)
-        square = (some[:, None] * size + some).ravel()
-        found = rows(np.unique(np.concatenate([most["actual"] * size + most["predicted"], diagonal, square])))
+    pairs = pd.DataFrame({"actual": predictions.true, "predicted": predictions.predicted})
+    counts = pairs.groupby(["actual", "predicted"]).size()
+    found = counts.reset_index(name="count")
+    most = _most_confused(found.assign(share=found["count"] / images[found["actual"]]), ["count", "share"])
+    confused = most[["actual", "predicted"]].to_numpy().ravel().tolist()
+    chosen = sorted(list(dict.fromkeys([*confused, *range(size)]))[: _num_shown(size)])
+    index = pd.MultiIndex.from_product([chosen, chosen], names=["actual", "predicted"])
+    rows = counts.reindex(index, fill_value=0).reset_index(name="count")
+    share = (rows["count"] / np.maximum(images[rows["actual"]], 1)).round(4)
     names = np.array(predictions.classes, object)
-    return found.assign(actual=names[found["actual"]], predicted=names[found["predicted"]])
+    return rows.assign(actual=names[rows["actual"]], predicted=names[rows["predicted"]], share=share)
 
 
 @styled
@@ -53,10 +44,8 @@ def figure(table: pd.DataFrame) -> "Figure":
     from matplotlib.collections import PolyCollection
     from matplotlib.colors import to_rgb
 
-    classes = _shown_classes(table)
-    names = [short(name) for name in classes]
-    chosen = table[table["actual"].isin(classes) & table["predicted"].isin(classes)]
-    shares = chosen["share"].to_numpy().reshape(len(names), len(names))
+    names = [short(name) for name in table["actual"].unique()]
+    shares = table["share"].to_numpy().reshape(len(names), len(names))
     side = min(1.5 + 0.36 * len(names), 8)
     figure, (axes,) = new_figure(side + 0.5, side)
     rows, columns = np.nonzero(shares >= 0.005)
@@ -82,10 +71,8 @@ def figure(table: pd.DataFrame) -> "Figure":
 
 def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """The number of classes, and the largest confusion."""
-    shown = num_classes if num_classes <= ALL_CLASSES else SOME_CLASSES
-    return f"Confusion matrix of {shown} classes, as shares of the actual class. " + summary(
-        table, metrics, num_classes
-    )
+    largest = summary(table, metrics, num_classes)
+    return f"Confusion matrix of {_num_shown(num_classes)} classes, as shares of the actual class. {largest}"
 
 
 def note(table: pd.DataFrame, num_classes: int) -> str:
@@ -97,18 +84,16 @@ def note(table: pd.DataFrame, num_classes: int) -> str:
 
 def check(table: pd.DataFrame, num_classes: int) -> None:
     """Raise a `ValueError` if pairs of the classes that the figure shows have no row."""
-    classes = _shown_classes(table)
-    pairs = table["actual"].isin(classes) & table["predicted"].isin(classes)
-    if pairs.sum() != len(classes) ** 2 or len(classes) < min(num_classes, SOME_CLASSES):
+    if len(table) != _num_shown(num_classes) ** 2:
         raise ValueError(f"it has {len(table)} rows")
 
 
 def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """The largest confusion: by share; of many classes, of which some have few images, by count."""
-    wrong = table[(table["actual"] != table["predicted"]) & (table["count"] > 0)]
+    wrong = _most_confused(table, ["share"] if num_classes <= ALL_CLASSES else ["count", "share"])
     if wrong.empty:
         return "No image is taken for one of another class."
-    worst = wrong.loc[wrong["share"].idxmax()] if num_classes <= ALL_CLASSES else _most_confused(table).iloc[0]
+    worst = wrong.iloc[0]
     images = "image" if worst["count"] == 1 else "images"
     return (
         f"The largest confusion: {percent(worst['share'])} of “{worst['actual']}” ({worst['count']:,} {images}) are "
@@ -116,27 +101,12 @@ def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -
     )
 
 
-def _most_confused(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the most confused pairs: the highest counts; of equal counts, the highest shares."""
+def _num_shown(num_classes: int) -> int:
+    """How many classes the table and the figure have."""
+    return num_classes if num_classes <= ALL_CLASSES else SOME_CLASSES
+
+
+def _most_confused(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The pairs of different classes that occur, from the most confused."""
     wrong = table[(table["actual"] != table["predicted"]) & (table["count"] > 0)]
-    return wrong.sort_values(["count", "share"], ascending=False, kind="stable").head(PAIRS)
-
-
-def _classes(pairs: pd.DataFrame, others: Iterable[Any]) -> list[Any]:
-    """The classes of some pairs in the order of the rows; if they are fewer than 20, some of the others, too."""
-    involved = list(dict.fromkeys(pairs[["actual", "predicted"]].to_numpy().ravel().tolist()))
-    return list(dict.fromkeys([*involved, *others]))[: max(len(involved), SOME_CLASSES)]
-
-
-def _shown_classes(table: pd.DataFrame) -> list[str]:
-    """The classes of the figure in the order of the labels: all, or those of the most confused pairs."""
-    names = list(dict.fromkeys(table["actual"]))
-    if _is_whole(table):
-        return names
-    shown = set(_classes(_most_confused(table), names)[:SOME_CLASSES])
-    return [name for name in names if name in shown]
-
-
-def _is_whole(table: pd.DataFrame) -> bool:
-    """Whether every pair of classes has a row."""
-    return len(table) == table["actual"].nunique() ** 2
+    return wrong.sort_values(by, ascending=False, kind="stable")

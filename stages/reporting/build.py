@@ -1,65 +1,100 @@
-"""Make every figure of a dataset and of its models: as files, and as views for the page. Imports TensorFlow."""
+"""Make every figure of a dataset and of its models: as files, and embedded for the page. Imports TensorFlow."""
 
+from collections import defaultdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from PIL import Image
 
 from stages.plots import _registry
-from stages.reporting import figures, images, page
+from stages.reporting import figures, images
+from stages.reporting.files import EmbeddedImage, embed_figure, embed_image, save
 from stages.reporting.results import Dataset, Model
 from stages.runtime.progress import progress
 
 COLUMNS = 4  # of misclassified images
 
 
-def build(
-    dataset: Dataset, models: list[Model], seed: int, folder: Path
-) -> tuple[page.DatasetView, dict[str, page.ModelView]]:
-    """Write the figures of a dataset and of the models that are tested on its images.
+class FigureView(NamedTuple):
+    """A figure with its heading, and a sentence below it if it shows only some classes."""
 
-    Args:
-        dataset: its counts.
-        models: their results.
-        seed: of the augmentation.
-        folder: where each kind of figure gets a folder.
+    title: str
+    embedded: EmbeddedImage
+    note: str
 
-    Returns:
-        The views of the dataset and, by name, of the models.
-    """
-    examples = images.examples(dataset.name, dataset.counts["train"])
+
+class ModelView(NamedTuple):
+    """What the page shows of a model."""
+
+    model: Model
+    summary: list[str]
+    figures: list[FigureView]
+    misclassified: list[tuple[EmbeddedImage, Any]]  # with the row of `Model.misclassified`
+    augmented: list[EmbeddedImage]
+
+
+class DatasetView(NamedTuple):
+    """What the page shows of a dataset."""
+
+    dataset: Dataset
+    distribution: EmbeddedImage
+    examples: dict[str, list[EmbeddedImage]]  # of each class, or of a few classes
+
+
+def dataset_view(dataset: Dataset, folder: Path) -> DatasetView:
+    """Write the figures of a dataset to `folder`, where each kind of figure has a folder, and embed them."""
+    examples = images.examples(dataset.name, list(dataset.counts["train"]))
+    save(figures.examples(examples), folder / f"examples/{dataset.name}.jpg")
     distribution = figures.distribution(dataset.counts)
-    _write(folder / "examples" / f"{dataset.name}.jpg", figures.jpeg(figures.examples(examples)))
-    _write(folder / "distribution" / f"{dataset.name}.png", figures.png(distribution))
-    keys = {key for model in models for key in model.misclassified["key"]}
-    test_images = images.test_images(dataset.name, keys)
-    views = {
-        model.name: _model(model, test_images, seed, folder)
-        for model in progress(models, len(models), f"figures of {dataset.name}", "models")
-    }
-    return page.dataset_view(dataset, distribution, examples), views
+    save(distribution, folder / f"distribution/{dataset.name}.png")
+    sizes = ", ".join(f"{sum(counts.values()):,} in {split}" for split, counts in dataset.counts.items())
+    return DatasetView(
+        dataset,
+        embed_figure(distribution, f"Images per class of {dataset.name} by split: {sizes}."),
+        {name: [embed_image(image, "") for image in row] for name, row in examples.items()},
+    )
 
 
-def _model(model: Model, test_images: dict[str, Image.Image], seed: int, folder: Path) -> page.ModelView:
-    """Write the figures of a model: its plots, its misclassified images, and its augmentation."""
-    plots = {name: plot.figure(model.tables[name]) for name, plot in _registry.all_plots().items()}
-    for name, figure in plots.items():
-        _write(folder / name / f"{model.name}.png", figures.png(figure))
-    tiles = [
-        (test_images[row.key], figures.misclassified_caption(row.true, row.predicted, row.confidence))
-        for row in model.misclassified.itertuples()
+def model_views(models: list[Model], seed: int, folder: Path) -> list[ModelView]:
+    """Write the figures of all models to `folder` and embed them. `seed` determines the augmentation."""
+    keys: dict[str, set[str]] = defaultdict(set)
+    for model in models:
+        keys[model.image_dataset].update(model.misclassified["key"])
+    test_images = {dataset: images.test_images(dataset, found) for dataset, found in keys.items()}
+    return [
+        _model_view(model, test_images[model.image_dataset], seed, folder)
+        for model in progress(models, len(models), "figures", "models")
     ]
-    if tiles:
-        _write(folder / "misclassified" / f"{model.name}.jpg", figures.jpeg(figures.grid(tiles, COLUMNS)))
+
+
+def _model_view(model: Model, test_images: dict[str, Image.Image], seed: int, folder: Path) -> ModelView:
+    summary, views = [], []
+    for name, plot in _registry.all_plots().items():
+        table = model.tables[name]
+        figure = plot.figure(table)
+        save(figure, folder / f"{name}/{model.name}.png")
+        note = plot.note(table, model.num_classes) if hasattr(plot, "note") else ""
+        alt = f"{plot.description(table, model.metrics, model.num_classes)} {note}".strip()
+        views.append(FigureView(plot.TITLE, embed_figure(figure, alt), note))
+        if hasattr(plot, "summary"):
+            summary.append(plot.summary(table, model.metrics, model.num_classes))
+    errors = [(test_images[row.key], row) for row in model.misclassified.itertuples()]
+    if errors:
+        tiles = [
+            (image, figures.misclassified_caption(row.true, row.predicted, row.confidence)) for image, row in errors
+        ]
+        save(figures.grid(tiles, COLUMNS), folder / f"misclassified/{model.name}.jpg")
     augmented = images.augmented(model.config, seed) if model.config.augment else []
     if augmented:
-        half = len(augmented) // 2
-        _write(
-            folder / "augmented" / f"{model.name}.jpg",
-            figures.jpeg(figures.grid([(image, "") for image in augmented], half)),
-        )
-    return page.model_view(model, plots, test_images, augmented)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content)
+        tiles = [(image, "") for image in augmented]
+        save(figures.grid(tiles, len(tiles) // 2), folder / f"augmented/{model.name}.jpg")
+    return ModelView(
+        model,
+        summary,
+        views,
+        [(embed_image(image, f"“{row.true}”, taken for “{row.predicted}”"), row) for image, row in errors],
+        [
+            embed_image(image, f"Augmented, {number} of {images.NUM_AUGMENTED}" if number else "The image as it is")
+            for number, image in enumerate(augmented)
+        ],
+    )

@@ -1,14 +1,11 @@
-"""Figures of data: class distributions and example images. And the files that any figure becomes: PNG, JPEG, SVG."""
-
-import io
-import re
+"""Figures of data: class distributions, and example images in rows."""
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from stages.plots._style import ALL_CLASSES, BLUE, DARK, ORANGE, bars, new_figure, short, styled
+from stages.plots._style import ALL_CLASSES, BLUE, ORANGE, bars, new_figure, short, styled
 
 SPLITS = {"train": BLUE, "test": ORANGE}
 MOSAIC, GAP = 112, 6  # pixels: about the side of an image in a grid, and the space between images
@@ -56,49 +53,6 @@ def grid(images: list[tuple[Image.Image, str]], columns: int) -> Figure:
 def misclassified_caption(actual: str, predicted: str, confidence: float) -> str:
     """The caption of a misclassified image."""
     return f"{short(actual)}\n→ {short(predicted)}\n{confidence:.0%}"
-
-
-@styled
-def png(figure: Figure) -> bytes:
-    """A figure on white, as the bytes of a PNG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-@styled
-def jpeg(figure: Figure) -> bytes:
-    """A figure of photographs as the bytes of a JPEG file."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="jpeg", facecolor="white", pil_kwargs={"quality": 90, "subsampling": 0})
-    return buffer.getvalue()
-
-
-@styled
-def svg(figure: Figure) -> str:
-    """A figure as an SVG document on a transparent ground, light or dark like the reader's system."""
-    buffer = io.StringIO()
-    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
-    document = re.sub(r"<[^>]*>", lambda found: _shortened(found[0]), buffer.getvalue())
-    names = {color: f"--c{number}" for number, color in enumerate(DARK)}
-    document = re.sub("|".join(names), lambda found: f"var({names[found[0]]})", document[document.index("<svg") :])
-    light, dark = (
-        ";".join(f"{names[color]}:{shade}" for color, shade in shades.items())
-        for shades in ({color: color for color in DARK}, DARK)
-    )
-    document = re.sub(r">\s+<", "><", document)
-    style = (
-        f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
-        "text{font-family:system-ui,sans-serif!important}</style>"
-    )
-    return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, document, count=1)
-
-
-def _shortened(tag: str) -> str:
-    """A tag of an SVG document without what nobody sees: a third decimal, line breaks, fonts, rotations by nothing."""
-    tag = re.sub(r"font-family: [^;]*; | transform=\"rotate\(-0 [^\"]*\"", "", tag)
-    return " ".join(re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), tag).split())
 
 
 def _mosaic(rows: list[list[tuple[Image.Image, str]]], labels: list[str] | None = None) -> Figure:

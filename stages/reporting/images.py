@@ -1,5 +1,6 @@
 """Example images for the report, chosen from the records. Records are streamed; only the chosen images are decoded."""
 
+import itertools
 from collections.abc import Collection, Iterator
 
 import numpy as np
@@ -12,44 +13,34 @@ from stages.training.augment import augment_images, build_augmentations
 
 PER_CLASS = 8
 NUM_AUGMENTED = 9
-SCANNED = 50_000  # images that are searched for examples of a few among many classes
+SCANNED = 50_000  # images that are searched for examples of a class
 BATCH = 64
 SMALL = 64  # an image up to this side is shown as it is, pixel by pixel
 SIDE = 112  # of the thumbnail of a larger one
 
 
-def examples(dataset: str, counts: dict[str, int]) -> dict[str, list[Image.Image]]:
-    """The first training images of each class; of many classes, only of those to which the first images belong.
-
-    Args:
-        dataset: its name.
-        counts: images per class, in the order of the labels.
-    """
-    names = list(counts)
+def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
+    """The first training images of each class; of many classes, only of those to which the first images belong."""
     many = len(names) > ALL_CLASSES
-    chosen: dict[int, list[Image.Image]] = {} if many else {label: [] for label in range(len(names))}
     num_shown = SOME_CLASSES if many else len(names)
-    full = sum(count == 0 for count in counts.values()) if not many else 0
-    for number, (label, key, encoded) in enumerate(_encoded(dataset, "train")):
-        if full == num_shown or (many and number == SCANNED):
+    chosen: dict[int, list[Image.Image]] = {} if many else {label: [] for label in range(num_shown)}
+    for label, key, encoded in itertools.islice(_encoded(dataset, "train"), SCANNED):
+        if len(chosen) < num_shown:
+            chosen.setdefault(label, [])
+        if label in chosen and len(chosen[label]) < PER_CLASS:
+            chosen[label].append(thumbnail(reader.decode_image(dataset, key, encoded).numpy()))
+        if sum(map(len, chosen.values())) == num_shown * PER_CLASS:
             break
-        if label not in chosen and len(chosen) < num_shown:
-            chosen[label] = []
-        images = chosen.get(label)
-        if images is not None and len(images) < PER_CLASS:
-            images.append(thumbnail(reader.decode_image(dataset, key, encoded).numpy()))
-            full += len(images) == min(PER_CLASS, counts[names[label]])
     return {names[label]: chosen[label] for label in sorted(chosen)}
 
 
 def test_images(dataset: str, keys: Collection[str]) -> dict[str, Image.Image]:
     """Images of the test split by their keys."""
-    missing = set(keys)
     chosen: dict[str, Image.Image] = {}
     for _, key, encoded in _encoded(dataset, "test"):
-        if len(chosen) == len(missing):
+        if len(chosen) == len(keys):
             break
-        if key in missing:
+        if key in keys:
             chosen[key] = thumbnail(reader.decode_image(dataset, key, encoded).numpy())
     return chosen
 

@@ -2,8 +2,10 @@
 
 import json
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pydantic import TypeAdapter
 from ruamel.yaml import YAML
@@ -88,17 +90,15 @@ def datasets(params: Params) -> list[Dataset]:
 
 def misclassified(predicted: Predictions) -> pd.DataFrame:
     """The most confident wrong predictions: key, true, predicted, confidence; ties in the order of the keys."""
+    names = np.array(predicted.classes, object)
     columns = {
         "key": predicted.keys,
-        "true": predicted.true,
-        "predicted": predicted.predicted,
+        "true": names[predicted.true],
+        "predicted": names[predicted.predicted],
         "confidence": predicted.confidence,
     }
-    table = pd.DataFrame({name: values[~predicted.correct] for name, values in columns.items()})
-    table = table.sort_values(["confidence", "key"], ascending=[False, True]).head(MISCLASSIFIED)
-    for column in ("true", "predicted"):
-        table[column] = [predicted.classes[label] for label in table[column]]
-    return table.reset_index(drop=True)
+    wrong = pd.DataFrame(columns)[~predicted.correct]
+    return wrong.sort_values(["confidence", "key"], ascending=[False, True]).head(MISCLASSIFIED)
 
 
 def _model(name: str, params: Params, published: PublishedResult | None) -> Model:
@@ -124,7 +124,7 @@ def _model(name: str, params: Params, published: PublishedResult | None) -> Mode
     )
 
 
-def _table(plot: str, module: _registry.Plot, name: str, num_classes: int) -> pd.DataFrame:
+def _table(plot: str, module: ModuleType, name: str, num_classes: int) -> pd.DataFrame:
     """The table of a plot of a model: the one that `evaluate` wrote, or the history."""
     path, stage = (paths.plot(plot, name), "evaluate") if hasattr(module, "table") else (paths.history(name), "train")
     with open_input(path, f"{stage}@{name}") as file:

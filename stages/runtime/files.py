@@ -1,6 +1,7 @@
 """Files that are either whole or absent: atomic writes, and reads that name a file that is missing or corrupt."""
 
 import errno
+import hashlib
 import os
 import shutil
 import tempfile
@@ -35,14 +36,18 @@ def atomic_write(target: Path) -> Iterator[Path]:
         yield part
         for path in (part, *part.rglob("*")):
             _sync(path)
-        _move(part, target, old)
+        if os.path.lexists(target) and (part.is_dir() or target.is_dir()):
+            os.replace(target, old)  # a folder cannot be replaced in one step
+        os.replace(part, target)
+        remove(old)
         _sync(target.parent)
     except Exception as error:
         if not _is_disk_full(error):
             raise
         folder = min((target.parent, Path(tempfile.gettempdir())), key=lambda folder: shutil.disk_usage(folder).free)
+        size = sum(file.stat().st_size for file in (part, *part.rglob("*")) if file.is_file())
         raise UserError(
-            f"{target}: no space left in {folder}: {_size(part):,} bytes of it were written, "
+            f"{target}: no space left in {folder}: {size:,} bytes of it were written, "
             f"{shutil.disk_usage(folder).free:,} are free; free some space and run `dvc repro` again"
         ) from None
     finally:
@@ -74,31 +79,13 @@ def open_input(path: Path, stage: str) -> Iterator[BinaryIO]:
         ) from None
 
 
-def _move(part: Path, target: Path, old: Path) -> None:
-    """Replace `target`. What cannot be replaced in one step, because one of both is a folder, goes to `old` first."""
-    is_folder = target.is_dir() and not target.is_symlink()
-    if not is_folder and not (part.is_dir() and os.path.lexists(target)):
-        os.replace(part, target)
-        return
-    remove(old)
-    os.replace(target, old)
-    try:
-        os.replace(part, target)
-    except BaseException:
-        os.replace(old, target)
-        raise
-    remove(old)
-
-
 def _sync(path: Path) -> None:
-    """Wait until a file, or the list of a folder's files, is on the disk, where the file system can tell."""
-    if path.is_symlink():
-        return
+    """Wait until a file, or the list of a folder's files, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # file systems that cannot tell
             raise
     finally:
         os.close(descriptor)
@@ -106,18 +93,13 @@ def _sync(path: Path) -> None:
 
 def _is_disk_full(error: BaseException | None) -> bool:
     """Whether an error, or one that led to it, says that a disk or a quota is full."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        if os.strerror(errno.ENOSPC) in str(error):  # TensorFlow and HDF5 raise errors of their own
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _size(path: Path) -> int:
-    """Bytes of a file, or of all files of a folder."""
-    return sum(file.lstat().st_size for file in (path, *path.rglob("*")) if file.is_file())
+    if error is None:
+        return False
+    return (
+        (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+        or os.strerror(errno.ENOSPC) in str(error)  # TensorFlow and HDF5 raise errors of their own
+        or _is_disk_full(error.__cause__ or error.__context__)
+    )
 
 
 def remove(path: Path) -> None:
@@ -126,3 +108,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def file_hash(path: Path, algorithm: str) -> str:
+    """The hash of a file in hexadecimal digits, as DVC computes it for "md5"; `algorithm` is a name in hashlib."""
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

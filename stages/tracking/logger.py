@@ -4,16 +4,18 @@ Everything is written to disk first (stages.tracking.pending) and then sent (sta
 """
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from stages.config.models import ModelConfig
 from stages.runtime import paths
 from stages.runtime.dvc_lock import output_hash
+from stages.runtime.files import atomic_write, file_hash
 from stages.tracking import pending, server
 from stages.tracking.pending import PendingRun
 
@@ -26,8 +28,8 @@ class RunLogger:
     def __init__(self, run: PendingRun) -> None:
         self.run = run
         self._failed = False
-        self._sent_at = -SECONDS_BETWEEN
-        self._save()
+        self._sent_at = 0.0
+        self.save()
 
     def log_epoch(self, step: int, row: Mapping[str, float]) -> None:
         """Log the metrics of an epoch, counted from 1. An epoch that was logged before an interruption is skipped."""
@@ -35,21 +37,16 @@ class RunLogger:
             return
         now = pending.now()
         self.run.metrics += [(key, float(value), now, step) for key, value in row.items()]
-        self._save(send=time.monotonic() - self._sent_at >= SECONDS_BETWEEN)
+        self.save(send=time.monotonic() - self._sent_at >= SECONDS_BETWEEN)
 
     def log_model(self, path: Path) -> None:
         """Log the file of the trained model."""
-        from stages.evaluation.predictions import md5  # imports pandas
+        with atomic_write(self.run.model) as part:
+            shutil.copyfile(path, part)
+        self.run.model_md5 = file_hash(path, "md5")
 
-        self.run.add_file(path, "model.keras")
-        self.run.model_md5 = md5(path)
-
-    def end(self, status: Any = "FINISHED") -> None:
-        """End the run and send the rest of it."""
-        self.run.end(status)
-        self._save()
-
-    def _save(self, send: bool = True) -> None:
+    def save(self, send: bool = True) -> None:
+        """Write the run to disk and send it."""
         self.run.write()
         if send and not self._failed:
             self._failed = not server.flush(self.run)
@@ -74,21 +71,24 @@ def training(name: str, model: ModelConfig, extra: Mapping[str, Any], checkpoint
             run = PendingRun(
                 experiment=model.dataset,
                 name=name,
+                status="RUNNING",
                 checkpoint=checkpoint,
                 tags=_tags(f"train@{name}"),
                 params=_flatten({**model.model_dump(), **extra}),
                 dataset={"name": model.dataset, "digest": digest} if digest else {},
             )
-            run.write()
-            stack.enter_context(pending.claim(run))
+            stack.enter_context(run.lock)  # before the run is on disk, where another process would find it unlocked
         run.status, run.ended = "RUNNING", None
         logger = RunLogger(run)
         try:
             yield logger
         except BaseException as error:
-            logger.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+            run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
             raise
-        logger.end()
+        else:
+            run.end("FINISHED")
+        finally:
+            logger.save()
 
 
 def log_evaluation(name: str, experiment: str, model_md5: str, metrics: Mapping[str, float], plots: list[Path]) -> None:
@@ -101,40 +101,33 @@ def log_evaluation(name: str, experiment: str, model_md5: str, metrics: Mapping[
         experiment: its dataset.
         model_md5: MD5 of the model file.
         metrics: logged as test_NAME.
-        plots: files.
+        plots: text files.
     """
-    run = PendingRun(experiment=experiment, name=name, tags={"stage": f"evaluate@{name}"}, model_md5=model_md5)
-    run.metrics = [(f"test_{key}", float(value), run.started, 0) for key, value in metrics.items()]
-    try:
-        for plot in plots:
-            run.add_file(plot, f"plots/{plot.parent.name}/{plot.name}")
-        run.write()
-    except BaseException:
-        run.remove()  # without run.json nothing would ever remove the plots
-        raise
+    now = pending.now()
+    PendingRun(
+        experiment=experiment,
+        name=name,
+        status="FINISHED",
+        metrics=[(f"test_{key}", float(value), now, 0) for key, value in metrics.items()],
+        plots={f"plots/{plot.parent.name}/{plot.name}": plot.read_text() for plot in plots},
+        model_md5=model_md5,
+    ).write()
 
 
 def _tags(stage: str) -> dict[str, str]:
     """Where a run comes from: stage, DVC experiment and its baseline, Git commit. Unknown ones are left out."""
     tags = {
         "stage": stage,
+        "mlflow.source.name": stage,
         "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
         "dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
-        "mlflow.source.git.commit": _commit(),
-        "mlflow.source.name": stage,
     }
-    return {key: value for key, value in tags.items() if value}
-
-
-def _commit() -> str | None:
-    """The Git commit of this project; None without Git, or if only a folder above is a Git repository."""
-    try:
-        # The second revision exists only if the commit has the dvc.yaml of this folder.
+    with suppress(OSError):  # git is not installed
+        # Two revisions: only a commit of this project, not of a repository around it, has the dvc.yaml of this folder.
         command = ["git", "rev-parse", "HEAD", "HEAD:./dvc.yaml"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:  # git is not installed
-        return None
-    return None if done.returncode else done.stdout.split()[0]
+        done = subprocess.run(command, capture_output=True, text=True)
+        tags["mlflow.source.git.commit"] = None if done.returncode else done.stdout.split()[0]
+    return {key: value for key, value in tags.items() if value}
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -5,9 +5,7 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Mapping
 from importlib.metadata import distributions
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from filelock import FileLock
@@ -35,8 +33,6 @@ BATCH = 1000  # metrics in a request: MLflow's limit
 def flush(run: PendingRun | None = None, strict: bool = False) -> bool:
     """Send pending runs to MLflow and remove those that are complete. Sending a run twice changes nothing.
 
-    A run that was interrupted stays pending only as long as its checkpoint exists.
-
     Args:
         run: a run whose lock the caller holds; all runs that no other process holds without it.
         strict: raise an error instead of printing a warning.
@@ -61,24 +57,13 @@ def flush(run: PendingRun | None = None, strict: bool = False) -> bool:
     return True
 
 
-def find_runs(models: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Find the runs that trained models.
-
-    Args:
-        models: name → experiment and MD5 of the model file.
-
-    Returns:
-        The ids of the runs by the names of the models; a model without a run is absent.
-
-    Raises:
-        UserError: MLflow does not answer.
-    """
+def find_run(experiment: str, model_md5: str) -> str | None:
+    """The id of the run that trained a model, or None; a `UserError` if MLflow does not answer."""
     try:
-        client = _client()
-        found = {name: _search(client, experiment, "model_md5", md5) for name, (experiment, md5) in models.items()}
+        run = _search(_client(), experiment, "model_md5", model_md5)
     except Exception as error:
         raise UserError(f"{_failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
-    return {name: str(run.info.run_id) for name, run in found.items() if run}
+    return str(run.info.run_id) if run else None
 
 
 def uri() -> str:
@@ -90,10 +75,12 @@ def _send_all() -> None:
     """Send all pending runs that no other process holds; raise the first error after the last run."""
     failure: Exception | None = None
     for found in pending.read_all():
-        with pending.claim(found) as claimed:
+        with pending.claim(found) as run:
             try:
-                if claimed:
-                    _send_unattended(claimed)
+                if run:
+                    if run.status == "RUNNING":
+                        run.end("KILLED")  # otherwise a process would hold its lock
+                    _send(run)
             except Exception as error:
                 failure = failure or error
                 _client()  # raises if MLflow does not answer: then the other runs need not wait for it, too
@@ -101,45 +88,32 @@ def _send_all() -> None:
         raise failure
 
 
-def _send_unattended(run: PendingRun) -> None:
-    """Send a run that no other process works on: a training among them has ended or was killed."""
-    if run.checkpoint and run.status == "RUNNING":
-        run.end("KILLED")
-    _send(run)
-    if run.checkpoint and not run.is_resumable:
+def _send(run: PendingRun) -> None:
+    """Bring MLflow up to date with a pending run, and remove the run if it is complete."""
+    client = _client()
+    if run.checkpoint:
+        _send_training(client, run)
+    elif found := _search(client, run.experiment, "model_md5", run.model_md5):
+        _log_metrics(client, found.info.run_id, run)
+        for path, text in run.plots.items():
+            client.log_text(found.info.run_id, text, path)
+    elif any(other.checkpoint and other.model_md5 == run.model_md5 for other in pending.read_all()):
+        return  # the training of the evaluated model comes first
+    if run.is_complete:
         run.remove()
 
 
-def _send(run: PendingRun) -> None:
-    """Bring MLflow up to date with a pending run. Remove the run if it is an evaluation or a finished training."""
-    client = _client()
-    if run.checkpoint is None:
-        _send_evaluation(client, run)
-        return
+def _send_training(client: "MlflowClient", run: PendingRun) -> None:
     found = _search(client, run.experiment, "pending_run", run.id)
     run_id = found.info.run_id if found else _create(client, run)
     _log_metrics(client, run_id, run)
     if run.status == "FINISHED" and run.model_md5 and (found is None or "model_md5" not in found.data.tags):
-        _log_model(run_id, run.folder / "model.keras", run)
+        _log_model(run_id, run)
         client.set_tag(run_id, "model_md5", run.model_md5)
     if run.ended:
         client.set_terminated(run_id, run.status, run.ended)
     elif found and found.info.status != "RUNNING":
         client.update_run(run_id, "RUNNING")
-    if run.status == "FINISHED":
-        run.remove()
-
-
-def _send_evaluation(client: "MlflowClient", run: PendingRun) -> None:
-    """Add metrics and plots to the run that trained the model. If that run is pending itself, wait for it."""
-    found = _search(client, run.experiment, "model_md5", run.model_md5)
-    if found:
-        _log_metrics(client, found.info.run_id, run)
-        if (run.folder / "plots").exists():
-            client.log_artifacts(found.info.run_id, str(run.folder / "plots"), "plots")
-    elif any(other.checkpoint and other.model_md5 == run.model_md5 for other in pending.read_all()):
-        return
-    run.remove()
 
 
 def _client() -> "MlflowClient":
@@ -172,12 +146,9 @@ def _create(client: "MlflowClient", run: PendingRun) -> str:
 
     with FileLock(STORE / ".lock"):  # two trainings of one dataset may start at once
         experiment = client.get_experiment_by_name(run.experiment)
-        if experiment is None:
-            # A database stores no files, so name a folder for them; a server has its own.
-            location = (STORE / run.experiment).resolve().as_uri() if uri().startswith("sqlite:") else None
-            experiment_id = client.create_experiment(run.experiment, location)
-        else:
-            experiment_id = experiment.experiment_id
+        # A database stores no files, so name a folder for them; a server has its own.
+        location = (STORE / run.experiment).resolve().as_uri() if uri().startswith("sqlite:") else None
+        experiment_id = experiment.experiment_id if experiment else client.create_experiment(run.experiment, location)
     tags = {**run.tags, "pending_run": run.id}
     run_id = str(client.create_run(experiment_id, run.started, tags, run.name).info.run_id)
     client.log_batch(run_id, params=[Param(key, value) for key, value in run.params.items()])
@@ -196,7 +167,7 @@ def _log_metrics(client: "MlflowClient", run_id: str, run: PendingRun) -> None:
         client.log_batch(run_id, metrics[start : start + BATCH])
 
 
-def _log_model(run_id: str, path: Path, run: PendingRun) -> None:
+def _log_model(run_id: str, run: PendingRun) -> None:
     """Log the model in MLflow's Keras flavor, with signature and pinned requirements, which MLflow would guess."""
     if "tensorflow" not in sys.modules:  # its devices cannot be configured twice
         import_tensorflow(gpu=False)
@@ -206,11 +177,11 @@ def _log_model(run_id: str, path: Path, run: PendingRun) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    model = keras.models.load_model(path, compile=False, safe_mode=True)
-    schemas = [
+    model = keras.models.load_model(run.model, compile=False, safe_mode=True)
+    inputs, outputs = (
         Schema([TensorSpec(np.dtype(str(tensor.dtype)), (-1, *tensor.shape[1:]))])
         for tensor in (model.inputs[0], model.outputs[0])
-    ]
+    )
     installed = {package.name.replace("_", "-"): package.version for package in distributions()}
     needed = [name for name in ("tensorflow-cpu", "tensorflow", "keras", "numpy", "mlflow") if name in installed]
     with warnings.catch_warnings(), mlflow.start_run(run_id):
@@ -218,7 +189,7 @@ def _log_model(run_id: str, path: Path, run: PendingRun) -> None:
         mlflow.keras.log_model(
             model,
             name=run.name,
-            signature=ModelSignature(inputs=schemas[0], outputs=schemas[1]),
+            signature=ModelSignature(inputs, outputs),
             pip_requirements=[f"{name}=={installed[name]}" for name in needed],
             tags={"model_md5": run.model_md5},
         )

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from stages.config.datasets import MirrorConfig
-from stages.data.published import http
+from stages.data.published.fetch import CHUNK
 
-BODY = random.Random(0).randbytes(5 * http.CHUNK + 17)
-CUT = 3 * http.CHUNK + 5  # where a connection breaks
+BODY = random.Random(0).randbytes(5 * CHUNK + 17)
+CUT = 3 * CHUNK + 5  # where a connection breaks
 PAGE = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
 
 Reply = Callable[[BaseHTTPRequestHandler], None]
@@ -83,12 +83,12 @@ def serve() -> Iterator[Server]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        scripted = Server(f"http://127.0.0.1:{http.server_port}")
-        thread = threading.Thread(target=http.serve_forever, args=(0.01,))
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        scripted = Server(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield scripted
-        http.shutdown()
+        server.shutdown()
         thread.join()
 
 

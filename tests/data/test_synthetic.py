@@ -70,10 +70,9 @@ def hashes(folder: Path) -> dict[str, str]:
 
 
 def test_other_process_generates_the_same_bytes(generated: Path, tmp_path: Path) -> None:
-    for seed in ("1", "2"):
-        environment = os.environ | {"PYTHONHASHSEED": seed, "TZ": f"UTC{seed}"}
-        subprocess.run([sys.executable, "-c", GENERATE_ALL, tmp_path / seed], cwd=ROOT, env=environment, check=True)
-        assert hashes(tmp_path / seed) == hashes(generated)
+    environment = os.environ | {"PYTHONHASHSEED": "1", "TZ": "UTC1"}
+    subprocess.run([sys.executable, "-c", GENERATE_ALL, tmp_path], cwd=ROOT, env=environment, check=True)
+    assert hashes(tmp_path) == hashes(generated)
 
 
 def test_archives_contain_no_date_and_no_owner(generated: Path) -> None:
@@ -146,7 +145,7 @@ def test_four_of_ten_test_images_are_named_like_the_validation_split(tmp_path: P
 
 @pytest.mark.parametrize("kind", ["idx", "cifar"])
 def test_linear_model_learns_but_not_perfectly(tmp_path: Path, kind: str) -> None:
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import RidgeClassifier
 
     name, files, form = {"idx": ("mnist", IDX_FILES, idx), "cifar": ("cifar10", ["c.tar.gz"], cifar)}[kind]
     generate(name, dataset(kind, files, DIGITS, train=400, test=200), tmp_path)
@@ -154,7 +153,7 @@ def test_linear_model_learns_but_not_perfectly(tmp_path: Path, kind: str) -> Non
     for split in ("train", "test"):
         _, images, labels = zip(*of_split(split, form.examples(tmp_path, DIGITS)), strict=True)
         data[split] = (np.stack(images).reshape(len(images), -1)[:, ::2] / 255, np.array(labels))
-    model = LogisticRegression(C=0.1, max_iter=300, tol=0.01).fit(*data["train"])
+    model = RidgeClassifier(alpha=100).fit(*data["train"])
     assert 0.35 < model.score(*data["test"]) < 0.92
 
 

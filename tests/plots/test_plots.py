@@ -1,5 +1,6 @@
 """Tables, figures and sentences of every plot, for two classes up to 21,000."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from stages.evaluation.predictions import Predictions
 from stages.plots import _registry, classes, confusion, curves, reliability
 from stages.plots._style import DARK, SOME_CLASSES
-from stages.reporting import figures
+from stages.reporting import files
 from tests.evaluation.test_metrics import CLASSES, FOUR
 from tests.reporting.project import AWKWARD, make_predictions
 
@@ -60,7 +61,7 @@ def test_every_plot_has_its_parts() -> None:
 
 
 def test_a_heatmap_of_few_classes_has_names_and_shares() -> None:
-    found = texts(figures.svg(confusion.figure(confusion.table(some_predictions(AWKWARD, 10, 0.7)))))
+    found = texts(files.svg(confusion.figure(confusion.table(some_predictions(AWKWARD, 10, 0.7)))))
     for name in ["<script>alert(1)</s…", "NA", "1", "$x^$", "a class whose name …", "T-shirt/top"]:
         assert found.count(name) == 2, name
     assert found.count("70") == found.count("30") == len(AWKWARD)
@@ -69,12 +70,12 @@ def test_a_heatmap_of_few_classes_has_names_and_shares() -> None:
 
 def test_a_heatmap_of_thirty_classes_has_no_numbers_in_its_cells() -> None:
     names = [f"class {number}" for number in range(30)]
-    found = texts(figures.svg(confusion.figure(confusion.table(some_predictions(names, 10, 0.7)))))
+    found = texts(files.svg(confusion.figure(confusion.table(some_predictions(names, 10, 0.7)))))
     assert "class 29" in found
     assert "70" not in found
 
 
-@pytest.mark.parametrize("number", [2, 41, 560, 21_000])
+@pytest.mark.parametrize("number", [2, 41, 21_000])
 def test_tables_and_figures_are_bounded_for_any_number_of_classes(number: int) -> None:
     names = [f"class {label}" for label in range(number)]
     random = np.random.default_rng(0)
@@ -85,7 +86,7 @@ def test_tables_and_figures_are_bounded_for_any_number_of_classes(number: int) -
         assert len(table) <= 1681, name
         figure = plots[name].figure(table)
         assert max(figure.get_size_inches()) < 10, name
-        assert len(figures.svg(figure)) < 100_000, name
+        assert len(files.svg(figure)) < 100_000, name
         assert plots[name].description(table, metrics, number)
     notes = [plot.note(table, number) for plot, table in ((confusion, confusion.table(predicted)),)]
     assert notes == ([f"Of {number:,} classes: the 20 that are confused most often."] if number > 40 else [""])
@@ -105,22 +106,10 @@ def test_confusion_of_many_classes_shows_the_most_confused_ones() -> None:
     assert len(table) == SOME_CLASSES**2
     cell = table.set_index(["actual", "predicted"]).loc[("class 70", "class 90")]
     assert (cell["count"], cell["share"]) == (5, 0.5)
-    found = texts(figures.svg(confusion.figure(table)))
+    found = texts(files.svg(confusion.figure(table)))
     assert {"class 70", "class 90", "class 33", "class 12"} < set(found)
     assert "class 99" not in found
     assert confusion.summary(table, {}, 100).startswith("The largest confusion: 50.00\N{NO-BREAK SPACE}% of “class 70”")
-
-
-def test_confusion_table_of_many_classes_keeps_the_most_confused_pairs_with_their_diagonal() -> None:
-    size = 300
-    true = np.arange(size).repeat(4)
-    predicted = np.where(np.arange(len(true)) % 4 < 2, true, (true + 7) % size)
-    table = confusion.table(make_predictions(true, np.eye(size)[predicted], [str(label) for label in range(size)]))
-    wrong = table[(table["actual"] != table["predicted"]) & (table["count"] > 0)]
-    assert len(wrong) >= confusion.PAIRS
-    diagonal = table[table["actual"] == table["predicted"]]
-    assert set(wrong["actual"]) | set(wrong["predicted"]) == set(diagonal["actual"])
-    assert (diagonal["share"] == 0.5).all()
 
 
 def test_classes_of_a_large_dataset_are_the_best_and_the_worst_that_have_images() -> None:
@@ -166,7 +155,7 @@ def test_curves_of_a_single_epoch_have_markers() -> None:
 
 
 def test_svg_documents_follow_the_readers_colors_and_need_nothing_else() -> None:
-    document = figures.svg(reliability.figure(reliability.table(FOUR)))
+    document = files.svg(reliability.figure(reliability.table(FOUR)))
     assert "prefers-color-scheme:dark" in document
     style, drawing = document.split("</style>", 1)
     for light, dark in DARK.items():
@@ -176,10 +165,12 @@ def test_svg_documents_follow_the_readers_colors_and_need_nothing_else() -> None
     assert ElementTree.fromstring(document).tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_figures_have_the_same_bytes_every_time() -> None:
+def test_figures_have_the_same_bytes_every_time(tmp_path: Path) -> None:
     table = confusion.table(some_predictions(["$x^$", "b"], 10, 0.5))
-    first, second = (figures.png(confusion.figure(table)) for _ in range(2))
+    for path in (tmp_path / "first.png", tmp_path / "second.png"):
+        files.save(confusion.figure(table), path)
+    first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
     assert first == second
     assert first.startswith(b"\x89PNG")
     assert b"matplotlib" not in first.lower()
-    assert figures.svg(confusion.figure(table)) == figures.svg(confusion.figure(table))
+    assert files.svg(confusion.figure(table)) == files.svg(confusion.figure(table))

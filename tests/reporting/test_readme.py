@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stages.config import params
 from stages.evaluation import metrics
-from stages.reporting import readme, results
+from stages.reporting import page, results
 
 METRICS = {
     **dict.fromkeys(metrics.METRICS, 0.5),
@@ -39,10 +39,14 @@ def all_models(config: params.Params) -> list[results.Model]:
     ]
 
 
+def render(models: list[results.Model], datasets: list[results.Dataset], synthetic: list[str]) -> str:
+    return page.render("README.md.j2", models=models, datasets=datasets, synthetic=synthetic)
+
+
 def test_every_model_and_dataset_has_a_row(project: Path) -> None:
     datasets = [results.Dataset("cifar10", {"train": {"a": 3, "b": 1000}}, synthetic=False)]
     models = all_models(params.load())
-    text = readme.render(models, datasets, ["mnist", "vgg16"])
+    text = render(models, datasets, ["mnist", "vgg16"])
     assert (
         "| [`mnist_dense`](history/mnist_dense.csv) | mnist | dense | 79,510 | 10 | 91.23% | 90.67% (90.00% – 91.00%) "
         "| 0.906 | [97 % validation](https://example.com) |" in text
@@ -51,7 +55,7 @@ def test_every_model_and_dataset_has_a_row(project: Path) -> None:
     assert "| cifar10 | train | 1,003 | 2 | 3 | 1,000 |" in text
     assert "`imagenette_vgg16` on the 7 test images that are not in the pretraining data" in text
     assert "**Synthetic data: mnist, vgg16.**" in text
-    assert "Synthetic data" not in readme.render(models, datasets, [])
+    assert "Synthetic data" not in render(models, datasets, [])
 
 
 def test_the_caution_names_the_synthetic_data(reported: Path) -> None:

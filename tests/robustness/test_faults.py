@@ -200,7 +200,7 @@ def test_secrets_of_urls_appear_in_no_output(
     evaluate("mnist_dense")
     write_params(Path(), partial(change, source="published"))
     shutil.rmtree("data/raw/mnist")
-    monkeypatch.setattr("stages.data.published.http.BACKOFF", ())
+    monkeypatch.setattr("stages.data.published.fetch.BACKOFF", (0.0,))
     with pytest.raises(UserError, match=r"all mirrors failed: http://127\.0\.0\.1:1/a\.gz: ") as error:
         download("mnist")
     assert "Connection refused" in str(error.value)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.data.formats import cifar, idx, image_folder
-from tools import fuzz
+from tests.robustness import fuzz
 
 
 @pytest.mark.parametrize("file", sorted(fuzz.CORPUS.iterdir()), ids=lambda file: file.name)

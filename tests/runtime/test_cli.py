@@ -26,7 +26,6 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         ),
         # DVC's name of a stage in a subfolder
         (["stages.train", "../dvc.yaml:train@mnist_dens"], "error: params.yaml: models: there is no 'mnist_dens'; "),
-        (["stages.train", "mnist_dense"], "error: data/records/mnist: "),
         (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
         (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
         (["tools.tracking", "snyc"], "error: snyc: no such command; `sync` sends "),
@@ -100,15 +99,6 @@ def test_entry_modules_import_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(found.stdout) == []
-
-
-def test_libraries_hidden_from_keras_can_be_imported_afterwards() -> None:
-    code = (
-        "import sys; from stages.runtime.numerics import import_tensorflow; import_tensorflow(); "
-        "print('sklearn' in sys.modules, 'matplotlib' in sys.modules); import sklearn, matplotlib, pandas"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("False False\n", "")
 
 
 @pytest.mark.parametrize(

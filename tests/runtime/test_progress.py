@@ -7,7 +7,6 @@ import struct
 import sys
 import termios
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -33,15 +32,10 @@ def test_log_gets_a_line_every_30_seconds(clock: list[float], capsys: pytest.Cap
     out, errors = capsys.readouterr()
     assert out == ""
     assert errors.splitlines() == [
-        "imagenette: 120 of 13,394 images, 4.0 images/s, 0:00:30 elapsed",
-        "imagenette: 240 of 13,394 images, 4.0 images/s, 0:01:00 elapsed",
-        "imagenette: 360 of 13,394 images, 4.0 images/s, 0:01:30 elapsed",
+        "imagenette:   1% 120/13394 [00:30<55:18,  4.00 images/s]",
+        "imagenette:   2% 240/13394 [01:00<54:48,  4.00 images/s]",
+        "imagenette:   3% 360/13394 [01:30<54:18,  4.00 images/s]",
     ]
-
-
-def test_log_line_without_a_total_has_the_count_alone(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    work(clock, 4000, 1, total=None)
-    assert capsys.readouterr().err == "imagenette: 1 images, 0.0 images/s, 1:06:40 elapsed\n"
 
 
 def test_log_gets_nothing_of_short_work(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,16 +46,7 @@ def test_log_gets_nothing_of_short_work(clock: list[float], capsys: pytest.Captu
 def test_bytes_are_shown_as_megabytes(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     for _ in progress([bytes(2_000_000)] * 3, 90_000_000, "a.tgz", "B", size=len, initial=50_000_000):
         clock[0] += 20
-    assert capsys.readouterr().err == "a.tgz: 54.0 of 90.0 MB, 0.1 MB/s, 0:00:40 elapsed\n"
-
-
-def test_error_of_the_work_is_raised() -> None:
-    def fail() -> Iterator[int]:
-        yield 1
-        raise ValueError("broken")
-
-    with pytest.raises(ValueError, match="broken"):
-        list(progress(fail(), None, "a", "images"))
+    assert capsys.readouterr().err == "a.tgz:  60% 54.0M/90.0M [00:40<06:00, 100kB/s]\n"
 
 
 def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,6 +57,8 @@ def test_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     with os.fdopen(ours, "rb", buffering=0) as screen, os.fdopen(theirs, "w") as terminal:
         monkeypatch.setattr(sys, "stderr", terminal)
         assert list(progress(range(3), 3, "imagenette", "images")) == [0, 1, 2]
-        shown = screen.read(4096) or b""
+        shown, deadline = b"", time.monotonic() + 20
+        while b"3/3" not in shown and time.monotonic() < deadline:
+            shown += screen.read(4096) or b""  # the system delivers it in pieces
     assert b"imagenette:   0%|" in shown
     assert b"3/3" in shown

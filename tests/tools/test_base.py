@@ -9,6 +9,7 @@ import pytest
 
 from tests.conftest import commit, run
 from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
+from tools import base, revision
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,11 @@ def clone(origin: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def tool(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return run(folder, sys.executable, "-m", *arguments, FAKE_MACHINE="b")
+
+
+def reproduced(folder: Path) -> str:
+    """The reference of the reproduction of origin/main."""
+    return revision.reference(run(folder, "git", "rev-parse", "origin/main").stdout.strip())
 
 
 def changed_models(text: str) -> list[str]:
@@ -67,13 +73,16 @@ def test_base_reproduced_leaves_only_the_real_change_with_a_paired_test(clone: P
     assert run(clone, "git", "status", "--short").stdout == run(clone, "git", "status", "--short", "-uno").stdout
     assert run(clone, "git", "worktree", "list").stdout.count("\n") == 1
     assert list((clone / ".dvc/tmp").rglob("params.yaml")) == []
+    older = "for number in $(seq 25); do git update-ref refs/reproduced/$number HEAD; done"
+    assert run(clone, "sh", "-c", older).returncode == 0
     again = tool(clone, "tools.base", "origin/main")
     assert again.stderr == "origin/main: already reproduced on this machine\n"
+    assert run(clone, "git", "for-each-ref", "refs/reproduced").stdout.count("\n") == base.KEPT
+    assert f"All metrics: `dvc metrics diff {reproduced(clone)} --md`." in text
 
 
 def test_dvc_names_a_reproduction_in_metrics_diff(clone: Path) -> None:
-    commit_id = run(clone, "git", "rev-parse", "origin/main").stdout.strip()
-    done = run(clone, "dvc", "metrics", "diff", f"refs/reproduced/{commit_id}", "--md")
+    done = run(clone, "dvc", "metrics", "diff", reproduced(clone), "--md")
     assert "mnist_cnn" in done.stdout and "mnist_dense" not in done.stdout, done.stderr
 
 

@@ -1,13 +1,8 @@
-"""One comment on a pull request, posted and then replaced, through a server that keeps what GitHub's would."""
+"""One comment on a pull request, posted through a `gh` that only records what it is asked for."""
 
 import json
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -15,116 +10,57 @@ from tests.conftest import ROOT, run
 from tools import comment
 
 SHA = "1" * 40
+GH = """#!/bin/sh
+printf '%s\\n' "$*" >> calls
+[ "$GH_TOKEN" = token ] || { echo "HTTP 403: Forbidden" >&2; exit 1; }
+if [ "$1" = api ]; then cat pulls.json; else cat > body; echo posted; fi
+"""
 
 
-class GitHub(ThreadingHTTPServer):
-    """Two open pull requests, 7 from a fork; comments of people on it, and of bots."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.comments: dict[int, dict[str, Any]] = {}
-        self.say("User", f"{comment.MARK}\nnot the bot's")
-        for number in range(120):
-            self.say("User", f"talk {number}")
-        self.say("Bot", "another bot's")
-
-    def say(self, kind: str, body: str) -> dict[str, Any]:
-        number = len(self.comments) + 1
-        self.comments[number] = {"id": number, "user": {"type": kind}, "body": body}
-        return self.comments[number]
-
-    def answer(self, method: str, url: str, body: Any) -> Any:
-        parts, query = urlsplit(url), parse_qs(urlsplit(url).query)
-        path = parts.path.removeprefix("/repos/us/project/")
-        if (method, path) == ("GET", "pulls"):
-            pulls = {"them:topic#1": [{"number": 7, "head": {"sha": SHA}}]}
-            return pulls.get(query["head"][0], []) if query["state"] == ["open"] else None
-        if (method, path) == ("GET", "issues/7/comments"):
-            size, page = int(query["per_page"][0]), int(query["page"][0])
-            return list(self.comments.values())[size * (page - 1) : size * page]
-        if (method, path) == ("POST", "issues/7/comments"):
-            return self.say("Bot", body["body"])
-        if method == "PATCH" and path.startswith("issues/comments/"):
-            self.comments[int(path.rpartition("/")[2])].update(body)
-            return {}
-        return None
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: GitHub
-
-    def handle_any(self) -> None:
-        sent = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        allowed = self.headers["Authorization"] == "Bearer token"
-        found = self.server.answer(self.command, self.path, json.loads(sent) if sent else None) if allowed else None
-        self.send_response(200 if found is not None else 403)
-        self.end_headers()
-        self.wfile.write(json.dumps(found).encode())
-
-    do_GET = do_POST = do_PATCH = handle_any
-
-    def log_message(self, format: str, *args: Any) -> None:
-        pass
-
-
-@pytest.fixture
-def github() -> Iterator[GitHub]:
-    with GitHub() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def post(github: GitHub, folder: Path, **environment: str) -> tuple[int, str, str]:
+def post(folder: Path, **environment: str) -> tuple[int, str, str]:
+    """Call the tool in a folder, without any package, when GitHub has one open pull request at SHA."""
+    binary = folder / "bin/gh"
+    binary.parent.mkdir(exist_ok=True)
+    binary.write_text(GH)
+    binary.chmod(0o755)
+    (folder / "pulls.json").write_text(json.dumps([{"number": 7, "head": {"sha": SHA}}]))
     settings = {
-        "GITHUB_API_URL": f"http://127.0.0.1:{github.server_port}",
-        "GITHUB_REPOSITORY": "us/project",
-        "GITHUB_TOKEN": "token",
+        "GH_TOKEN": "token",
         "HEAD_OWNER": "them",
         "HEAD_BRANCH": "topic#1",
         "HEAD_SHA": SHA,
         "RUN_URL": "https://example.com/run",
+        "PYTHONPATH": str(ROOT),
         **environment,
     }
-    done = run(ROOT, sys.executable, "-S", "-m", "tools.comment", str(folder), **settings)  # without any package
+    command = f'PATH="$PWD/bin:$PATH" exec "{sys.executable}" -S -m tools.comment .'
+    done = run(folder, "sh", "-c", command, **settings)
     return done.returncode, done.stdout, done.stderr
 
 
-def test_comment_posted_twice_is_one_comment(github: GitHub, tmp_path: Path) -> None:
-    before = len(github.comments)
-    for text, outcome in (("first", "posted"), ("second", "replaced")):
-        (tmp_path / "review.md").write_text(text)
-        (tmp_path / "real.md").write_text("on real data")
-        assert post(github, tmp_path) == (0, f"{outcome}: the review of pull request 7\n", "")
-        assert len(github.comments) == before + 1
-        mark, origin, real, review = github.comments[before + 1]["body"].split("\n\n")
-        assert (mark, real, review) == (comment.MARK, "on real data", text)
-        assert f"the code of this pull request at {SHA}, in [this run](https://example.com/run)" in origin
-    assert github.comments[1]["body"].endswith("not the bot's")
+def test_comment_replaces_the_last_one_and_says_where_its_texts_come_from(tmp_path: Path) -> None:
+    (tmp_path / "review.md").write_text("by @someone")
+    (tmp_path / "real.md").write_text("on real data")
+    assert post(tmp_path) == (0, "posted\n", "")
+    assert (tmp_path / "calls").read_text().splitlines() == [
+        "api --method GET repos/{owner}/{repo}/pulls -f state=open -f head=them:topic#1",
+        "pr comment 7 --edit-last --create-if-none --body-file -",
+    ]
+    origin, real, review = (tmp_path / "body").read_text().split("\n\n")
+    assert f"the code of this pull request at {SHA}, in [this run](https://example.com/run)" in origin
+    assert (real, review) == ("on real data", "by @\u200bsomeone")
 
 
-def test_run_without_a_text_posts_nothing(github: GitHub, tmp_path: Path) -> None:
-    before = len(github.comments)
-    assert post(github, tmp_path) == (0, "the run left neither real.md nor review.md\n", "")
-    assert len(github.comments) == before
-
-
-def test_review_of_an_older_commit_is_not_posted(github: GitHub, tmp_path: Path) -> None:
+def test_nothing_is_posted_without_a_text_or_for_an_older_commit(tmp_path: Path) -> None:
+    assert post(tmp_path) == (0, "the run left neither real.md nor review.md\n", "")
     (tmp_path / "review.md").write_text("late")
-    before = len(github.comments)
-    for other in ({"HEAD_SHA": "2" * 40}, {"HEAD_OWNER": "us"}):
-        code, said, _ = post(github, tmp_path, **other)
-        assert code == 0
-        assert said.startswith("no open pull request has ")
-    assert len(github.comments) == before
+    assert post(tmp_path, HEAD_SHA="2" * 40) == (0, f"no open pull request has {'2' * 40} as its head\n", "")
+    assert not (tmp_path / "body").exists()
 
 
-def test_refused_request_is_one_line(github: GitHub, tmp_path: Path) -> None:
-    (tmp_path / "review.md").write_text("text")
-    code, _, said = post(github, tmp_path, GITHUB_TOKEN="wrong")
-    assert (code, said) == (1, "error: GET pulls: HTTP Error 403: Forbidden; see the permissions of the workflow\n")
+def test_refused_request_is_one_line(tmp_path: Path) -> None:
+    message = "error: gh api: HTTP 403: Forbidden; see the permissions of the workflow\n"
+    assert post(tmp_path, GH_TOKEN="wrong") == (1, "", message)
 
 
 def test_long_text_is_cut_and_symbolic_link_is_not_followed(tmp_path: Path) -> None:
@@ -145,6 +81,8 @@ def test_long_text_is_cut_and_symbolic_link_is_not_followed(tmp_path: Path) -> N
         ("@octocat and @org/team", "@|octocat and @|org/team"),
         ("a@b.example", "a@|b.example"),
         ("#12, us/project#3, GH-4", "#|12, us/project#|3, GH|-4"),
+        ("deadbee us/project@0123456789abcdef", "deadbe|e us/project@|012345|6789ab|cdef"),
+        ("0" + "f" * 40, "|".join(["0fffff", *["ffffff"] * 5, "fffff"])),
         ("https://evil.example www.evil.example", "https:|//evil.example www|.evil.example"),
         ("_https://evil.example_ 1https://evil.example", "_https:|//evil.example_ 1https:|//evil.example"),
         ("[click](/x) ![](/y) [z][r]", "[click]|(/x) ![]|(/y) [z]|[r]"),
@@ -163,4 +101,4 @@ def test_active_markdown_becomes_inert(hostile: str, inert: str) -> None:
 
 def test_review_of_this_project_stays_readable() -> None:
     text = "## The workspace against `main` (1234567)\n\n| Model | p |\n| :--- | ---: |\n| **better** | < 0.001 |"
-    assert comment.inert(text) == text
+    assert comment.inert(text).replace("\u200b", "") == text

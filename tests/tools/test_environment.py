@@ -16,24 +16,21 @@ def record(stage: str, name: str, **changes: str) -> None:
     path.write_text(json.dumps({"threads": "2", **numerics.machine(), **changes}))
 
 
-def test_differences_with_results_of_this_machine_are_empty(project: Path) -> None:
-    record("train", "mnist_cnn")
+def test_results_of_another_processor_are_named_in_one_line(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record("train", "cifar10_cnn")
     record("extract", "imagenette_vgg16", threads="4")
-    assert environment.differences() == []
-
-
-def test_differences_name_results_of_another_processor_in_one_line(project: Path) -> None:
+    environment.compare()
+    assert capsys.readouterr().out == ""
     record("train", "mnist_cnn", processor="riscv64")
     record("train", "mnist_dense", processor="riscv64")
-    record("train", "cifar10_cnn")
-    (line,) = environment.differences()
-    assert line.startswith(f"computed with processor riscv64, here processor {numerics.processor()}, ")
-    assert "train@mnist_cnn, train@mnist_dense;" in line
-    assert "cifar10_cnn" not in line
+    environment.compare()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"note: computed with processor riscv64, here processor {numerics.processor()}, ")
+    assert line.endswith(": train@mnist_cnn, train@mnist_dense; `dvc repro --force --single-item STAGE` repeats one")
 
 
 def test_corrupt_environment_names_the_file(project: Path) -> None:
     record("train", "mnist_cnn")
     paths.environment("train", "mnist_cnn").write_text("{")
     with pytest.raises(UserError, match=r"data/environment/train/mnist_cnn\.json: corrupt: "):
-        environment.differences()
+        environment.compare()

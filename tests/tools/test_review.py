@@ -94,7 +94,7 @@ def test_clone_without_predictions_has_the_metrics(repository: Path, tmp_path: P
     text = reviewed(clone(repository, tmp_path / "clone"), "first")
     assert cells(text, "mnist_dense")[:4] == ["90.00%", "95.00%", "+5.00", "0.020"]
     assert cells(text, "mnist_dense")[-3:] == ["–", "–", "–"]
-    missing = "no predictions of first and workspace in the cache or a remote"
+    missing = "no predictions of first in the cache or a remote"
     assert f"No paired test, {missing}: `mnist_dense`, `mnist_cnn`, `fashion_mnist_lenet`." in text
     assert "`make plots BASE=first`" in text
 
@@ -151,22 +151,23 @@ def predictions(wrong: range, images: int = 400) -> Predictions:
 
 def test_paired_test_is_that_of_a_fair_coin() -> None:
     shuffled = select(predictions(range(9, 10)), np.random.default_rng(0).permutation(400))
-    found = significance.paired_test(predictions(range(9)), shuffled)
-    assert isinstance(found, significance.PairedTest)
-    assert (found.lost, found.gained) == (1, 9)
-    assert found.p == pytest.approx(2 * (1 + 10) / 2**10)
-    assert significance.paired_test(predictions(range(9)), predictions(range(9))) == significance.PairedTest(0, 0, 1)
-    assert significance.paired_test(predictions(range(9)), predictions(range(9), 300)) == "other test images"
+    p = 2 * (1 + 10) / 2**10
+    assert significance.paired_test(predictions(range(9)), shuffled) == pytest.approx((1, 9, p))
+    assert significance.paired_test(predictions(range(9)), predictions(range(9))) == (0, 0, 1)
     other = predictions(range(9))
     other.true[:] = other.true[::-1].copy()
-    assert significance.paired_test(predictions(range(9)), other) == "other labels of the test images"
+    for second, reason in (
+        (predictions(range(9), 300), "other test images"),
+        (other, "other labels of the test images"),
+    ):
+        with pytest.raises(significance.Untestable, match=reason):
+            significance.paired_test(predictions(range(9)), second)
 
 
 def test_p_values_are_adjusted_after_holm() -> None:
-    assert significance.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert significance.holm([0.9, 0.02]) == pytest.approx([0.9, 0.04])
-    assert significance.holm([0.6, 0.7]) == pytest.approx([1, 1])
-    assert significance.holm([]) == []
+    for given, adjusted in (([0.01, 0.04, 0.03], [0.03, 0.06, 0.06]), ([0.9, 0.02], [0.9, 0.04]), ([0.6, 0.7], [1, 1])):
+        found = significance.holm({str(place): p for place, p in enumerate(given)})
+        assert found == {str(place): pytest.approx(p) for place, p in enumerate(adjusted)}
 
 
 def test_accuracies_of_few_images_are_tested_exactly() -> None:

@@ -1,5 +1,6 @@
 """A folder for the runs of a test, and a model's configuration and file to log."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,21 @@ LOCK = f"stages:\n  preprocess@mnist:\n    outs:\n    - {{path: data/records/mni
 ROW = {"accuracy": 0.5, "loss": 1.5, "val_accuracy": 0.25, "val_loss": 2.5, "learning_rate": 0.01}
 
 
+@pytest.fixture(scope="session")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty database, which takes MLflow seconds to create."""
+    import mlflow
+
+    path = tmp_path_factory.mktemp("database") / "mlflow.db"
+    mlflow.MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory with a dvc.lock; MLflow's patience is short."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Path) -> Path:
+    """A working directory with a dvc.lock and MLflow's database; MLflow's patience is short."""
     monkeypatch.chdir(tmp_path)
+    shutil.copy(database, tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     (tmp_path / "dvc.lock").write_text(LOCK)

@@ -18,8 +18,8 @@ import psutil
 import pytest
 
 from stages.config.models import ModelConfig
-from stages.evaluation.predictions import md5
 from stages.runtime.errors import UserError
+from stages.runtime.files import file_hash
 from stages.tracking import logger, pending, server
 from tests.conftest import ROOT, write_params
 from tests.mounts import needs_mounts, run_with_mounts
@@ -95,7 +95,7 @@ def test_training_and_evaluation_make_one_run_whose_model_can_be_served(
             log.log_epoch(epoch, ROW)
         log.log_model(model)
     metrics = {"accuracy": 0.75, "images": 20}
-    logger.log_evaluation("mnist_dense", "mnist", md5(model), metrics, [folder / "plots/mnist_dense.csv"])
+    logger.log_evaluation("mnist_dense", "mnist", file_hash(model, "md5"), metrics, [folder / "plots/mnist_dense.csv"])
     server.flush()
 
     (run,) = runs(f"sqlite:///{folder}/mlflow.db")
@@ -104,7 +104,7 @@ def test_training_and_evaluation_make_one_run_whose_model_can_be_served(
     assert run.data.params["seed"] == "42"
     assert run.data.metrics == {**ROW, "test_accuracy": 0.75, "test_images": 20}
     tags = ["stage", "dvc_experiment", "dvc_baseline", "model_md5"]
-    assert [run.data.tags[tag] for tag in tags] == ["train@mnist_dense", "tidy-fowl", "0" * 40, md5(model)]
+    assert [run.data.tags[tag] for tag in tags] == ["train@mnist_dense", "tidy-fowl", "0" * 40, file_hash(model, "md5")]
     (given,) = run.inputs.dataset_inputs
     assert (given.dataset.name, given.dataset.digest) == ("mnist", DIGEST)
     import mlflow
@@ -145,6 +145,7 @@ def test_server_killed_during_a_training_loses_nothing(
     model: Path,
 ) -> None:
     port = free_port()
+    Path("mlflow.db").rename("server.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # a busy machine: the server is slow, but answers
     monkeypatch.setattr(logger, "SECONDS_BETWEEN", 0.0)
@@ -159,7 +160,7 @@ def test_server_killed_during_a_training_loses_nothing(
         log.log_epoch(2, ROW)
         log.log_epoch(3, {**ROW, "loss": 0.5})
         log.log_model(model)
-    logger.log_evaluation("mnist_dense", "mnist", md5(model), {"accuracy": 0.75}, [])
+    logger.log_evaluation("mnist_dense", "mnist", file_hash(model, "md5"), {"accuracy": 0.75}, [])
     server.flush()
     said = capsys.readouterr().out
     assert said.count(f"warning: MLflow at http://127.0.0.1:{port}: ") == 2  # once for each stage
@@ -173,7 +174,7 @@ def test_server_killed_during_a_training_loses_nothing(
             (run,) = runs()
             assert run.info.status == "FINISHED"
             assert run.data.metrics == {**ROW, "loss": 0.5, "test_accuracy": 0.75}
-            assert run.data.tags["model_md5"] == md5(model)
+            assert run.data.tags["model_md5"] == file_hash(model, "md5")
             assert len(run.outputs.model_outputs) == 1
             import mlflow
 
@@ -197,9 +198,10 @@ def test_server_that_does_not_answer_costs_a_training_one_wait(
                 log.log_epoch(epoch, ROW)
         assert time.monotonic() - start < 10
         errors = []
-        for command in ("sync", "runs"):
+        commands: list[Callable[[], object]] = [tracking.sync, lambda: server.find_run("mnist", "md5")]
+        for command in commands:
             with pytest.raises(UserError, match=f"^MLflow at http://{address}: MlflowException: ") as caught:
-                tracking.main(command)
+                command()
             errors.append(str(caught.value))
     said = capsys.readouterr().out
     assert said.count(f"warning: MLflow at http://{address}: ") == said.count("warning: ") == 1
@@ -210,7 +212,8 @@ def test_server_that_does_not_answer_costs_a_training_one_wait(
 
 def test_resumed_training_continues_its_run(folder: Path, config: ModelConfig) -> None:
     def start(epochs: list[int], error: type[BaseException]) -> None:
-        with logger.training("mnist_dense", config, {}, "key") as log:
+        with logger.training("mnist_dense", config, {}, "checkpoint") as log:
+            Path("checkpoint").touch()
             for epoch in epochs:
                 log.log_epoch(epoch, ROW)
             raise error
@@ -221,10 +224,10 @@ def test_resumed_training_continues_its_run(folder: Path, config: ModelConfig) -
     with pytest.raises(ZeroDivisionError):
         start([1, 2], ZeroDivisionError)
     assert [run.info.status for run in runs()] == ["FAILED"]
-    with logger.training("mnist_dense", config, {}, "key") as log:
+    with logger.training("mnist_dense", config, {}, "checkpoint") as log:
         log.log_epoch(3, ROW)
         assert [run.info.status for run in runs()] == ["RUNNING"]
-    with logger.training("mnist_dense", config, {}, "key"):
+    with logger.training("mnist_dense", config, {}, "checkpoint"):
         pass  # the same training once more is another run
     first, second = runs()
     assert (first.info.status, second.info.status) == ("FINISHED", "FINISHED")
@@ -238,6 +241,7 @@ def test_two_trainings_at_once_create_one_database(folder: Path) -> None:
         "    for epoch in range(1, 4): log.log_epoch(epoch, {'loss': 1.0})\n"
     )
     (folder / "elsewhere").mkdir()
+    (folder / "mlflow.db").unlink()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
     started = [
         subprocess.Popen(
@@ -263,7 +267,7 @@ def test_full_disk_names_the_pending_run(folder: Path) -> None:
     )
     assert done.returncode == 1
     assert done.stdout == ""  # nothing is left there
-    assert re.fullmatch(r"error: mlruns/unsent/\w+/plots/dvc\.lock: no space left in mlruns/unsent/.*\n", done.stderr)
+    assert re.fullmatch(r"error: mlruns/unsent/\w+\.json: no space left in mlruns/unsent: .*\n", done.stderr)
 
 
 def test_runs_names_the_run_of_each_model(

@@ -1,18 +1,33 @@
-"""Fetch a published file from the first mirror that delivers it with the right hash."""
+"""Fetch a published file from the first mirror that delivers it with the right hash: retry, and resume."""
 
+import shutil
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from stages.data.published import http
-from stages.data.published.partial import MirrorError, PartialFile
+import requests
+import urllib3
+
 from stages.runtime.errors import UserError, mask_urls
+from stages.runtime.files import file_hash
+from stages.runtime.progress import progress
 
 if TYPE_CHECKING:
     from stages.config.datasets import MirrorConfig
 
+TIMEOUT = (10.0, 60.0)  # seconds to connect, and without a byte
+BACKOFF = (0.0, 1.0, 2.0, 4.0)  # seconds before each attempt at one mirror
 CHUNK = 1 << 16  # bytes
+
+
+class MirrorError(Exception):
+    """Why a mirror cannot deliver a file. The message never quotes a URL, which may contain a password."""
+
+
+class TransientError(MirrorError):
+    """A failed attempt; the next one may succeed."""
 
 
 def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
@@ -24,20 +39,15 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
     errors = []
     for mirror in mirrors:
         url = mask_urls(mirror.url)
-        # Flushed, because a download may take minutes.
         print(f"{path.name}: from {url}", flush=True)
-        algorithm, _, expected = mirror.hash.partition(":")
         try:
             with path.open("wb") as out:
-                file = PartialFile(out, algorithm)
-                if mirror.url.startswith("file:"):
-                    _copy(mirror.url, file)
-                else:
-                    http.get(mirror.url, file)
-            if (found := file.digest.hexdigest()) != expected:
-                what = "an HTML page" if _looks_like_html(path) else "wrong hash"
-                raise MirrorError(f"{what}: {file.size} bytes with {algorithm}:{found}")
-            return
+                (_copy if mirror.url.startswith("file:") else _download)(mirror.url, out)
+            algorithm, _, expected = mirror.hash.partition(":")
+            if (found := file_hash(path, algorithm)) == expected:
+                return
+            what = "an HTML page" if _looks_like_html(path) else "wrong hash"
+            raise MirrorError(f"{what}: {path.stat().st_size} bytes with {algorithm}:{found}")
         except MirrorError as error:
             path.unlink()
             errors.append(f"{url}: {error}")
@@ -45,21 +55,76 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
     raise UserError(f"{path.name}: all mirrors failed: {'; '.join(errors)}; correct them in params.yaml")
 
 
-def _copy(url: str, file: PartialFile) -> None:
-    """Write the file of a file:// URL to `file`, or raise a `MirrorError`."""
+def _copy(url: str, out: BinaryIO) -> None:
+    """Write the file of a file:// URL to `out`."""
     try:
         address = urlsplit(url)
         if address.netloc not in ("", "localhost"):
             raise MirrorError("not on this machine; a local path has three slashes: file:///…")
         with Path(url2pathname(address.path)).open("rb") as source:
-            while chunk := source.read(CHUNK):
-                file.write(chunk)
+            shutil.copyfileobj(source, out)
     except ValueError as error:
-        raise MirrorError(f"not a path: {error}") from None
+        raise MirrorError(str(error)) from None
     except OSError as error:
-        if error.filename is None:  # not from opening the source: the disk of `file` is full
+        if error.filename is None:  # not from opening the source: the disk of `out` is full
             raise
         raise MirrorError(error.strerror) from None
+
+
+def _download(url: str, out: BinaryIO) -> None:
+    """Write the body of an http(s) URL to `out`, in several attempts if necessary."""
+    message = ""
+    for pause in BACKOFF:
+        time.sleep(pause)
+        try:
+            _attempt(url, out)
+            return
+        except TransientError as error:
+            message = str(error)
+            print(f"{mask_urls(url)}: {message}", flush=True)
+    raise MirrorError(f"{message} in the last of {len(BACKOFF)} attempts")
+
+
+def _attempt(url: str, out: BinaryIO) -> None:
+    """Request the bytes that `out` lacks and append them. After a `TransientError` it keeps what has arrived."""
+    size = out.tell()
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={size}-"} if size else {})
+    try:
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            if url.startswith("https:") and not all(r.url.startswith("https:") for r in (*response.history, response)):
+                raise MirrorError("it redirects to http, which is not allowed")
+            status = response.status_code
+            resumed = size > 0 and response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
+            if status in (408, 429) or status >= 500:
+                raise TransientError(f"HTTP {status}")
+            if not (status == 206 and resumed):
+                out.seek(0)
+                out.truncate()
+                if size and status in (206, 416):
+                    raise TransientError("the server cannot resume")
+                if status != 200:
+                    raise MirrorError(f"HTTP {status}")
+            length = response.headers.get("Content-Length", "")
+            total = out.tell() + int(length) if length.isdecimal() else None
+            # The bytes as they were sent: requests' own iterator would undo a Content-Encoding.
+            chunks = response.raw.stream(CHUNK, decode_content=False)
+            name = urlsplit(url).path.rpartition("/")[2]
+            for chunk in progress(chunks, total, name, "B", size=len, initial=out.tell()):
+                out.write(chunk)
+    except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+        raise TransientError(f"connection lost after {out.tell()} bytes ({_reason(error)})") from None
+    except (requests.RequestException, ValueError) as error:
+        raise MirrorError(_reason(error)) from None
+
+
+def _reason(error: BaseException) -> str:
+    """The system's message for a failed connection, else the exception's name: messages of requests quote the URL."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) and cause.strerror:
+            return cause.strerror
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _looks_like_html(path: Path) -> bool:

@@ -10,13 +10,12 @@ which every processor rounds alike; sines and matrix products are not.
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-if TYPE_CHECKING:
-    from stages.config.datasets import DatasetConfig
+from stages.config.datasets import DatasetConfig
 
 CORNERS = 5  # of a stroke, on a grid of 3 x 3
 
@@ -31,16 +30,9 @@ class ClassPattern(NamedTuple):
 
 
 def labeled_images(
-    name: str, dataset: "DatasetConfig", split: str, render: Callable[[ClassPattern, np.random.Generator], np.ndarray]
+    name: str, dataset: DatasetConfig, split: str, render: Callable[[ClassPattern, np.random.Generator], np.ndarray]
 ) -> Iterator[tuple[np.ndarray, int]]:
-    """Yield pairs (image, label) of a split in random order, with equally many images of each class.
-
-    Args:
-        name: of the dataset; with `split`, it determines the random numbers.
-        dataset: its classes and the number of images to generate.
-        split: `train` or `test`.
-        render: one of the functions below that render an image.
-    """
+    """Yield pairs (image, label) of a split in random order, with equally many images of each class."""
     patterns = _class_patterns(name, len(dataset.classes))
     rng = random_generator(name, split)
     for label in rng.permutation(np.arange(getattr(dataset.synthetic, split)) % len(patterns)):

@@ -1,15 +1,11 @@
 """Generate CIFAR-10's binary archive, from the published description of the format and independently of its reader."""
 
-from typing import TYPE_CHECKING
-
+from stages.config.datasets import DatasetConfig
 from stages.data.synthetic._archives import check_byte_labels, file_name, tar_gz
 from stages.data.synthetic._strokes import labeled_images, render_rgb
 
-if TYPE_CHECKING:
-    from stages.config.datasets import DatasetConfig
 
-
-def generate(name: str, dataset: "DatasetConfig") -> dict[str, bytes]:
+def generate(name: str, dataset: DatasetConfig) -> dict[str, bytes]:
     """Generate the archive of a dataset of 32 x 32 RGB images: file name → content."""
     check_byte_labels(name, dataset.classes)
     train, test = (

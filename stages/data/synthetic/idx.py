@@ -1,16 +1,13 @@
 """Generate MNIST's IDX files, from the published description of the format and independently of its reader."""
 
 import struct
-from typing import TYPE_CHECKING
 
+from stages.config.datasets import DatasetConfig
 from stages.data.synthetic._archives import check_byte_labels, gzip_file
 from stages.data.synthetic._strokes import labeled_images, render_grayscale
 
-if TYPE_CHECKING:
-    from stages.config.datasets import DatasetConfig
 
-
-def generate(name: str, dataset: "DatasetConfig") -> dict[str, bytes]:
+def generate(name: str, dataset: DatasetConfig) -> dict[str, bytes]:
     """Generate the files of a dataset of grayscale images: file name → content."""
     check_byte_labels(name, dataset.classes)
     files = {}

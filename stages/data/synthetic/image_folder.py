@@ -2,22 +2,19 @@
 
 import io
 from collections import Counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
+from stages.config.datasets import DatasetConfig
 from stages.data.synthetic._archives import file_name, tar_gz
 from stages.data.synthetic._strokes import labeled_images, render_photo
-
-if TYPE_CHECKING:
-    from stages.config.datasets import DatasetConfig
 
 GRAYSCALE_EVERY = 20  # Imagenette contains a few JPEG files with one channel
 NOT_IN_PRETRAINING = (0, 2)  # of every 5 test images of a class: named like files of ImageNet's validation split
 
 
-def generate(name: str, dataset: "DatasetConfig") -> dict[str, bytes]:
+def generate(name: str, dataset: DatasetConfig) -> dict[str, bytes]:
     """Generate the archive of a dataset of photos of varying size: file name → content."""
     file = file_name(dataset.files, ".tgz")
     top = file.removesuffix(".tgz")

@@ -1,21 +1,18 @@
 """Generate weights of VGG16 without its top: random, He-normal, so that features have the range of trained ones."""
 
 import io
-from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
 
+from stages.config.datasets import WeightsConfig
 from stages.data.synthetic._archives import file_name
 from stages.data.synthetic._strokes import random_generator
-
-if TYPE_CHECKING:
-    from stages.config.datasets import WeightsConfig
 
 FILTERS = {"block1": [64] * 2, "block2": [128] * 2, "block3": [256] * 3, "block4": [512] * 3, "block5": [512] * 3}
 
 
-def generate(name: str, weights: "WeightsConfig") -> dict[str, bytes]:
+def generate(name: str, weights: WeightsConfig) -> dict[str, bytes]:
     """Generate the weights file in the HDF5 layout that Keras publishes: file name → content."""
     rng = random_generator(name)
     buffer = io.BytesIO()

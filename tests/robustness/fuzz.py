@@ -13,7 +13,7 @@ from stages.data import jpeg
 from stages.data.formats import cifar, idx, image_folder
 from stages.runtime.errors import UserError
 
-CORPUS = Path(__file__).parents[1] / "tests" / "robustness" / "corpus"
+CORPUS = Path(__file__).parent / "corpus"
 SEED = 42
 MAX_MEMORY = 1024  # MB
 CLASSES = {"n1": "cat", "n2": "dog"}
@@ -65,11 +65,11 @@ def _with_checksums(data: bytes) -> bytes:
 
 
 def main() -> None:
-    """`python -m tools.fuzz SECONDS`."""
+    """`python -m tests.robustness.fuzz SECONDS`."""
     import atheris
 
     if len(sys.argv) != 2 or not sys.argv[1].isdecimal():
-        sys.exit("usage: python -m tools.fuzz SECONDS")
+        sys.exit("usage: python -m tests.robustness.fuzz SECONDS")
     atheris.instrument_all()
     with tempfile.TemporaryDirectory() as work:
         archives, found = Path(work) / "archives", Path(work) / "found"
