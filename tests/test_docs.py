@@ -115,7 +115,7 @@ def test_examples_of_extending_are_found_by_name(extended: Path) -> None:
 from stages.config.parts import load_part
 from stages.evaluation.metrics import METRICS
 from stages.plots import _registry
-rates = load_part("training.schedules", "warmup").build(0.1, 20, warmup_fraction=0.1)
+rates = load_part("training.schedules", "warmup").build(0.1, 20, 1, warmup_fraction=0.1)
 print(METRICS["balanced_accuracy"].column, list(_registry.all_plots())[-1], rates.dtype, rates.shape, rates.argmax())
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=extended, capture_output=True, text=True)

@@ -1,6 +1,7 @@
 """The stage `evaluate`."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ def test_metrics_and_tables_are_written_and_logged(project: Path, monkeypatch: p
     assert found["compute_dtype"] == "float32"
     assert found["validation_accuracy"] == 0.6  # of the last epoch, whose weights were saved
     assert "not_in_pretraining_images" not in found
+    assert "accuracy_without_tta" not in found
     tables = {plot: paths.plot(plot, "mnist_dense") for plot in ("confusion", "classes", "reliability")}
     assert {plot: len(pd.read_csv(path)) for plot, path in tables.items()} == {
         "confusion": 16,
@@ -60,6 +62,14 @@ def test_metrics_and_tables_are_written_and_logged(project: Path, monkeypatch: p
     ((name, experiment, md5, metrics, plots),) = logged
     assert (name, experiment, md5, plots) == ("mnist_dense", "mnist", FOUR.model_md5, list(tables.values()))
     assert {key: found[key] for key in metrics} == metrics
+
+
+def test_accuracy_without_tta_is_a_metric_of_a_model_with_tta(project: Path) -> None:
+    write_inputs("mnist_dense")
+    predictions.write(paths.predictions("mnist_dense"), replace(FOUR, predicted_without_tta=FOUR.true))
+    evaluate.evaluate("mnist_dense")
+    found = read_metrics("mnist_dense")
+    assert (found["accuracy"], found["accuracy_without_tta"]) == (0.75, 1.0)
 
 
 def test_validation_accuracy_of_restored_weights_is_that_of_the_lowest_loss(project: Path) -> None:

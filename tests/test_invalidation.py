@@ -28,7 +28,7 @@ NO_RESULT = (
 
 
 FOUND_BY_NAME = [
-    *[("train", package) for package in ("models", "training/optimizers", "training/schedules", "training/losses")],
+    *[("train", "models"), ("train", "training/losses")],
     ("extract", "backbones"),
     ("preprocess", "data/formats"),
 ]
@@ -70,7 +70,7 @@ def test_stale_stages_after_comment_in_each_module_match_the_documented_table(re
     assert actual == documented
 
 
-@pytest.mark.parametrize("kind", ["architecture", *PARTS])
+@pytest.mark.parametrize("kind", ["architecture", "loss"])  # groups may name any optimizer and schedule
 def test_comment_in_a_part_makes_only_the_models_that_use_it_stale(repo: Repo, kind: str) -> None:
     models = params.load(ROOT / "params.yaml").models
     package = {"architecture": "models", **PARTS}[kind].replace(".", "/")

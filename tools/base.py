@@ -58,11 +58,13 @@ def reproduce(commit: str, name: str, source: str | None = None, models: Sequenc
             raise UserError(f"{name}: no {paths.PARAMS}; name a revision with a pipeline")
         # Otherwise a committed result could pass for a result of this machine.
         git("rm", "-r", "--quiet", "--ignore-unmatch", "--", *RESULTS, cwd=folder)
-        known = _configure(folder, source)
+        known = configure(folder, source)
         targets = [f"evaluate@{model}" for model in models if model in known] if models else ["evaluate"]
         if not targets:
             raise UserError(f"{name}: has none of {', '.join(models)}; name models that it has")
-        done = subprocess.run(["dvc", "repro", *targets], cwd=folder, env=_environment(folder, name), stdout=sys.stderr)
+        done = subprocess.run(
+            ["dvc", "repro", *targets], cwd=folder, env=python_environment(folder, name), stdout=sys.stderr
+        )
         if done.returncode:
             raise UserError(f"{name}: dvc repro failed on this revision, see above; compare with another revision")
         git("add", "--all", "--", paths.PARAMS, *(path for path in RESULTS if (folder / path).exists()), cwd=folder)
@@ -103,7 +105,7 @@ def _worktree(commit: str, ref: str) -> Iterator[Path]:
             git("worktree", "remove", "--force", worktree)
 
 
-def _configure(folder: Path, source: str | None) -> list[str]:
+def configure(folder: Path, source: str | None) -> list[str]:
     """Give the worktree this clone's DVC settings and cache, and the value for `source`; return its models' names."""
     own = Config(str(Path(".dvc").absolute())).load_one("local")
     with Config(str(folder / ".dvc")).edit("local") as local:
@@ -118,7 +120,7 @@ def _configure(folder: Path, source: str | None) -> list[str]:
     return list(values.get("models", {}))
 
 
-def _environment(folder: Path, name: str) -> dict[str, str]:
+def python_environment(folder: Path, name: str) -> dict[str, str]:
     """This interpreter, or one with the revision's own packages if those differ; nothing is logged to a server."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_EXP", "MLFLOW_TRACKING"))}
     remembered = Path(".venv/requirements-name")

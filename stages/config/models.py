@@ -9,6 +9,8 @@ from stages.config.types import Config, Fraction, Name, Positive, Rate
 ComputeDtype = Literal["auto", "float32", "bfloat16", "float16"]
 Distribution = Literal["mirrored"]
 Epochs = Annotated[int, Field(gt=0, le=100_000)]
+ImageSize = Annotated[int, Field(ge=8, le=4096)]
+Glob = Annotated[str, Field(min_length=1)]  # of paths of variables: "whitening/kernel", "*/beta"
 
 
 class PartConfig(Config):
@@ -22,6 +24,30 @@ class PartConfig(Config):
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the module's `build`."""
         return dict(self.model_extra or {})
+
+
+def _empty_if_null(value: Any) -> Any:
+    """A key without a value, such as `augment:`, is an empty mapping."""
+    return {} if value is None else value
+
+
+PartOptions = Annotated[dict[Name, dict[str, Any]], BeforeValidator(_empty_if_null)]  # module → options of its `build`
+
+
+class GroupConfig(Config):
+    """An entry of `groups`: variables that are trained in their own way. Null: as the rest of the model."""
+
+    variables: Glob
+    optimizer: PartConfig | None = None
+    learning_rate: Rate | None = None
+    schedule: PartConfig | None = None
+
+
+class ProgressiveConfig(Config):
+    """An item of `progressive`: so many epochs at a smaller image size."""
+
+    epochs: Epochs
+    image_size: ImageSize
 
 
 class ModelConfig(Config):
@@ -38,10 +64,18 @@ class ModelConfig(Config):
     batch_size: Positive
     epochs: Epochs
     compute_dtype: ComputeDtype
-    image_size: Annotated[int, Field(ge=8, le=4096)] | None = None  # None: the size of the dataset's images
-    augment: Annotated[dict[Name, dict[str, Any]], BeforeValidator(lambda found: found or {})] = Field(
+    synthetic_epochs: Epochs | None = None  # at most so many on synthetic data; None: as many as on published data
+    image_size: ImageSize | None = None  # None: the size of the dataset's images
+    augment: PartOptions = Field(default_factory=dict)  # in the order in which they are applied
+    initialize: PartOptions = Field(default_factory=dict)  # weights that depend on the training images
+    groups: Annotated[dict[Name, GroupConfig], BeforeValidator(_empty_if_null)] = Field(
         default_factory=dict
-    )  # in the order in which they are applied
+    )  # a variable belongs to the first that matches it
+    frozen: list[Glob] = Field(default_factory=list)  # variables that are not trained
+    drop_last: bool = False  # leave out the smaller batch at the end of an epoch
+    progressive: list[ProgressiveConfig] = Field(default_factory=list)  # the first epochs, at smaller images
+    averaging: PartConfig | None = None  # of the weights during training
+    test_time: PartConfig | None = None  # test-time augmentation
     distribution: Distribution | None = None  # None: one device
     patience: Positive | None = None  # epochs without a lower validation loss before training stops
     restore_best: bool = False  # keep the weights of the epoch with the lowest validation loss

@@ -38,8 +38,11 @@ class Params(Config):
 
     @cached_property
     def resolved_models(self) -> dict[str, ModelConfig]:
-        """The configuration of each model with the overrides of `train`."""
-        return {name: overrides.merge(model, self.train) for name, model in self.models.items()}
+        """The configuration of each model as it is trained: with the overrides of `train`."""
+        return {
+            name: overrides.merge(model, self.train, self.is_model_synthetic(name))
+            for name, model in self.models.items()
+        }
 
     def is_synthetic(self, entry: DatasetConfig | WeightsConfig) -> bool:
         """Whether the files of an entry are generated instead of downloaded."""

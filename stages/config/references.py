@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.config.messages import lookup
-from stages.config.models import ModelConfig
+from stages.config.models import ModelConfig, PartConfig
 from stages.config.parts import check_options, check_part
 from stages.runtime.errors import UserError
 
@@ -16,6 +16,12 @@ PARTS = {  # key of a model's entry → package
     "schedule": "training.schedules",
     "loss": "training.losses",
 }
+OPTIONAL_PARTS = {"averaging": "training.averaging", "test_time": "training.test_time"}
+PART_MAPPINGS = {  # key of a model's entry, which maps names to options → package
+    "augment": "training.augmentations",
+    "initialize": "training.initializers",
+}
+PIXELS_ONLY = ("image_size", "augment", "progressive", "test_time")
 
 
 def check_references(params: "Params", path: Path) -> None:
@@ -45,15 +51,23 @@ def check_references(params: "Params", path: Path) -> None:
 
 
 def _check_model(key: str, model: ModelConfig, holds_features: bool) -> None:
-    for pixels_only in ("image_size", "augment"):
+    for pixels_only in PIXELS_ONLY:
         if holds_features and getattr(model, pixels_only):
             raise UserError(f"{key}.{pixels_only}: {model.dataset} holds features, not images; remove it")
     check_part(f"{key}.architecture", "models", model.architecture)
     check_options(key, "models", model.architecture, model.options)
-    for part, package in PARTS.items():
-        config = getattr(model, part)
-        check_part(f"{key}.{part}.name", package, config.name)
-        check_options(f"{key}.{part}", package, config.name, config.options)
-    for name, options in model.augment.items():
-        check_part(f"{key}.augment.{name}", "training.augmentations", name)
-        check_options(f"{key}.augment.{name}", "training.augmentations", name, options)
+    for part, package in {**PARTS, **OPTIONAL_PARTS}.items():
+        _check_part(f"{key}.{part}", package, getattr(model, part))
+    for name, group in model.groups.items():
+        for part in ("optimizer", "schedule"):
+            _check_part(f"{key}.groups.{name}.{part}", PARTS[part], getattr(group, part))
+    for mapping, package in PART_MAPPINGS.items():
+        for name, options in getattr(model, mapping).items():
+            check_part(f"{key}.{mapping}.{name}", package, name)
+            check_options(f"{key}.{mapping}.{name}", package, name, options)
+
+
+def _check_part(key: str, package: str, config: PartConfig | None) -> None:
+    if config:
+        check_part(f"{key}.name", package, config.name)
+        check_options(key, package, config.name, config.options)

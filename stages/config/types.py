@@ -33,5 +33,7 @@ class Config(BaseModel):
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+NotNegative = Annotated[float, Field(ge=0)]
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$")]

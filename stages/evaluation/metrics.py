@@ -18,11 +18,14 @@ DIGITS = 6  # as many as float32 probabilities carry, and as a reviewer can read
 BLOCK = 2**22  # probabilities that are computed with at once
 Z = 1.959963984540054  # the standard normal distribution's 97.5 % quantile, of a 95 % interval
 
-Function = Callable[[Predictions], float]
+Function = Callable[[Predictions], float | None]  # None: does not apply to these predictions
 
 
 class Metric(NamedTuple):
-    """A metric, and how the report shows it: nowhere without a label, as a column of its tables if `column` is set."""
+    """A metric, and how the report shows it: nowhere without a label, as a column of its tables if `column` is set.
+
+    A function that returns None does not apply to the model: its metrics and its row in the tables are without it.
+    """
 
     function: Function
     label: str
@@ -44,8 +47,9 @@ def metric(label: str = "", format: str = "{:,}", column: bool = False) -> Calla
 
 
 def compute(predictions: Predictions) -> dict[str, float]:
-    """Every metric by its name; numbers with a fraction are rounded."""
-    values = {name: entry.function(predictions) for name, entry in METRICS.items()}
+    """Every metric that applies by its name; numbers with a fraction are rounded."""
+    found = {name: entry.function(predictions) for name, entry in METRICS.items()}
+    values = {name: value for name, value in found.items() if value is not None}
     return {name: value if isinstance(value, int) else round(float(value), DIGITS) for name, value in values.items()}
 
 
@@ -73,16 +77,24 @@ def accuracy(predictions: Predictions) -> float:
     return float(predictions.correct.mean())
 
 
+@metric("Without TTA", "{:.2%}", column=True)
+def accuracy_without_tta(predictions: Predictions) -> float | None:
+    """Accuracy without test-time augmentation, of models that have it; all other metrics are with it."""
+    if predictions.predicted_without_tta is None:
+        return None
+    return float(np.equal(predictions.true, predictions.predicted_without_tta).mean())
+
+
 @metric()
 def accuracy_low(predictions: Predictions) -> float:
     """Lower bound of the accuracy's 95 % Wilson interval."""
-    return wilson(accuracy(predictions), len(predictions.true))[0]
+    return wilson(float(predictions.correct.mean()), len(predictions.true))[0]
 
 
 @metric()
 def accuracy_high(predictions: Predictions) -> float:
     """Upper bound of the accuracy's 95 % Wilson interval."""
-    return wilson(accuracy(predictions), len(predictions.true))[1]
+    return wilson(float(predictions.correct.mean()), len(predictions.true))[1]
 
 
 @metric("Loss", "{:.3f}")

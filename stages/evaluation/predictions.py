@@ -1,6 +1,5 @@
 """Predictions of a model on its test split: their data type, and the only writer and reader of data/predictions."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from stages.runtime import paths
 from stages.runtime.files import atomic_write, open_input
 
+TTA_COLUMN = "predicted_without_tta"
 GROUP_ROWS, GROUP_VALUES = 2**20, 2**26  # of a row group
 MANY_CLASSES = 1000
 
@@ -31,6 +31,7 @@ class Predictions:
     parameters: int
     compute_dtype: str
     validation_images: int  # of the split that the history's validation accuracy is measured on
+    predicted_without_tta: np.ndarray | None = None  # (images,) int32: labels; of a model with test-time augmentation
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -44,7 +45,10 @@ class Predictions:
 
 
 def write(path: Path, predictions: Predictions) -> None:
-    """Write predictions as Parquet: key, true, predicted, probabilities, and the facts as the table's attributes."""
+    """Write predictions as Parquet: key, true, predicted, probabilities, and the facts as the table's attributes.
+
+    Of a model with test-time augmentation (TTA), predicted_without_tta is one more column.
+    """
     table = pd.DataFrame(
         {
             "key": predictions.keys,
@@ -53,6 +57,8 @@ def write(path: Path, predictions: Predictions) -> None:
             "probabilities": list(predictions.probabilities),
         }
     )
+    if predictions.predicted_without_tta is not None:
+        table[TTA_COLUMN] = pd.Categorical.from_codes(predictions.predicted_without_tta, predictions.classes)
     table.attrs = {
         "parameters": predictions.parameters,
         "model": predictions.model_md5,
@@ -90,17 +96,19 @@ def parse(file: BinaryIO) -> Predictions:
     """
     table = pq.ParquetFile(file, page_checksum_verification=True).read().unify_dictionaries()
     facts = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])
-    labels = {column: table[column].chunks for column in ("true", "predicted")}
-    classes, others = (chunks[0].dictionary.to_pylist() for chunks in labels.values())
+    columns = ("true", "predicted", *[TTA_COLUMN] * (TTA_COLUMN in table.column_names))
+    chunks = {column: table[column].chunks for column in columns}
+    classes, *others = (found[0].dictionary.to_pylist() for found in chunks.values())
     rows = [chunk.flatten().to_numpy() for chunk in table["probabilities"].chunks]
     probabilities = rows[0] if len(rows) == 1 else np.concatenate(rows)
-    if others != classes or len(probabilities) != len(table) * len(classes):
+    if any(other != classes for other in others) or len(probabilities) != len(table) * len(classes):
         raise ValueError("its columns do not fit together")
-    true, predicted = (np.concatenate([chunk.indices for chunk in chunks]) for chunks in labels.values())
+    labels = {
+        name: np.concatenate([chunk.indices for chunk in found]).astype(np.int32) for name, found in chunks.items()
+    }
     return Predictions(
         keys=table["key"].to_numpy(),
-        true=true.astype(np.int32),
-        predicted=predicted.astype(np.int32),
+        **labels,
         probabilities=probabilities.reshape(len(table), len(classes)),
         classes=classes,
         model_md5=facts["model"],
@@ -108,8 +116,3 @@ def parse(file: BinaryIO) -> Predictions:
         compute_dtype=facts["compute_dtype"],
         validation_images=facts["validation_images"],
     )
-
-
-def md5(path: Path) -> str:
-    """The MD5 of a file, as DVC computes it."""
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()

@@ -47,9 +47,15 @@ def test_images(dataset: str, keys: Collection[str]) -> dict[str, Image.Image]:
 
 def augmented(model: ModelConfig, seed: int) -> list[Image.Image]:
     """The first training image as the model gets it, and augmented as in training, nine times."""
-    image = next(reader.batches(model.dataset, "train[:1]", 1, model.image_size))["input"]
-    changed = augment_images(build_augmentations(model.augment, seed), image.repeat(NUM_AUGMENTED, axis=0))
-    return [thumbnail(each) for each in (*image, *changed)]
+    count = NUM_AUGMENTED + 1
+    first = next(reader.batches(model.dataset, f"train[:{count}]", count, model.image_size))
+    # Other images stand between the copies of the first, because some augmentations mix an image with its neighbor.
+    others = 1 + np.arange(NUM_AUGMENTED) % max(1, len(first["label"]) - 1)
+    chosen = np.stack([np.zeros_like(others), others], axis=1).ravel() % len(first["label"])
+    num_classes = reader.info(model.dataset).features["label"].num_classes
+    augmentations = build_augmentations(model.augment, seed)
+    changed = augment_images(augmentations, first["input"][chosen], first["label"][chosen], num_classes)
+    return [thumbnail(each) for each in (first["input"][0], *changed[::2])]
 
 
 def thumbnail(image: np.ndarray) -> Image.Image:

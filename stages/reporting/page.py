@@ -21,7 +21,12 @@ def render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
     )
     environment.filters["percent"] = percent
-    columns = {name: metric for name, metric in METRICS.items() if metric.column}
+    models = [getattr(each, "model", each) for each in values["models"]]
+    columns = {
+        name: metric
+        for name, metric in METRICS.items()
+        if metric.column and any(name in model.metrics for model in models)
+    }
     return environment.get_template(template).render(
         values, all_metrics=METRICS, columns=columns, published_range=published_range
     )

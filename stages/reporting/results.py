@@ -24,7 +24,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import open_input
 
 MISCLASSIFIED = 12  # images shown of each model
-REQUIRED = (*METRICS, "validation_accuracy", "parameters", "epochs")
+REQUIRED = ("accuracy", "accuracy_low", "accuracy_high", "validation_accuracy", "parameters", "epochs")
 COUNTS = TypeAdapter(dict[str, dict[str, int]])  # images per split and class
 SKIPPED = TypeAdapter(dict[str, dict[str, str]])  # by split: files that are not valid images, and why
 
@@ -35,6 +35,7 @@ class PublishedResult(Config):
     value: str
     split: str
     source: str | None
+    differs: str | None = None  # in what the published training differs from the one here
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def models(params: Params) -> list[Model]:
     Raises:
         UserError: a file is missing or corrupt.
     """
-    published = _published()
+    published = published_results()
     return [_model(name, params, published.get(name)) for name in params.models]
 
 
@@ -104,7 +105,8 @@ def misclassified(predicted: Predictions) -> pd.DataFrame:
 def _model(name: str, params: Params, published: PublishedResult | None) -> Model:
     with open_input(paths.metrics(name), f"evaluate@{name}") as file:
         metrics = json.load(file)
-        if not all(isinstance(metrics[key], int | float) for key in REQUIRED):
+        values = [metrics[key] for key in REQUIRED] + [metrics[key] for key in METRICS if key in metrics]
+        if not all(isinstance(value, int | float) for value in values):
             raise ValueError("some values are not numbers")
     predicted = predictions.read(name)
     image_dataset = params.image_dataset(name)
@@ -137,7 +139,7 @@ def _table(plot: str, module: ModuleType, name: str, num_classes: int) -> pd.Dat
     return table
 
 
-def _published() -> dict[str, PublishedResult]:
+def published_results() -> dict[str, PublishedResult]:
     """Published results by the names of the models."""
     try:
         content = YAML(typ="safe", pure=True).load(paths.PUBLISHED.read_text())

@@ -6,6 +6,7 @@ PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
 PUBLISHED = Path("reports/published.yaml")
+MEASURED = Path("reports/published")  # results on the published data, a folder for each seed
 REPORT = Path("reports/README.md")
 PAGE = Path("reports/index.html")
 FIGURES = Path("reports/figures")

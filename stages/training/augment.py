@@ -56,17 +56,25 @@ def build_augmentations(options: Mapping[str, Mapping[str, Any]], seed: int) -> 
     ]
 
 
-def augment_images(augmentations: list[Augmentation], images: np.ndarray) -> np.ndarray:
+def target_probabilities(batch: Batch) -> "tf.Tensor":
+    """The targets of a batch as probabilities, (n, num_classes) float32, for augmentations that mix examples."""
+    import tensorflow as tf
+
+    return tf.one_hot(batch.targets, batch.num_classes) if batch.targets.shape.rank == 1 else batch.targets
+
+
+def augment_images(
+    augmentations: list[Augmentation], images: np.ndarray, labels: np.ndarray, num_classes: int
+) -> np.ndarray:
     """Augment uint8 images outside a training, as example images for a person; uint8 again."""
     import tensorflow as tf
 
-    count = len(images)
     batch = Batch(
         tf.cast(images, tf.float32),
-        tf.zeros(count, tf.int32),
-        tf.range(count, dtype=tf.int64),
+        tf.cast(labels, tf.int32),
+        tf.range(len(images), dtype=tf.int64),
         tf.constant(0, tf.int64),
-        1,
+        num_classes,
     )
     for augmentation in augmentations:
         batch = augmentation(batch)

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.config.models import Distribution, ModelConfig
+from stages.config.models import Distribution, GroupConfig, ModelConfig
 from stages.config.parts import load_part
 from stages.runtime.errors import UserError
 
@@ -17,15 +17,17 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], input_dtype: 
     """Build the uncompiled model that is saved and predicts. It scales uint8 pixels to [0, 1] itself.
 
     Args:
-        config: the resolved configuration.
+        config: the resolved configuration. Its frozen variables are marked as not trainable.
         input_shape: of one example.
         input_dtype: uint8 for pixels; anything else goes to the architecture as it is.
         num_classes: width of the output.
 
     Raises:
-        UserError: the architecture does not fit the inputs.
+        UserError: the architecture does not fit the inputs, or it has no variable of a name in `frozen`.
     """
     import keras
+
+    from stages.training.groups import freeze
 
     inputs = outputs = keras.Input(input_shape, dtype=str(input_dtype))
     if input_dtype == np.uint8:
@@ -38,7 +40,9 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], input_dtype: 
             f"params.yaml: models: {config.architecture} does not fit inputs of shape {input_shape}: "
             f"{str(error).splitlines()[0]}"
         ) from None
-    return keras.Model(inputs, network(outputs))
+    model = keras.Model(inputs, network(outputs))
+    freeze(model, config.frozen)
+    return model
 
 
 def without_cast(model: "keras.Model") -> "keras.Model":
@@ -56,16 +60,38 @@ def without_cast(model: "keras.Model") -> "keras.Model":
     return keras.Model(inputs, outputs)
 
 
+def build_train_model(model: "keras.Model", image_size: int) -> "keras.Model":
+    """The same layers and variables as a training step uses them: for pixels that are not whole numbers.
+
+    Args:
+        model: the model that is saved.
+        image_size: height and width of the images, if they are not those of `model`.
+    """
+    from stages.training.fused import with_fused_batch_norm
+    from stages.training.progressive import with_image_size
+
+    train_model = without_cast(model)
+    if image_size != model.input_shape[1]:
+        train_model = with_image_size(train_model, image_size)
+    return with_fused_batch_norm(train_model)
+
+
 def build_optimizer(config: ModelConfig, model: "keras.Model") -> "keras.optimizers.Optimizer":
     """Build the optimizer with its variables; in float16 with a loss scale, so that gradients do not underflow.
 
-    `build(learning_rate, *, options)` in a module of stages/training/optimizers returns a Keras optimizer. Call this in
-    the scope of the model's strategy.
+    `build(learning_rate, *, options)` in a module of stages/training/optimizers returns a Keras optimizer. A model with
+    groups gets one for each of them, and one for the rest. Call this in the scope of the model's strategy.
     """
     import keras
 
-    part = load_part("training.optimizers", config.optimizer.name)
-    optimizer = part.build(config.learning_rate, **config.optimizer.options)
+    from stages.training.groups import GroupedOptimizer, split_variables
+
+    members = []
+    for own in _with_groups(config):
+        part = own.optimizer or config.optimizer
+        build = load_part("training.optimizers", part.name).build
+        members.append(build(own.learning_rate or config.learning_rate, **part.options))
+    optimizer = GroupedOptimizer(members, split_variables(config, model)) if config.groups else members[0]
     if model.dtype_policy.name == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(model.trainable_variables)
@@ -73,15 +99,48 @@ def build_optimizer(config: ModelConfig, model: "keras.Model") -> "keras.optimiz
 
 
 def build_schedule(config: ModelConfig, steps: int) -> np.ndarray:
-    """The learning rate of each of `steps` training steps, (steps,) float32.
+    """Learning rate and momentum of each step, (epochs, steps, groups, 2) float32.
 
-    `build(peak, steps, *, options)` in a module of stages/training/schedules returns it.
+    `build(peak, steps, epochs, *, options)` in a module of stages/training/schedules returns them for all steps of the
+    training, (steps,) or (steps, 2). Without a momentum, it is NaN. The first group is what no group matches.
+
+    Args:
+        config: the resolved configuration.
+        steps: number of steps in an epoch.
     """
-    part = load_part("training.schedules", config.schedule.name)
-    rates: np.ndarray = part.build(config.learning_rate, steps, **config.schedule.options)
-    if rates.shape != (steps,) or rates.dtype != np.float32:
-        raise ValueError(f"schedule {config.schedule.name}: {rates.dtype} {rates.shape} instead of float32 ({steps},)")
-    return rates
+    total = steps * config.epochs
+    rates = np.full((total, 1 + len(config.groups), 2), np.nan, np.float32)
+    for number, own in enumerate(_with_groups(config)):
+        part = own.schedule or config.schedule
+        build = load_part("training.schedules", part.name).build
+        found = build(own.learning_rate or config.learning_rate, total, config.epochs, **part.options)
+        if found.shape not in ((total,), (total, 2)) or found.dtype != np.float32:
+            raise ValueError(f"schedule {part.name}: {found.dtype} {found.shape} instead of float32 ({total},)")
+        rates[:, number, : 1 if found.ndim == 1 else 2] = found.reshape(total, -1)
+    return rates.reshape(config.epochs, steps, -1, 2)
+
+
+def _with_groups(config: ModelConfig) -> list[ModelConfig | GroupConfig]:
+    """What is not null in a group replaces the model's own."""
+    return [config, *config.groups.values()]
+
+
+def build_averaging(config: ModelConfig, model: "keras.Model", steps: int) -> Any:
+    """The averaging of the weights, or None.
+
+    `build(model, steps, *, options)` in a module of stages/training/averaging returns an object with the list
+    `variables`, which checkpoints save, `update(step)`, which is called in the graph after every step, and `finish()`,
+    which is called after the last step, unless `patience` ends the training before. Call this in the scope of the
+    model's strategy.
+
+    Args:
+        config: the resolved configuration.
+        model: with the weights that the training starts from.
+        steps: number of steps of the training.
+    """
+    if config.averaging is None:
+        return None
+    return load_part("training.averaging", config.averaging.name).build(model, steps, **config.averaging.options)
 
 
 def build_loss(config: ModelConfig) -> Any:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from functools import cache
 
-import keras
 import numpy as np
 import tensorflow as tf
 
@@ -20,50 +19,46 @@ from stages.training.step import Step
 
 SECONDS_PER_CALL = 1.0  # of the graph, about: progress is reported and Ctrl-C is noticed between two calls
 
-# Title for the progress; epoch, from 0; indices of the examples; learning rate of each step → loss, accuracy
-TrainEpoch = Callable[[str, int, np.ndarray, np.ndarray], tuple[float, float]]
+# Step; title for the progress; epoch, from 0; indices of the examples; rates of each step → loss, accuracy
+TrainEpoch = Callable[[Step, str, int, np.ndarray, np.ndarray], tuple[float, float]]
 # Title for the progress → loss, accuracy
 EvalEpoch = Callable[[str], tuple[float, float]]
 
 
 def make_train_epoch(
     strategy: tf.distribute.Strategy,
-    train_step: Step,
-    optimizer: keras.optimizers.Optimizer,
+    set_hyperparameters: Callable[[tf.Tensor], None],
     data: SplitArrays,
     num_classes: int,
     batch_size: int,
+    after_step: Callable[[], None] = lambda: None,
 ) -> TrainEpoch:
-    """Return a function that runs `train_step` on every batch of an epoch.
+    """Return a function that runs a training step on every batch of an epoch.
 
     On several devices each takes its share of every batch and their gradients are summed: the same training as on one
     device, except for rounding and batch normalization.
 
     Args:
         strategy: the devices.
-        train_step: for the model and the optimizer.
-        optimizer: gets the learning rate of each step.
+        set_hyperparameters: gets the rates of a step before it.
         data: the training data.
         num_classes: number of classes.
         batch_size: examples in a step, on all devices. What is left over at the end of an epoch is a smaller step.
+        after_step: called after each step, outside the devices' own code.
 
     Returns:
         A function that returns the mean over the examples, of each step before its update.
     """
-
-    def set_learning_rate(rate: tf.Tensor) -> None:
-        optimizer.learning_rate = rate
-
-    return _make_epoch(strategy, train_step, set_learning_rate, _to_pixels, data, num_classes, batch_size)
+    return _make_epoch(strategy, set_hyperparameters, after_step, _to_pixels, data, num_classes, batch_size)
 
 
 def make_eval_epoch(
     strategy: tf.distribute.Strategy, eval_step: Step, data: SplitArrays, num_classes: int, batch_size: int
 ) -> EvalEpoch:
-    """Return a function that runs `eval_step` on all examples. Arguments as in `make_train_epoch`."""
-    epoch = _make_epoch(strategy, eval_step, lambda rate: None, tf.identity, data, num_classes, batch_size)
+    """Return a function that runs `eval_step` on all examples. Other arguments as in `make_train_epoch`."""
+    epoch = _make_epoch(strategy, lambda rates: None, lambda: None, tf.identity, data, num_classes, batch_size)
     indices = np.arange(len(data.keys))
-    return lambda title: epoch(title, 0, indices, np.zeros(-(-len(indices) // batch_size), np.float32))
+    return lambda title: epoch(eval_step, title, 0, indices, np.zeros(-(-len(indices) // batch_size), np.float32))
 
 
 def _to_pixels(inputs: tf.Tensor) -> tf.Tensor:
@@ -73,8 +68,8 @@ def _to_pixels(inputs: tf.Tensor) -> tf.Tensor:
 
 def _make_epoch(
     strategy: tf.distribute.Strategy,
-    step: Step,
-    set_learning_rate: Callable[[tf.Tensor], None],
+    set_hyperparameters: Callable[[tf.Tensor], None],
+    after_step: Callable[[], None],
     convert: Callable[[tf.Tensor], tf.Tensor],
     data: SplitArrays,
     num_classes: int,
@@ -83,7 +78,7 @@ def _make_epoch(
     with tf.device("cpu"):
         inputs, labels = tf.constant(data.inputs), tf.constant(data.labels)
 
-    def step_on_device(indices: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step_on_device(step: Step, indices: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         context = tf.distribute.get_replica_context()
         own = indices[context.replica_id_in_sync_group :: context.num_replicas_in_sync]
         with tf.device("cpu"):
@@ -92,28 +87,30 @@ def _make_epoch(
         losses, correct = step(batch, indices.shape[0])
         return tf.reduce_sum(tf.cast(losses, tf.float64)), tf.reduce_sum(tf.cast(correct, tf.float64))
 
-    def run_step(indices: tf.Tensor, rate: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
-        set_learning_rate(rate)
-        sums = strategy.run(step_on_device, (indices, epoch))
+    def run_step(step: Step, indices: tf.Tensor, rates: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+        set_hyperparameters(rates)
+        sums = strategy.run(step_on_device, (step, indices, epoch))
+        after_step()
         return tf.stack([strategy.reduce("SUM", one, axis=None) for one in sums])
 
-    def run_steps(batches: tf.Tensor, rates: tf.Tensor, epoch: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
-        for number in tf.range(tf.shape(batches)[0]):
-            sums += run_step(batches[number], rates[number], epoch)
-        return sums
-
     @cache
-    def graph(size: int) -> Callable[..., tf.Tensor]:
-        """`run_steps` for any number of batches of one size."""
-        specs = [([None, size], tf.int64), ([None], tf.float32), ([], tf.int64), ([2], tf.float64)]
+    def graph(step: Step, size: int, rates_shape: tuple[int, ...]) -> Callable[..., tf.Tensor]:
+        """`step` on any number of batches of one size."""
+
+        def run_steps(batches: tf.Tensor, rates: tf.Tensor, epoch: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
+            for number in tf.range(tf.shape(batches)[0]):
+                sums += run_step(step, batches[number], rates[number], epoch)
+            return sums
+
+        specs = [([None, size], tf.int64), ([None, *rates_shape], tf.float32), ([], tf.int64), ([2], tf.float64)]
         return tf.function(run_steps).get_concrete_function(*(tf.TensorSpec(*spec) for spec in specs))
 
-    def run_epoch(title: str, epoch: int, indices: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
+    def run_epoch(step: Step, title: str, epoch: int, indices: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
         sums = tf.zeros(2, tf.float64)
         for batches, batch_rates in progress(
             _calls(indices, rates, batch_size), len(indices), title, "images", size=lambda call: call[0].size
         ):
-            sums = graph(batches.shape[1])(
+            sums = graph(step, batches.shape[1], rates.shape[1:])(
                 *map(tf.constant, (batches, batch_rates)), tf.constant(epoch, tf.int64), sums
             )
             sums.numpy()  # wait for it
@@ -124,7 +121,7 @@ def _make_epoch(
 
 
 def _calls(indices: np.ndarray, rates: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches and learning rates for each call of the graph: as many steps as take about `SECONDS_PER_CALL`."""
+    """Batches and rates for each call of the graph: as many steps as take about `SECONDS_PER_CALL`."""
     whole = len(indices) // batch_size
     start, count = 0, 1
     while start < whole:

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from stages.data.reader import SplitArrays
 from stages.runtime.errors import UserError
 from stages.training import checkpoint
 from stages.training.augment import build_augmentations
-from stages.training.build import build_loss, build_optimizer, build_schedule, without_cast
+from stages.training.build import build_averaging, build_loss, build_optimizer, build_schedule, build_train_model
 from stages.training.checkpoint import TrainState
 from stages.training.memory import eval_batch_size
 
@@ -50,8 +51,10 @@ def train_epochs(
     Raises:
         UserError: the loss is not finite, or the devices cannot share a batch.
     """
+    from stages.training import progressive
     from stages.training.epoch import make_eval_epoch, make_train_epoch
-    from stages.training.step import make_eval_step, make_train_step
+    from stages.training.groups import make_hyperparameter_setter
+    from stages.training.step import Step, make_eval_step, make_train_step
 
     strategy, num_classes = model.distribute_strategy, model.output_shape[-1]
     devices = strategy.num_replicas_in_sync
@@ -61,21 +64,32 @@ def train_epochs(
             "change it, or set distribution to null"
         )
     num_images = len(train.keys) // devices * devices  # of each epoch: no device is without an image
+    if config.drop_last and num_images > config.batch_size:
+        num_images -= num_images % config.batch_size
     steps = -(-num_images // config.batch_size)
-    rates = build_schedule(config, steps * config.epochs).reshape(config.epochs, steps)
+    rates = build_schedule(config, steps)
     loss_fn = build_loss(config)
+    full_size = model.input_shape[1]
+    image_sizes = progressive.image_sizes(config, full_size)
+
+    def train_step(size: int) -> Step:
+        resized = [] if size == full_size else [progressive.resize(size)]
+        return make_train_step(build_train_model(model, size), [*resized, *augmentations], loss_fn, optimizer)
+
     with strategy.scope():
-        train_model = without_cast(model)
         augmentations = build_augmentations(config.augment, seed)
         optimizer = build_optimizer(config, model)
-    train_step = make_train_step(train_model, augmentations, loss_fn, optimizer)
-    train_epoch = make_train_epoch(strategy, train_step, optimizer, train, num_classes, config.batch_size)
+        set_hyperparameters = make_hyperparameter_setter(optimizer, rates)
+        averaging = build_averaging(config, model, steps * config.epochs)
+        train_steps = {size: train_step(size) for size in dict.fromkeys(image_sizes)}
+    after_step = partial(averaging.update, optimizer.iterations) if averaging else lambda: None
+    train_epoch = make_train_epoch(strategy, set_hyperparameters, train, num_classes, config.batch_size, after_step)
     eval_step = make_eval_step(model, loss_fn)
     eval_epoch = make_eval_epoch(strategy, eval_step, validation, num_classes, eval_batch_size(model))
 
     variables = [*model.variables, *optimizer.variables]
-    for augmentation in augmentations:
-        variables += getattr(augmentation, "variables", [])
+    for part in [*augmentations, averaging]:
+        variables += getattr(part, "variables", [])
     state = checkpoint.restore(checkpoint_path, variables) if checkpoint_path else TrainState()
     yield from enumerate(state.rows, 1)
     if state.rows:
@@ -86,19 +100,22 @@ def train_epochs(
             break
         epoch_title = f"{title}: epoch {epoch + 1}/{config.epochs}"
         indices = np.random.default_rng([seed, epoch]).permutation(len(train.keys))[:num_images]
-        loss, accuracy = train_epoch(epoch_title, epoch, indices, rates[epoch])
+        loss, accuracy = train_epoch(train_steps[image_sizes[epoch]], epoch_title, epoch, indices, rates[epoch])
+        if averaging and epoch + 1 == config.epochs:
+            averaging.finish()
         val_loss, val_accuracy = eval_epoch(f"{epoch_title}, validation")
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise UserError(
                 f"the loss is {loss}, {val_loss} in validation, in epoch {epoch + 1}; lower the learning rate in "
                 "params.yaml"
             )
+        rate = str(rates[epoch, -1, 0, 0])  # the shortest decimal number: 0.001, not 0.0010000000475
         row = {
             "accuracy": accuracy,
             "loss": loss,
             "val_accuracy": val_accuracy,
             "val_loss": val_loss,
-            "learning_rate": float(str(rates[epoch, -1])),  # the shortest decimal number: 0.001, not 0.0010000000475
+            "learning_rate": float(rate),
         }
         state.rows.append(row)
         if val_loss < state.best_loss:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.config.models import ModelConfig
+from stages.config.parts import load_part
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
@@ -59,6 +60,8 @@ def run(
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
     with build_strategy(model.distribution).scope():
         network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes))
+        for initializer, options in model.initialize.items():
+            load_part("training.initializers", initializer).build(**options)(network, train.inputs)
     environment = numerics.environment(threads, compute_dtype)
     checkpoint_path = checkpoint.checkpoint_path(name, model, environment, seed, train, validation)
     checkpoint.remove_others(checkpoint_path, name)
@@ -75,7 +78,8 @@ def run(
     validation_images = len(validation.keys)
     del train, validation, network  # before the test split is loaded
     test = reader.load(model.dataset, "test", model.image_size)
-    predicted = predict(paths.model(name), test, classes, compute_dtype, validation_images, f"{name}: test split")
+    title = f"{name}: test split"
+    predicted = predict(paths.model(name), test, classes, compute_dtype, validation_images, title, model.test_time)
     predictions.write(paths.predictions(name), predicted)
 
 

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from stages.config import params
+from stages.config.models import ModelConfig
 from stages.config.parts import load_part
-from stages.config.references import PARTS
+from stages.config.references import OPTIONAL_PARTS, PART_MAPPINGS, PARTS
 from stages.runtime.errors import UserError
 from tests.conftest import ROOT, only, write_params
 
@@ -95,6 +96,26 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     (lambda v: v["datasets"]["mnist"]["classes"].append("a\nb"), "datasets.mnist.classes"),
     (lambda v: v["datasets"]["mnist"]["classes"].append("1 "), "datasets.mnist.classes"),
     (lambda v: v["weights"]["vgg16"]["files"].update(b=MIRRORS), "weights.vgg16.files: "),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(averaging={"name": "lookahed"}),
+        "models.mnist_cnn.averaging.name: there is no 'lookahed'; did you mean 'lookahead'?",
+    ),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(groups={"a": {"variables": "*", "optimizer": {"name": "muon"}}}),
+        "models.mnist_cnn.groups.a.optimizer.momentum: missing",
+    ),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(groups={"a": {"variable": "*"}}),
+        "models.mnist_cnn.groups.a.variable: unknown key with value '*'; did you mean 'variables'?",
+    ),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(initialize={"zero": {}}),
+        "models.mnist_cnn.initialize.zero: there is no 'zero'",
+    ),
+    (
+        lambda v: v["models"]["imagenette_vgg16"].update(progressive=[{"epochs": 1, "image_size": 64}]),
+        "models.imagenette_vgg16.progressive: imagenette_vgg16 holds features, not images; remove it",
+    ),
     (lambda v: v["models"]["mnist_cnn"].update(batch_size=10**30), "models.mnist_cnn.batch_size: 1000"),
     (lambda v: v["models"]["mnist_cnn"].update(filters=[10**30]), "models.mnist_cnn.filters.0: 1000"),
     (lambda v: v["models"]["imagenette_cnn"].update(image_size=10**9), "models.imagenette_cnn.image_size: 1000"),
@@ -289,6 +310,14 @@ def test_train_section_overrides_every_model(tmp_path: Path) -> None:
     assert values.resolved_models["mnist_cnn"].batch_size == values.models["mnist_cnn"].batch_size == 128
 
 
+def test_epochs_on_synthetic_data_are_bounded_unless_train_overrides_them() -> None:
+    found = {}
+    for source, epochs in (("synthetic", None), ("published", None), ("synthetic", 4)):
+        values = {**REAL, "source": source, "train": {**REAL["train"], "epochs": epochs}}
+        found[source, epochs] = params.check(values, Path("params.yaml")).resolved_models["cifar10_airbench94"].epochs
+    assert found == {("synthetic", None): 1, ("published", None): 9, ("synthetic", 4): 4}
+
+
 def test_schema_defaults_are_neutral() -> None:
     """The schema is no dep of any stage: a default that changes a result would change it without a rerun."""
     waiting: list[Any] = [params.Params]
@@ -309,7 +338,14 @@ def test_schema_defaults_are_neutral() -> None:
 
 def test_build_of_every_part_names_its_options() -> None:
     """`**options` would let any key of params.yaml pass."""
-    for package in ("models", *PARTS.values(), "training.augmentations"):
+    for package in ("models", *PARTS.values(), *OPTIONAL_PARTS.values(), *PART_MAPPINGS.values()):
         for file in sorted((ROOT / "stages").joinpath(*package.split(".")).glob("[a-z]*.py")):
             parameters = inspect.signature(load_part(package, file.stem).build).parameters.values()
             assert all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters), file
+
+
+def test_option_of_an_architecture_has_no_name_of_a_model_key() -> None:
+    """It would never reach the architecture."""
+    for file in sorted((ROOT / "stages/models").glob("[a-z]*.py")):
+        options = inspect.signature(load_part("models", file.stem).build).parameters
+        assert not {*options} & {*ModelConfig.model_fields}, file

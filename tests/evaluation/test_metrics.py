@@ -1,6 +1,7 @@
 """The metrics, against values that are worked out by hand."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,6 +32,12 @@ def test_metrics_of_four_images_are_the_values_by_hand() -> None:
     assert found["top3_accuracy"] == 0.75  # dog is the least probable class of the third image
     # bins of 1/15: 0.7 correct alone, 0.6 twice correct, 0.5 wrong
     assert found["ece"] == pytest.approx((0.3 + 2 * 0.4 + 0.5) / 4, abs=1e-6)
+
+
+def test_accuracy_without_tta_is_that_of_its_own_predictions() -> None:
+    assert "accuracy_without_tta" not in metrics.compute(FOUR)
+    labels = np.array([0, 0, 0, 0], np.int32)
+    assert metrics.compute(replace(FOUR, predicted_without_tta=labels))["accuracy_without_tta"] == 0.25
 
 
 @pytest.mark.filterwarnings("error")

@@ -1,6 +1,7 @@
 """Predictions are read as they were written."""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,21 @@ def test_a_table_that_pandas_reads_has_the_columns(tmp_path: Path) -> None:
     assert table["probabilities"][0].dtype == np.float32
 
 
+def test_predictions_without_tta_are_a_column_only_of_models_with_tta(tmp_path: Path) -> None:
+    plain = some(20, 3)
+    written = replace(plain, predicted_without_tta=np.flip(plain.predicted))
+    predictions.write(tmp_path / "plain.parquet", plain)
+    predictions.write(tmp_path / "tta.parquet", written)
+    table = pd.read_parquet(tmp_path / "tta.parquet")
+    assert list(table) == ["key", "true", "predicted", "probabilities", "predicted_without_tta"]
+    with (tmp_path / "tta.parquet").open("rb") as file:
+        found = predictions.parse(file).predicted_without_tta
+    assert found is not None and found.dtype == np.int32
+    assert np.array_equal(found, np.flip(plain.predicted))
+    with (tmp_path / "plain.parquet").open("rb") as file:
+        assert predictions.parse(file).predicted_without_tta is None
+
+
 def test_missing_and_corrupt_files_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     path = paths.predictions("m")
@@ -66,8 +82,3 @@ def test_missing_and_corrupt_files_are_named(tmp_path: Path, monkeypatch: pytest
         path.write_bytes(content)
         with pytest.raises(UserError, match=r"^data/predictions/m.parquet: corrupt: .*--single-item train@m`$"):
             predictions.read("m")
-
-
-def test_md5_is_that_of_the_bytes(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"abc")
-    assert predictions.md5(tmp_path / "file") == "900150983cd24fb0d6963f7d28e17f72"

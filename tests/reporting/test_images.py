@@ -69,6 +69,14 @@ def test_an_image_is_augmented_by_the_seed(folder: Path) -> None:
     assert [image.tobytes() for image in other] != [image.tobytes() for image in augmented]
 
 
+@pytest.mark.parametrize("augmentation", ["mixup", "cutmix"])
+def test_an_image_is_mixed_with_other_images(folder: Path, augmentation: str) -> None:
+    """Mixed with copies of itself, it would stay as it is."""
+    model = params.load().models["cifar10_small_cnn_augmented"]
+    first, *augmented = images.augmented(model.model_copy(update={"augment": {augmentation: {"alpha": 1.0}}}), seed=1)
+    assert sum(image.tobytes() != first.tobytes() for image in augmented) > images.NUM_AUGMENTED // 2
+
+
 def test_corrupt_records_are_named(folder: Path) -> None:
     (shard,) = Path("data/records/mnist").glob("*-train.tfrecord-*")
     good = shard.read_bytes()

@@ -86,6 +86,15 @@ def test_images_not_in_the_pretraining_data_are_reported_with_the_reason_of_the_
     assert "Imagenette is a part of ImageNet" in found[0]
 
 
+def test_accuracy_without_tta_stands_in_the_row_and_the_section_of_a_model_with_tta(
+    reported: Path, read: Reader
+) -> None:
+    found = {name: json.loads((reported / f"reports/metrics/{name}.json").read_text()) for name in MODELS}
+    assert [name for name in MODELS if "accuracy_without_tta" in found[name]] == ["cifar10_small_cnn_augmented"]
+    assert read.texts.count("Without TTA") == 2  # a heading of the leaderboard, a line of the model's section
+    assert percent(found["cifar10_small_cnn_augmented"]["accuracy_without_tta"]) in read.texts
+
+
 def test_a_published_result_stands_only_beside_published_data(read: Reader) -> None:
     assert read.texts.count("78–80 %") == 1
 

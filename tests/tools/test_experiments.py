@@ -13,7 +13,7 @@ import dvc.api
 import mlflow
 import pytest
 
-from stages.evaluation.predictions import md5
+from stages.runtime.files import file_hash
 from tests.conftest import clone_of_work_tree, commit, only, run
 
 METRICS = "reports/metrics/mnist_dense.json"
@@ -103,7 +103,7 @@ def test_experiment_in_a_temporary_folder_leaves_the_work_tree_alone(clone: Path
     assert "loss" in difference["metrics"][METRICS]
     dvc_command(clone, "exp", "apply", name)
     assert (clone / "data/models/mnist_dense.keras").read_bytes() != before
-    assert md5(clone / "data/models/mnist_dense.keras") == runs(clone)[name].data.tags["model_md5"]
+    assert file_hash(clone / "data/models/mnist_dense.keras", "md5") == runs(clone)[name].data.tags["model_md5"]
     # The cache has it: no run is new
     count = len(runs(clone))
     dvc_command(clone, "repro")

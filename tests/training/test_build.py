@@ -31,6 +31,17 @@ PARAMETERS = {  # of the published models
     "cifar10_small_cnn_augmented": 545_098,
     "imagenette_cnn": 1_439_818,  # conv 896 + 18,496 + 73,856 + 295,168; dense 4·4·256·256 + 256; 2,570
     "imagenette_vgg16": 6_425_354,  # 7·7·512·256 + 256; 2,570
+    "mnist_deotte": 327_242,
+    "fashion_mnist_resnet": 4_911_640,
+    "cifar10_airbench93": 570_296,
+    "cifar10_airbench94": 1_973_944,
+    "cifar10_airbench96": 9_921_848,
+}
+TRAINABLE = {  # where the publication gives it
+    "mnist_deotte": 326_410,
+    "fashion_mnist_resnet": 4_907_588,
+    "cifar10_airbench93": 568_728,
+    "cifar10_airbench94": 1_971_352,
 }
 
 
@@ -40,8 +51,23 @@ def test_published_model_has_its_number_of_parameters_and_whole_eval_batches(nam
     dtype = np.dtype("float16" if config.dataset in VALUES.features else "uint8")
     model = build_model(config, SHAPES[config.dataset], dtype, 10)
     assert model.count_params() == PARAMETERS[name]
+    if name in TRAINABLE:
+        assert sum(np.prod(variable.shape) for variable in model.trainable_variables) == TRAINABLE[name]
     assert model.output_shape == (None, 10)
     assert eval_batch_size(model) == MAX_EVAL_BATCH
+
+
+def test_mini_net_has_its_number_of_parameters() -> None:
+    model = build_model(VALUES.models["imagenette_mini_net"], (128, 128, 3), np.dtype("uint8"), 10)
+    assert model.count_params() == 12_949_922
+    assert sum(np.prod(variable.shape) for variable in model.trainable_variables) == 12_938_274
+
+
+def test_xresnet18_has_its_number_of_parameters_at_every_image_size() -> None:
+    config = VALUES.models["imagenette_128"]
+    models = [build_model(config, (side, side, 3), np.dtype("uint8"), 10) for side in (64, 128)]
+    # Size² · inputs · outputs + 4 · outputs for each convolution with its batch normalization; 5,130
+    assert {model.count_params() for model in models} == {11_210_602}
 
 
 def test_eval_batch_of_large_images_is_bounded_by_memory() -> None:

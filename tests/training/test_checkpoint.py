@@ -22,6 +22,25 @@ RANDOM = {
     "restore_best": True,
     "epochs": 4,
 }
+GROUPED = {
+    "architecture": "cnn",
+    "filters": [4],
+    "padding": "same",
+    "units": [],
+    "optimizer": {"name": "adamw", "weight_decay": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-7},
+    "schedule": {"name": "one_cycle", "warmup": 0.3, "start": 0.1, "end": 0.0, "momentum": [0.9, 0.5]},
+    "groups": {
+        "convolution": {
+            "variables": "conv2d/kernel",
+            "optimizer": {"name": "muon", "momentum": 0.6, "nesterov": True, "iterations": 3},
+            "schedule": {"name": "triangular"},
+        },
+        "bias": {"variables": "conv2d/bias", "optimizer": {"name": "sgd", "momentum": 0.9}},
+    },
+    "averaging": {"name": "lookahead", "every": 2, "decay": 0.5, "keep_slow": True},
+    "drop_last": True,
+    "epochs": 4,
+}
 ENVIRONMENT = {"threads": "2", "compute_dtype": "float32"}
 
 
@@ -29,13 +48,13 @@ class KilledError(Exception):
     pass
 
 
-def train_random(path: Path, folder: Path, kill_after: int = 99) -> tuple[bytes, pd.DataFrame]:
-    """A training with dropout and augmentation: the bytes of its model and its history."""
+def train_random(changes: dict[str, Any], path: Path, folder: Path, kill_after: int = 99) -> tuple[bytes, pd.DataFrame]:
+    """The bytes of a model and the history of its training."""
     import keras
 
     keras.utils.clear_session()  # Keras numbers the layers of a process
     keras.utils.set_random_seed(3)
-    entry, data = config(**RANDOM), arrays(40, side=32, channels=3)
+    entry, data = config(**changes), arrays(40, side=32, channels=3)
     model = build_model(entry, (32, 32, 3), np.dtype("uint8"), 2)
     rows = {}
     for epoch, row in train_epochs(model, entry, data, data, 3, path):
@@ -46,14 +65,23 @@ def train_random(path: Path, folder: Path, kill_after: int = 99) -> tuple[bytes,
     return (folder / "model.keras").read_bytes(), history_of(rows.items())
 
 
-def test_killed_training_resumes_and_ends_with_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Dropout, augmentation, the order of the images, Adam's moments, the schedule and the best epoch are resumed."""
+@pytest.mark.parametrize(("changes", "policy"), [(RANDOM, "float32"), (GROUPED, "mixed_float16")])
+def test_killed_training_resumes_and_ends_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], policy: str
+) -> None:
+    """Dropout, augmentation, the order of the images, optimizers, schedule, averaging and the best epoch resume."""
+    import keras
+
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
-    whole, history = train_random(tmp_path / "whole.npz", tmp_path)
-    for kill_after in (1, 2):
-        with pytest.raises(KilledError):
-            train_random(tmp_path / "killed.npz", tmp_path, kill_after)
-    resumed, resumed_history = train_random(tmp_path / "killed.npz", tmp_path)
+    keras.config.set_dtype_policy(policy)
+    try:
+        whole, history = train_random(changes, tmp_path / "whole.npz", tmp_path)
+        for kill_after in (1, 2):
+            with pytest.raises(KilledError):
+                train_random(changes, tmp_path / "killed.npz", tmp_path, kill_after)
+        resumed, resumed_history = train_random(changes, tmp_path / "killed.npz", tmp_path)
+    finally:
+        keras.config.set_dtype_policy("float32")
     pd.testing.assert_frame_equal(history, resumed_history, check_exact=True)
     assert whole == resumed
 

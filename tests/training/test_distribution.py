@@ -81,6 +81,39 @@ def test_two_devices_learn_what_one_device_learns(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.load(tmp_path / "mirrored.npy"), np.load(tmp_path / "one.npy"), rtol=1e-4)
 
 
+def test_two_devices_learn_what_one_device_learns_with_groups_and_averaging(tmp_path: Path) -> None:
+    """Every optimizer has other arithmetic for several devices; the slow weights and momenta are mirrored."""
+    kernel = {"variables": "dense/kernel", "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.01}}
+    changes: dict[str, Any] = {
+        "units": [8],
+        "optimizer": {"name": "adamw", "weight_decay": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3},
+        "learning_rate": 0.01,
+        "schedule": {"name": "one_cycle", "warmup": 0.3, "start": 0.1, "end": 0.0, "momentum": [0.9, 0.5]},
+        "groups": {
+            "convolution": {
+                "variables": "conv2d/kernel",
+                "optimizer": {"name": "muon", "momentum": 0.6, "nesterov": True, "iterations": 3},
+                "schedule": {"name": "constant"},
+            },
+            "kernel": kernel,
+            "biases": {
+                "variables": "dense*/bias",
+                "optimizer": {"name": "radam", "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3},
+            },
+        },
+        "frozen": ["conv2d/bias"],
+        "averaging": {"name": "lookahead", "every": 2, "decay": 0.5, "batch_statistics": True, "keep_slow": True},
+        "drop_last": True,
+    }
+    assert train(tmp_path, None, 70, **changes) == ""
+    assert train(tmp_path, "mirrored", 70, **changes) == ""
+    one, both = (pd.read_csv(tmp_path / f"{name}.csv", index_col="epoch") for name in ("one", "mirrored"))
+    np.testing.assert_allclose(both, one, rtol=1e-3)
+    assert one["loss"].iloc[-1] < one["loss"].iloc[0]
+    changes |= {"architecture": "bn_cnn", "padding": None}  # whose moving averages have slow weights, too
+    assert train(tmp_path, "mirrored", 70, seed=2, **changes) == ""
+
+
 def test_mirrored_training_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     """A training of fewer epochs stands for an interrupted one."""
     assert train(tmp_path, "mirrored", 70, epochs=2) == ""
@@ -101,6 +134,7 @@ import keras
 from stages.data.reader import SplitArrays
 from stages.training.build import build_loss, build_optimizer, build_strategy
 from stages.training.epoch import make_train_epoch
+from stages.training.groups import make_hyperparameter_setter
 from stages.training.step import make_train_step
 from tests.training.small import config
 
@@ -114,9 +148,10 @@ with strategy.scope():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), keras.layers.Softmax(dtype="float32")])
     optimizer = build_optimizer(entry, model)
 train_step = make_train_step(model, [], build_loss(entry), optimizer)
-train_epoch = make_train_epoch(strategy, train_step, optimizer, data, 2, 4)
+rates = np.array([[[0.01, np.nan]]], np.float32)
+train_epoch = make_train_epoch(strategy, make_hyperparameter_setter(optimizer, rates), data, 2, 4)
 before = model.get_weights()
-train_epoch("", 0, np.arange(4), np.array([0.01], np.float32))
+train_epoch(train_step, "", 0, np.arange(4), rates)
 assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights())), model.get_weights()
 assert float(optimizer.dynamic_scale.value.numpy()) == 2.0**14
 """

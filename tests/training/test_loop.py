@@ -52,7 +52,9 @@ def test_history_has_the_learning_rate_of_the_last_step_of_each_epoch() -> None:
 
 def test_schedule_sets_the_learning_rate_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a rate of zero in all steps but the second of the first epoch, one step is all that changes weights."""
-    part = SimpleNamespace(build=lambda peak, steps: (np.arange(steps) == 1).astype(np.float32) * np.float32(peak))
+    part = SimpleNamespace(
+        build=lambda peak, steps, epochs: (np.arange(steps) == 1).astype(np.float32) * np.float32(peak)
+    )
     monkeypatch.setitem(sys.modules, "stages.training.schedules.second", part)
     once = {"schedule": {"name": "second"}, "optimizer": {"name": "sgd"}, "epochs": 1}
     model, _ = trained(config(**once))
@@ -92,8 +94,8 @@ def test_long_epoch_reports_progress_on_standard_error(
     monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
     list(train_epochs(model_of(config()), config(epochs=1), arrays(), arrays(seed=5), 1, title="mnist_dense"))
     errors = capsys.readouterr().err
-    assert "mnist_dense: epoch 1/1: 16 of 70 images" in errors
-    assert "mnist_dense: epoch 1/1, validation: 70 of 70 images" in errors
+    assert "mnist_dense: epoch 1/1:  23% 16/70 [" in errors
+    assert "mnist_dense: epoch 1/1, validation: 100% 70/70 [" in errors
 
 
 def test_augmentation_may_mix_targets_and_use_index_and_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
