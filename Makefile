@@ -6,6 +6,8 @@ TARGETS ?=
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
+MODEL ?=# of `make published`: names with spaces between; empty for all
+SEED ?=# likewise; empty: three seeds for models that train in up to ten minutes, else one
 BENCHMARK ?=
 QUICK ?=
 TIME ?= 600# seconds of `make fuzz`
@@ -14,9 +16,9 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS REAL
+export BASE EXPERIMENTS MODEL REAL SEED
 
-.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real experiments seeds fuzz bench bench-torch audit lock
+.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -101,6 +103,12 @@ gate: setup ## fail if a model is worse than `gates` in BASE's params.yaml allow
 
 real: setup ## review and gate of the REAL models on real data, BASE and workspace run here; 43 MB of downloads
 	@$(RUN) python -m tools.real "$$BASE" "$$REAL"
+
+published: setup ## train MODEL, or all models, on the published data and write reports/published/; resumes
+	@$(RUN) python -m tools.published "$$MODEL" "$$SEED"
+
+published-tables: setup ## mark results of other code or params than today's in the tables of measured results
+	@$(RUN) python -c 'from tools.published import write_tables; write_tables()'
 
 experiments: setup ## what each DVC experiment of HEAD changed, the best validation accuracy of a model first
 	@$(RUN) python -m tools.experiments

@@ -1,0 +1,71 @@
+"""`make published`: several seeds on published data, with provenance, in a repository whose stages take no time."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT, run
+from tests.tools.fake_pipeline import fake_repository
+from tools import published
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_repository(tmp_path_factory.mktemp("repository"))
+
+
+def rows(folder: Path) -> dict[str, list[str]]:
+    """The cells of the table by its first column."""
+    lines = (folder / "reports/published/README.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+    return {first: rest for first, *rest in cells}
+
+
+def test_models_are_trained_with_every_seed_once_and_marked_when_code_changes(repository: Path) -> None:
+    command = [sys.executable, "-m", "tools.published"]
+    before = (repository / "params.yaml").read_text()
+    done = run(repository, *command, "mnist_dense", "")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("Running stage 'train@mnist_dense'") == 3
+    assert (repository / "params.yaml").read_text() == before
+    seeds = sorted(path.name for path in (repository / "reports/published").glob("seed-*"))
+    assert seeds == ["seed-1", "seed-2", "seed-42"]
+    stages = (repository / "reports/published/seed-2/dvc.lock").read_text()
+    assert "seed: 2" in stages and "source: published" in stages and "train@mnist_cnn" not in stages
+    facts = json.loads((repository / "reports/published/seed-2/runs.json").read_text())
+    assert facts["mnist_dense"]["seconds"] > 0 and "python" in facts["mnist_dense"]["machine"]
+    assert list(rows(repository)) == ["`mnist_dense`"]
+    assert rows(repository)["`mnist_dense`"][:3] == ["3", "90.00% ± 0.00", "90.00% ± 0.00"]
+
+    done = run(repository, *command, "mnist_dense mnist_cnn", "42")
+    assert "Running stage 'train@mnist_dense'" not in done.stderr, done.stderr
+    assert done.stderr.count("Running stage 'train@mnist_cnn'") == 1
+    assert [row[0] for row in rows(repository).values()] == ["3", "1"]
+
+    with (repository / "stages/models/dense.py").open("a") as module:
+        module.write("# a comment\n")
+    assert run(repository, "dvc", "repro", "train@mnist_dense").returncode == 0  # dvc.lock has the code of now
+    done = run(repository, *command, "mnist_cnn", "42")
+    assert done.returncode == 0, done.stderr
+    assert list(rows(repository)) == ["`mnist_dense` \\*", "`mnist_cnn` \\*"]
+
+
+def test_unknown_model_is_one_line(repository: Path) -> None:
+    done = run(repository, sys.executable, "-m", "tools.published", "mnist_dens", "")
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: params.yaml: models: there is no 'mnist_dens'; choose from mnist_dense, ")
+
+
+def test_tables_are_those_of_the_measured_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of code or params that makes other models has to be marked: `make published-tables`."""
+    monkeypatch.chdir(ROOT)
+    copies = []
+    for number, path in enumerate(published.TABLES):
+        copies.append(tmp_path / str(number))
+        copies[-1].write_text(path.read_text())
+    tables = published.TABLES
+    monkeypatch.setattr(published, "TABLES", copies)
+    published.write_tables()
+    assert [copy.read_text() for copy in copies] == [path.read_text() for path in tables]

@@ -1,0 +1,135 @@
+"""`make published`: train models on the published data with several seeds and write reports/published/.
+
+The trainings run in a Git worktree under .dvc/tmp that shares DVC's cache: a killed run resumes where it was.
+"""
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from stages.config import params
+from stages.reporting import published as measured
+from stages.reporting.results import published_results
+from stages.runtime import paths
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
+from stages.runtime.numerics import machine
+from tools.base import configure, git, python_environment, snapshot
+from tools.machine import describe
+
+SEEDS = (42, 1, 2)
+MANY_SEEDS_UP_TO = 600  # seconds: a model that trains longer gets the first seed alone, unless seeds are named
+WORKTREE = Path(".dvc/tmp/published")
+TABLES = [Path("README.md"), paths.MEASURED / "README.md"]
+BEGIN, END = "<!-- measured results: make published -->\n", "<!-- end of measured results -->\n"
+
+
+def published(models: str, seeds: str) -> None:
+    """Train what is missing, or was trained with other code or params, and write the tables.
+
+    Args:
+        models: names with spaces between; empty for all.
+        seeds: numbers with spaces between; empty for the usual ones.
+
+    Raises:
+        UserError: there is no such model, or a stage fails.
+    """
+    known = params.load().models
+    unknown = [name for name in models.split() if name not in known]
+    if unknown:
+        raise UserError(f"params.yaml: models: there is no {unknown[0]!r}; choose from {', '.join(known)}")
+    folder = _worktree()
+    for seed in map(int, seeds.split() or SEEDS):
+        for name in models.split() or known:
+            if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
+                _measure(folder, name, seed)
+                write_tables()
+
+
+def write_tables() -> None:
+    """Write the table of measured results into each of `TABLES` that has the two marks."""
+    text = measured.markdown(measured.read(), published_results())
+    for path in TABLES:
+        before, begin, rest = path.read_text().partition(BEGIN)
+        if begin:
+            path.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{rest.partition(END)[2]}")
+
+
+def _worktree() -> Path:
+    """The project in a worktree of the workspace's state, with the published data as its source."""
+    commit = snapshot()
+    if (WORKTREE / ".git").exists():
+        git("checkout", "--quiet", "--force", "--detach", commit, cwd=WORKTREE)  # keeps data, which Git ignores
+    else:
+        shutil.rmtree(WORKTREE, ignore_errors=True)
+        git("worktree", "add", "--quiet", "--force", "--detach", WORKTREE.absolute(), commit)
+    folder = WORKTREE.absolute() / git("rev-parse", "--show-prefix")
+    configure(folder, "published")
+    return folder
+
+
+def _measure(folder: Path, name: str, seed: int) -> None:
+    """Train and evaluate a model with a seed, and copy its results here."""
+    yaml = YAML()
+    yaml.width = 4096
+    values = yaml.load(folder / paths.PARAMS)
+    values["seed"] = seed
+    yaml.dump(values, folder / paths.PARAMS)
+    target = paths.MEASURED / f"seed-{seed}"
+    facts_path = target / "runs.json"
+    facts = json.loads(facts_path.read_text()) if facts_path.exists() else {}
+    data_stages = _data_stages(values, name)
+    _dvc(folder, "repro", data_stages[-1])
+    start = time.monotonic()
+    _dvc(folder, "repro", f"train@{name}")
+    seconds = time.monotonic() - start
+    _dvc(folder, "repro", f"evaluate@{name}")
+    # A training that DVC found finished takes a second or two: the time of the run that trained it stands.
+    if name not in facts or seconds > facts[name]["seconds"] / 2:
+        facts[name] = {"seconds": round(seconds, 1), "machine": describe(machine())}
+    for kind in ("metrics", "history"):
+        file = next((folder / "reports" / kind).glob(f"{name}.*"))
+        (target / kind).mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target / kind)
+    _keep_provenance(folder / paths.LOCK, target / paths.LOCK, [*data_stages, f"train@{name}", f"evaluate@{name}"])
+    facts_path.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+
+
+def _data_stages(values: Any, name: str) -> list[str]:
+    """The stages that make the data of a model, in their order."""
+    dataset = values["models"][name]["dataset"]
+    features = (values.get("features") or {}).get(dataset)
+    return [f"preprocess@{features['dataset']}", f"extract@{dataset}"] if features else [f"preprocess@{dataset}"]
+
+
+def _keep_provenance(lock: Path, target: Path, stages: list[str]) -> None:
+    """Copy entries of a dvc.lock; the target's other entries belong to other models of the same seed."""
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style = False
+    kept: Any = yaml.load(target.read_text()) if target.exists() else {"schema": "2.0", "stages": {}}
+    made = yaml.load(lock.read_text())["stages"]
+    kept["stages"].update({stage: made[stage] for stage in stages})
+    yaml.dump(kept, target)
+
+
+def _dvc(folder: Path, *arguments: str) -> None:
+    environment = python_environment(folder, "published")
+    if subprocess.run(["dvc", *arguments], cwd=folder, env=environment, stdout=sys.stderr).returncode:
+        raise UserError(f"dvc {' '.join(arguments)} failed in {os.path.relpath(folder)}, see above; run this again")
+
+
+def _mean_seconds(name: str) -> float:
+    result = measured.read().get(name)
+    return statistics.mean(result.seconds) if result else 0.0
+
+
+if __name__ == "__main__":
+    run(published, "models", "seeds")
