@@ -56,6 +56,8 @@ def build(
         initial = _torch_uniform()
         return layers.Conv2D(width, 3, padding="same", use_bias=False, kernel_initializer=initial, name=name)
 
+    if len(mean) not in (1, input_shape[-1]) or len(std) != len(mean):
+        raise ValueError(f"the images have {input_shape[-1]} channels, mean has {len(mean)} and std {len(std)}")
     inputs = keras.Input(input_shape)
     scale, offset = [1 / one for one in std], [-one / other for one, other in zip(mean, std, strict=True)]
     outputs = layers.Rescaling(scale, offset, dtype="float32")(inputs)

@@ -10,7 +10,7 @@ def build(input_shape: tuple[int, ...], num_classes: int) -> "keras.Model":
     """Seven ReLU convolutions, each with batch normalization, in three blocks with dropout after each; softmax.
 
     Args:
-        input_shape: (height, width, channels); at least 26 pixels high and wide.
+        input_shape: (height, width, channels); at least 25 pixels high and wide.
         num_classes: width of the softmax layer.
     """
     import keras

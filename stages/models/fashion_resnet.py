@@ -53,7 +53,7 @@ def build(
         outputs = norm()(conv(width, size, stride)(outputs))
         outputs = activation(layers.add([outputs, shortcut]))
     outputs = layers.Flatten()(outputs)
-    head = keras.initializers.VarianceScaling(2 / (1 + 0.1**2), "fan_in", "untruncated_normal")
+    head = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")  # PyTorch's own
     outputs = layers.Dense(num_classes, use_bias=False, kernel_initializer=head, dtype="float32")(outputs)
     outputs = layers.BatchNormalization(momentum=0.9, epsilon=EPSILON, dtype="float32")(outputs)
     outputs = layers.Softmax(dtype="float32")(outputs)

@@ -51,6 +51,8 @@ def build(
         conv = layers.Conv2D(width, size, stride, padding="same", use_bias=False, kernel_initializer=initial)
         return layers.BatchNormalization(momentum=0.9, epsilon=EPSILON, gamma_initializer=gamma)(conv(outputs))
 
+    if len(mean) not in (1, input_shape[-1]) or len(std) != len(mean):
+        raise ValueError(f"the images have {input_shape[-1]} channels, mean has {len(mean)} and std {len(std)}")
     inputs = keras.Input(input_shape)
     scale, offset = [1 / one for one in std], [-one / other for one, other in zip(mean, std, strict=True)]
     outputs = layers.Rescaling(scale, offset, dtype="float32")(inputs)

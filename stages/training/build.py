@@ -31,7 +31,8 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], input_dtype: 
 
     inputs = outputs = keras.Input(input_shape, dtype=str(input_dtype))
     if input_dtype == np.uint8:
-        outputs = keras.layers.Rescaling(1 / 255)(keras.ops.cast(outputs, "float32"))
+        # In float32: bfloat16 would round 1/255 and the pixels before the network can normalize them
+        outputs = keras.layers.Rescaling(1 / 255, dtype="float32")(keras.ops.cast(outputs, "float32"))
     architecture = load_part("models", config.architecture)
     try:
         network = architecture.build(tuple(outputs.shape[1:]), num_classes, **config.options)

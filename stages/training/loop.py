@@ -51,6 +51,8 @@ def train_epochs(
     Raises:
         UserError: the loss is not finite, or the devices cannot share a batch.
     """
+    from keras.ops import convert_to_numpy
+
     from stages.training import progressive
     from stages.training.epoch import make_eval_epoch, make_train_epoch
     from stages.training.groups import make_hyperparameter_setter
@@ -103,6 +105,9 @@ def train_epochs(
         loss, accuracy = train_epoch(train_steps[image_sizes[epoch]], epoch_title, epoch, indices, rates[epoch])
         if averaging and epoch + 1 == config.epochs:
             averaging.finish()
+        if devices > 1:  # each has moving averages of its own; the first device's are saved
+            for variable in model.non_trainable_variables:
+                variable.assign(convert_to_numpy(variable))
         val_loss, val_accuracy = eval_epoch(f"{epoch_title}, validation")
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise UserError(

@@ -92,3 +92,27 @@ def test_architecture_that_does_not_fit_its_images_is_one_line() -> None:
     with pytest.raises(UserError, match="cnn does not fit inputs of shape") as caught:
         build_model(VALUES.models["cifar10_cnn"], (8, 8, 1), np.dtype("uint8"), 2)
     assert "\n" not in str(caught.value)
+
+
+def test_pixels_are_normalized_in_float32_whatever_the_model_computes_in() -> None:
+    """bfloat16 has 8 bits: whitening would amplify the rounding of pixels."""
+    import keras
+
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        config = VALUES.models["cifar10_airbench94"]
+        model = build_model(config, (32, 32, 3), np.dtype("uint8"), 10)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    *_, rescaling, network = model.layers
+    pixels = np.arange(32 * 32 * 3).reshape(1, 32, 32, 3).astype("uint8")
+    scaled = keras.Model(model.inputs, rescaling.output)(pixels)
+    found = keras.Model(network.inputs, network.get_layer("whitening").input)(scaled)
+    expected = (pixels / 255 - np.array(config.options["mean"])) / np.array(config.options["std"])
+    np.testing.assert_allclose(np.asarray(found), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cifar10_airbench93", "imagenette_128"])
+def test_normalization_of_other_channels_is_one_line(name: str) -> None:
+    with pytest.raises(UserError, match=r"the images have 1 channels, mean has 3 and std 3$"):
+        build_model(VALUES.models[name], (128, 128, 1), np.dtype("uint8"), 10)

@@ -130,3 +130,9 @@ def test_learning_rate_of_all_models_scales_that_of_groups() -> None:
     assert (
         overrides.merge(entry, TrainConfig(validation_fraction=0.1, epochs=2), synthetic=False).groups == entry.groups
     )
+
+
+def test_schedule_sets_the_first_beta_of_adam() -> None:
+    one_cycle = {"name": "one_cycle", "warmup": 0.5, "start": 0.1, "end": 0.1, "momentum": [0.95, 0.85]}
+    _, history = trained(config(schedule=one_cycle, epochs=20))
+    assert history["val_accuracy"].iloc[-1] > 0.9

@@ -18,15 +18,16 @@ def build(learning_rate: float) -> "keras.optimizers.Optimizer":
         def update_step(self, gradient: "tf.Tensor", variable: "keras.Variable", learning_rate: "tf.Tensor") -> None:
             index = self._get_variable_index(variable)
             step = tf.cast(self.iterations + 1, variable.dtype)
+            beta_1, beta_2 = tf.cast(self.beta_1, variable.dtype), tf.cast(self.beta_2, variable.dtype)
             tf.raw_ops.ResourceApplyAdam(
                 var=variable.handle,
                 m=self._momentums[index].value.handle,
                 v=self._velocities[index].value.handle,
-                beta1_power=tf.pow(tf.constant(self.beta_1, variable.dtype), step),
-                beta2_power=tf.pow(tf.constant(self.beta_2, variable.dtype), step),
+                beta1_power=tf.pow(beta_1, step),
+                beta2_power=tf.pow(beta_2, step),
                 lr=tf.cast(learning_rate, variable.dtype),
-                beta1=self.beta_1,
-                beta2=self.beta_2,
+                beta1=beta_1,
+                beta2=beta_2,
                 epsilon=self.epsilon,
                 grad=tf.cast(gradient, variable.dtype),
             )

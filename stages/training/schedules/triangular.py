@@ -30,5 +30,5 @@ def build(
     top, last = int(warmup * steps), round((1.0 if until is None else until) * steps)
     rising = start + (1 - start) * step / max(top, 1)
     falling = 1 + (end - 1) * (step - top) / max(last - top, 1)
-    shares = np.where(step < top, rising, falling) * (step < last)
+    shares = np.where(step < last, np.where(step < top, rising, falling), 0.0)
     return (peak * shares).astype(np.float32)
