@@ -50,13 +50,11 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 	@$(RUN) python -m tools.check_params
 	@$(RUN) python -m tools.unlock
 	@$(RUN) dvc repro $(TARGETS)
-	@$(RUN) python -m tools.environment
 
 cluster: setup-cluster ## the same with `engine: ray`, training all stale models at the same time
 	@$(RUN) python -m tools.check_params
 	@$(RUN) python -m tools.unlock
 	@$(RUN) python -m tools.cluster
-	@$(RUN) python -m tools.environment
 
 # Changes no installed package: this lock is made on top of the other.
 setup-cluster: setup

@@ -12,7 +12,7 @@ def report() -> None:
     """Write reports/README.md, reports/index.html and reports/figures; send pending results to MLflow."""
     config = params.load()
 
-    from stages.reporting import orphans, page, results
+    from stages.reporting import environments, orphans, page, results
 
     orphans.remove_orphans(config)
     models, datasets = results.models(config), results.datasets(config)
@@ -32,6 +32,8 @@ def report() -> None:
         text = page.render("index.html.j2", models=model_views, datasets=dataset_views, synthetic=synthetic)
         part.write_text(text, encoding="utf-8")
     server.flush()
+    for note in environments.notes():
+        print(note)
     print(f"{paths.PAGE}: {len(models)} models")
 
 

@@ -135,6 +135,21 @@ def test_removing_a_model_leaves_nothing_of_it_for_the_report(clone: Path) -> No
     assert repro(clone) <= {"report"}  # DVC's run cache has the model and its metrics
 
 
+def test_result_of_another_machine_from_the_cache_is_named(clone: Path) -> None:
+    """As when machines of different kinds share a cache: DVC takes a training of the other one for its own."""
+    assert repro(clone) <= {"report"}
+    path = clone / "data/environment/train/mnist_cnn.json"
+    facts = json.loads(path.read_text())
+    path.unlink()
+    path.write_text(json.dumps({**facts, "processor": "riscv64"}))
+    done = run(clone, "dvc", "commit", "--force", "train@mnist_cnn")
+    assert done.returncode == 0, done.stderr
+    done = run(clone, "dvc", "repro")
+    assert re.findall(r"Running stage '([^']+)'", done.stdout) == ["report"], done.stdout + done.stderr
+    assert "note: computed with processor riscv64, here processor " in done.stdout
+    assert ": train@mnist_cnn; `dvc repro --force --single-item STAGE` repeats one" in done.stdout
+
+
 def test_experiment_overrides_reach_the_trainer(clone: Path) -> None:
     done = run(
         clone, "dvc", "exp", "run", "-S", "train.epochs=2", "-S", "train.learning_rate=1e-05", "evaluate@mnist_dense"

@@ -18,11 +18,11 @@ from dvc.repo import Repo
 from filelock import FileLock
 from ruamel.yaml import YAML
 
+from stages.reporting.environments import describe
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import machine
-from tools.machine import describe
 from tools.revision import REPRODUCED, Revision, reference
 
 KEPT = 20  # reproductions; older ones are dropped

@@ -17,13 +17,13 @@ from ruamel.yaml import YAML
 
 from stages.config import params
 from stages.reporting import published as measured
+from stages.reporting.environments import describe
 from stages.reporting.results import published_results
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import machine
 from tools.base import configure, git, python_environment, snapshot
-from tools.machine import describe
 
 SEEDS = (42, 1, 2)
 MANY_SEEDS_UP_TO = 600  # seconds: a model that trains longer gets the first seed alone, unless seeds are named

@@ -17,10 +17,10 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.evaluation.predictions import Predictions, parse
+from stages.reporting.environments import describe
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import PARSE_ERRORS
-from tools.machine import describe
 from tools.significance import Untestable
 
 ABSENT = "–"  # in a cell without a value

@@ -1,21 +1,22 @@
-"""Say which results in the workspace were computed elsewhere: `make repro` does this after the last stage."""
+"""Results that were computed elsewhere: DVC's run cache and `dvc pull` bring them, with other bytes than here."""
 
 import json
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 from stages.runtime import paths
-from stages.runtime.cli import run
 from stages.runtime.files import open_input
 from stages.runtime.numerics import machine
-from tools.machine import describe
 
 
-def compare() -> None:
-    """Print one line for each environment other than this machine's that results in the workspace were computed in.
+def describe(environment: dict[str, str]) -> str:
+    """A recorded environment as text, without the facts that are not the machine's."""
+    return ", ".join(f"{key} {value}" for key, value in environment.items() if key not in ("threads", "compute_dtype"))
 
-    DVC's run cache and `dvc pull` bring results from other machines, where the same code and data give other bytes.
-    """
+
+def notes() -> Iterator[str]:
+    """One line for each environment other than this machine's that results in the workspace were computed in."""
     here = machine()
     stages: dict[str, list[str]] = defaultdict(list)
     for path in sorted(Path().glob(str(paths.environment("*", "*")))):
@@ -27,8 +28,4 @@ def compare() -> None:
             stages[describe(other)].append(stage)
     for other_machine, names in stages.items():
         text = f"note: computed with {other_machine}, here {describe(here)}: {', '.join(names)}"
-        print(f"{text}; `dvc repro --force --single-item STAGE` repeats one")
-
-
-if __name__ == "__main__":
-    run(compare)
+        yield f"{text}; `dvc repro --force --single-item STAGE` repeats one"
