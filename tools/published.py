@@ -16,6 +16,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from stages.config import params
+from stages.config.messages import lookup
 from stages.reporting import published as measured
 from stages.reporting.environments import describe
 from stages.reporting.results import published_results
@@ -43,9 +44,8 @@ def published(models: str, seeds: str) -> None:
         UserError: there is no such model, or a stage fails.
     """
     known = params.load().models
-    unknown = [name for name in models.split() if name not in known]
-    if unknown:
-        raise UserError(f"params.yaml: models: there is no {unknown[0]!r}; choose from {', '.join(known)}")
+    for name in models.split():
+        lookup(known, name, "models")
     folder = _worktree()
     for seed in map(int, seeds.split() or SEEDS):
         for name in models.split() or known:
@@ -89,11 +89,10 @@ def _measure(folder: Path, name: str, seed: int) -> None:
     data_stages = _data_stages(values, name)
     _dvc(folder, "repro", data_stages[-1])
     start = time.monotonic()
-    _dvc(folder, "repro", f"train@{name}")
-    seconds = time.monotonic() - start
+    trained = f"Running stage 'train@{name}'" in _dvc(folder, "repro", f"train@{name}")
+    seconds = time.monotonic() - start  # of a training that was killed, those since it resumed
     _dvc(folder, "repro", f"evaluate@{name}")
-    # A training that DVC found finished takes a second or two: the time of the run that trained it stands.
-    if name not in facts or seconds > facts[name]["seconds"] / 2:
+    if trained or name not in facts:  # else the time of the run that trained it stands
         facts[name] = {"seconds": round(seconds, 1), "machine": describe(machine())}
     for kind in ("metrics", "history"):
         file = next((folder / "reports" / kind).glob(f"{name}.*"))
@@ -120,10 +119,19 @@ def _keep_provenance(lock: Path, target: Path, stages: list[str]) -> None:
     yaml.dump(kept, target)
 
 
-def _dvc(folder: Path, *arguments: str) -> None:
+def _dvc(folder: Path, *arguments: str) -> str:
+    """Run a DVC command, and pass on and return what it prints."""
     environment = python_environment(folder, "published")
-    if subprocess.run(["dvc", *arguments], cwd=folder, env=environment, stdout=sys.stderr).returncode:
+    printed = ""
+    with subprocess.Popen(
+        ["dvc", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        for line in process.stdout or ():
+            print(line, end="", file=sys.stderr, flush=True)
+            printed += line
+    if process.returncode:
         raise UserError(f"dvc {' '.join(arguments)} failed in {os.path.relpath(folder)}, see above; run this again")
+    return printed
 
 
 def _mean_seconds(name: str) -> float:

@@ -41,6 +41,7 @@ def test_models_are_trained_with_every_seed_once_and_marked_when_code_changes(re
 
     done = run(repository, *command, "mnist_dense mnist_cnn", "42")
     assert "Running stage 'train@mnist_dense'" not in done.stderr, done.stderr
+    first = (repository / "reports/published/seed-42/runs.json").read_text()
     assert done.stderr.count("Running stage 'train@mnist_cnn'") == 1
     assert [row[0] for row in rows(repository).values()] == ["3", "1"]
 
@@ -49,13 +50,15 @@ def test_models_are_trained_with_every_seed_once_and_marked_when_code_changes(re
     assert run(repository, "dvc", "repro", "train@mnist_dense").returncode == 0  # dvc.lock has the code of now
     done = run(repository, *command, "mnist_cnn", "42")
     assert done.returncode == 0, done.stderr
+    again = json.loads((repository / "reports/published/seed-42/runs.json").read_text())
+    assert again["mnist_dense"] == json.loads(first)["mnist_dense"]
     assert list(rows(repository)) == ["`mnist_dense` \\*", "`mnist_cnn` \\*"]
 
 
 def test_unknown_model_is_one_line(repository: Path) -> None:
     done = run(repository, sys.executable, "-m", "tools.published", "mnist_dens", "")
     assert done.returncode == 1
-    assert done.stderr.startswith("error: params.yaml: models: there is no 'mnist_dens'; choose from mnist_dense, ")
+    assert done.stderr.startswith("error: params.yaml: models: there is no 'mnist_dens'; did you mean 'mnist_dense'?")
 
 
 def test_tables_are_those_of_the_measured_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
