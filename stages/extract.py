@@ -13,7 +13,7 @@ from stages.data.examples import Example
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write, open_input
+from stages.runtime.files import atomic_write, file_hash, open_input
 from stages.runtime.numerics import import_tensorflow
 
 
@@ -39,6 +39,9 @@ def extract(name: str) -> None:
     else:
         extractor = features.Extractor(config, values.threads, weights)
         environment = _write(name, dataset, map(extractor, read(image_size=config.image_size)))
+    backbone = {"name": config.backbone, "image_size": config.image_size, "weights": f"md5:{file_hash(weights, 'md5')}"}
+    with atomic_write(paths.backbone(name)) as path:
+        path.write_text(json.dumps(backbone, indent=1) + "\n")
     with atomic_write(paths.environment("extract", name)) as path:
         path.write_text(json.dumps(environment, indent=1) + "\n")
     print(f"{config.backbone} features of {config.dataset}, {environment['compute_dtype']}")

@@ -72,6 +72,7 @@ class ModelConfig(Config):
         default_factory=dict
     )  # a variable belongs to the first that matches it
     frozen: list[Glob] = Field(default_factory=list)  # variables that are not trained
+    class_weight: Literal["balanced"] | None = None  # balanced: each class has the same weight in the training loss
     drop_last: bool = False  # leave out the smaller batch at the end of an epoch
     progressive: list[ProgressiveConfig] = Field(default_factory=list)  # the first epochs, at smaller images
     averaging: PartConfig | None = None  # of the weights during training

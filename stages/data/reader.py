@@ -3,6 +3,7 @@
 The import of TensorFlow Datasets takes a second: import this module after the configuration has been checked.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,12 @@ def info(name: str) -> Any:
                 name, f"split {split!r} has {size:,} bytes, which is not the size of {expected.num_examples:,} examples"
             )
     return found
+
+
+def backbone(name: str) -> dict[str, Any] | None:
+    """The backbone whose features a dataset holds: name, image_size, weights (their hash). None: it holds images."""
+    path = paths.backbone(name)
+    return json.loads(path.read_text()) if path.exists() else None
 
 
 def read(name: str, split: str, image_size: int | None = None, decode: bool = True) -> "tf.data.Dataset":

@@ -22,6 +22,11 @@ def records(name: str) -> Path:
     return Path("data/records") / name
 
 
+def backbone(name: str) -> Path:
+    """The backbone that computed a feature set, as JSON, beside its TFRecords."""
+    return records(name) / "backbone.json"
+
+
 def counts(name: str) -> Path:
     """Images per split and class of a dataset, as JSON."""
     return Path("data/counts") / f"{name}.json"

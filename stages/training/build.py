@@ -152,6 +152,30 @@ def build_loss(config: ModelConfig) -> Any:
     return load_part("training.losses", config.loss.name).build(**config.loss.options)
 
 
+def weight_classes(loss_fn: Any, labels: np.ndarray, num_classes: int) -> Any:
+    """The loss function with a weight for each class, so that every class has the same share in the loss of all labels.
+
+    A weight is examples / (classes with examples · examples of the class), as in scikit-learn.
+
+    Args:
+        loss_fn: from `build_loss`.
+        labels: of all training examples, (n,).
+        num_classes: number of classes.
+    """
+    import tensorflow as tf
+
+    counts = np.bincount(labels, minlength=num_classes)
+    weights = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+
+    def weighted(targets: Any, probabilities: Any) -> Any:
+        losses, table = loss_fn(targets, probabilities), tf.constant(weights, tf.float32)
+        if len(targets.shape) == 1:
+            return losses * tf.gather(table, targets)
+        return losses * tf.linalg.matvec(targets, table)
+
+    return weighted
+
+
 def build_strategy(distribution: Distribution | None) -> "tf.distribute.Strategy":
     """One device, or all GPUs of this machine: a batch is split among them, and their gradients are summed."""
     import tensorflow as tf

@@ -14,7 +14,14 @@ from stages.data.reader import SplitArrays
 from stages.runtime.errors import UserError
 from stages.training import checkpoint
 from stages.training.augment import build_augmentations
-from stages.training.build import build_averaging, build_loss, build_optimizer, build_schedule, build_train_model
+from stages.training.build import (
+    build_averaging,
+    build_loss,
+    build_optimizer,
+    build_schedule,
+    build_train_model,
+    weight_classes,
+)
 from stages.training.checkpoint import TrainState
 from stages.training.memory import eval_batch_size
 
@@ -70,13 +77,15 @@ def train_epochs(
         num_images -= num_images % config.batch_size
     steps = -(-num_images // config.batch_size)
     rates = build_schedule(config, steps)
-    loss_fn = build_loss(config)
+    train_loss = loss_fn = build_loss(config)
+    if config.class_weight:
+        train_loss = weight_classes(loss_fn, train.labels, num_classes)
     full_size = model.input_shape[1]
     image_sizes = progressive.image_sizes(config, full_size)
 
     def train_step(size: int) -> Step:
         resized = [] if size == full_size else [progressive.resize(size)]
-        return make_train_step(build_train_model(model, size), [*resized, *augmentations], loss_fn, optimizer)
+        return make_train_step(build_train_model(model, size), [*resized, *augmentations], train_loss, optimizer)
 
     with strategy.scope():
         augmentations = build_augmentations(config.augment, seed)

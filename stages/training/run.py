@@ -71,7 +71,7 @@ def run(
     for epoch, row in train_epochs(network, model, train, validation, seed, checkpoint_path, name):
         rows[epoch] = row
         yield epoch, row
-    save(network, paths.model(name))
+    save(network, paths.model(name), _signature(model, classes, train.inputs.shape[1:], reader.backbone(model.dataset)))
     _write_history(name, rows)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n")
@@ -81,6 +81,20 @@ def run(
     title = f"{name}: test split"
     predicted = predict(paths.model(name), test, classes, compute_dtype, validation_images, title, model.test_time)
     predictions.write(paths.predictions(name), predicted)
+
+
+def _signature(
+    model: ModelConfig, classes: list[str], input_shape: tuple[int, ...], backbone: dict[str, Any] | None
+) -> dict[str, Any]:
+    """What is needed to use the model; see `stages.training.saving.read_signature`."""
+    return {
+        "dataset": model.dataset,
+        "classes": classes,
+        "image_size": None if backbone else input_shape[0],
+        "channels": 3 if backbone else input_shape[2],
+        "test_time": model.test_time and model.test_time.model_dump(),
+        "backbone": backbone,
+    }
 
 
 def outputs(name: str) -> list[Path]:

@@ -1,11 +1,11 @@
-"""Save a model to a .keras file whose bytes depend on the model alone."""
+"""Save a model to a .keras file whose bytes depend on the model alone, with what is needed to use it."""
 
 import json
 import re
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stages.runtime.files import atomic_write
 
@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     import keras
 
 
-def save(model: "keras.Model", path: Path) -> None:
-    """Save `model`, which was never compiled; saving it again gives the same bytes."""
+SIGNATURE = "signature.json"  # a further member of the .keras file, which Keras ignores
+
+
+def save(model: "keras.Model", path: Path, signature: dict[str, Any]) -> None:
+    """Save `model`, which was never compiled; saving it again gives the same bytes.
+
+    Args:
+        model: with the weights to save.
+        path: the .keras file to write.
+        signature: what `read_signature` returns: JSON values.
+    """
     with atomic_write(path) as part, tempfile.TemporaryDirectory() as folder:
         saved = Path(folder) / "model.keras"
         model.save(saved)
@@ -26,6 +35,25 @@ def save(model: "keras.Model", path: Path) -> None:
                 elif name == "config.json":
                     data = _renumber_shared_objects(data.decode()).encode()
                 target.writestr(zipfile.ZipInfo(name), data)  # the default date of ZipInfo is 1980-01-01
+            target.writestr(zipfile.ZipInfo(SIGNATURE), json.dumps(signature))
+
+
+def read_signature(path: Path) -> dict[str, Any]:
+    """What a saved model takes and returns.
+
+    Returns:
+        classes: the names in the order of the outputs.
+        dataset: that it was trained on.
+        image_size: height and width of the square images that it takes; null if it takes features.
+        channels: of an image.
+        test_time: the part of params.yaml that augments an image for prediction, or null.
+        backbone: whose features it takes: name, image_size, and weights, the hash of the file; null if it takes images.
+
+    Raises:
+        OSError, zipfile.BadZipFile, KeyError: it is not a model of this project.
+    """
+    with zipfile.ZipFile(path) as file:
+        return json.loads(file.read(SIGNATURE))
 
 
 def _renumber_shared_objects(config: str) -> str:

@@ -61,7 +61,7 @@ def train_random(changes: dict[str, Any], path: Path, folder: Path, kill_after: 
         rows[epoch] = row
         if epoch == kill_after:
             raise KilledError
-    save(model, folder / "model.keras")
+    save(model, folder / "model.keras", {})
     return (folder / "model.keras").read_bytes(), history_of(rows.items())
 
 

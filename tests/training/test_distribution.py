@@ -45,7 +45,7 @@ try:
     history = history_of(train_epochs(model, entry, arrays(images), arrays(31, seed=5), seed, Path(f"{name}.npz")))
 except UserError as error:
     sys.exit(f"error: {error}")
-save(model, Path(f"{name}.keras"))
+save(model, Path(f"{name}.keras"), {})
 history.to_csv(f"{name}.csv", index_label="epoch")
 np.save(f"{name}.npy", predict(Path(f"{name}.keras"), arrays(seed=9), CLASSES, "float32", 10, "test").probabilities)
 """

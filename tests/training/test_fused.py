@@ -107,7 +107,7 @@ def test_model_trained_with_the_kernel_is_saved_with_layers_of_keras(tmp_path: P
     model = model_of(config(architecture="bn_cnn", filters=[8], units=[]))
     history = history_of(train_epochs(model, config(epochs=4), arrays(), arrays(seed=5), 1))
     assert history["accuracy"].iloc[-1] > 0.9
-    save(model, tmp_path / "model.keras")
+    save(model, tmp_path / "model.keras", {})
     loaded = keras.models.load_model(tmp_path / "model.keras", safe_mode=True)
     validation = arrays(seed=5)
     predicted = loaded.predict(validation.inputs, verbose=0).argmax(axis=1)

@@ -87,6 +87,21 @@ def test_split_of_a_single_class_is_learned() -> None:
     assert history["accuracy"].iloc[-1] == 1.0
 
 
+def test_balanced_class_weights_count_rare_classes_in_training_only() -> None:
+    balanced = arrays(200)
+    kept = np.concatenate([np.flatnonzero(balanced.labels == 0), np.flatnonzero(balanced.labels == 1)[:4]])
+    rare = SplitArrays(balanced.keys[kept], np.full_like(balanced.inputs[kept], 100), balanced.labels[kept])
+    probabilities, histories = [], []
+    for class_weight in (None, "balanced"):  # the images are all the same: only the classes' shares can be learned
+        entry = config(class_weight=class_weight, epochs=30, learning_rate=0.03)
+        model = model_of(entry)
+        histories.append(history_of(train_epochs(model, entry, rare, rare, 1)))
+        probabilities.append(model.predict(rare.inputs[:1], verbose=0)[0, 1])
+    assert probabilities[0] == pytest.approx(4 / len(kept), abs=0.03)
+    assert probabilities[1] == pytest.approx(0.5, abs=0.1)
+    assert histories[1]["val_loss"].iloc[-1] > 2 * histories[0]["val_loss"].iloc[-1]  # validation has no weights
+
+
 def test_long_epoch_reports_progress_on_standard_error(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

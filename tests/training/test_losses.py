@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from stages.training.build import weight_classes
 from stages.training.losses import cross_entropy
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)
@@ -33,3 +34,17 @@ def test_cross_entropy_of_a_softmax_keeps_the_gradient_of_very_improbable_classe
         return tape.gradient(loss, logits)
 
     np.testing.assert_allclose(tf.function(gradient)(), [[1 - 0.1, -0.8, -0.1]], atol=1e-6)
+
+
+@pytest.mark.parametrize("one_hot", [False, True])
+def test_balanced_class_weights_are_those_of_scikit_learn(one_hot: bool) -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    labels = np.array([0] * 6 + [1] * 3 + [3] * 1, np.int32)  # class 2 has no examples
+    weights = np.zeros(4)
+    weights[[0, 1, 3]] = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
+    probabilities = np.full((len(labels), 4), 0.25, np.float32)
+    targets = np.eye(4, dtype=np.float32)[labels] if one_hot else labels
+    found = np.asarray(weight_classes(cross_entropy.build(), labels, 4)(targets, probabilities))
+    np.testing.assert_allclose(found, weights[labels] * np.log(4), rtol=1e-5)
+    np.testing.assert_allclose(found.mean(), np.log(4), rtol=1e-5)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from stages.training.predict import predict
-from stages.training.saving import save
+from stages.training.saving import read_signature, save
 from tests.training.small import CLASSES, arrays, config, trained
 
 
 def test_saved_model_predicts_as_the_one_in_memory(tmp_path: Path) -> None:
     model, _ = trained(config())
-    save(model, tmp_path / "model.keras")
+    save(model, tmp_path / "model.keras", {})
     test = arrays(seed=9)
     predictions = predict(tmp_path / "model.keras", test, CLASSES, "float32", 10, "test")
     expected = model.predict(test.inputs, verbose=0)
@@ -29,7 +29,7 @@ def test_saved_model_predicts_as_the_one_in_memory(tmp_path: Path) -> None:
 
 def test_saving_twice_gives_same_bytes_without_optimizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model, _ = trained(config(epochs=1))
-    save(model, tmp_path / "a.keras")
+    save(model, tmp_path / "a.keras", {})
     with (
         zipfile.ZipFile(tmp_path / "a.keras") as archive,
         h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file,
@@ -37,7 +37,7 @@ def test_saving_twice_gives_same_bytes_without_optimizer(tmp_path: Path, monkeyp
         assert "layers" in file
         assert "optimizer" not in file
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    save(model, tmp_path / "b.keras")
+    save(model, tmp_path / "b.keras", {})
     assert (tmp_path / "a.keras").read_bytes() == (tmp_path / "b.keras").read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"a.keras", "b.keras"}
 
@@ -47,7 +47,13 @@ def test_augmented_model_is_saved_without_its_augmentations(tmp_path: Path) -> N
     plain, augmented = (trained(config(epochs=1, augment=augment))[0] for augment in augments)
     configs = []
     for model in (plain, augmented):
-        save(model, tmp_path / "model.keras")
+        save(model, tmp_path / "model.keras", {})
         with zipfile.ZipFile(tmp_path / "model.keras") as archive:
             configs.append(archive.read("config.json"))
     assert configs[0] == configs[1]
+
+
+def test_signature_is_read_from_the_saved_model(tmp_path: Path) -> None:
+    signature = {"classes": ["猫", "dog"], "image_size": 8, "backbone": None}
+    save(trained(config(epochs=1))[0], tmp_path / "model.keras", signature)
+    assert read_signature(tmp_path / "model.keras") == signature

@@ -46,7 +46,7 @@ def test_prediction_is_the_softmax_of_the_mean_logits_of_all_views(tmp_path: Pat
     import keras
 
     model, test = model_of(config(architecture="cnn", filters=[4], padding="same", units=[])), arrays(30)
-    save(model, tmp_path / "model.keras")
+    save(model, tmp_path / "model.keras", {})
     found = predict(
         tmp_path / "model.keras",
         test,
@@ -77,7 +77,7 @@ def test_prediction_from_probabilities_of_zero_is_finite(tmp_path: Path) -> None
     weights = model.get_weights()
     weights[-1] = np.array([1000, -1000], np.float32)
     model.set_weights(weights)
-    save(model, tmp_path / "model.keras")
+    save(model, tmp_path / "model.keras", {})
     keras.utils.clear_session()
     found = predict(tmp_path / "model.keras", test, CLASSES, "float32", 10, "test", PartConfig(name="mirror"))
     np.testing.assert_allclose(found.probabilities, [[1, 0]] * 4, atol=1e-6)

@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 from stages.config.types import Fraction, NotNegative, Rate
+from stages.training.optimizers import _fused
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
 
 def build(
@@ -25,24 +25,7 @@ def build(
     import tensorflow as tf
 
     class FusedAdamW(keras.optimizers.AdamW):
-        """Keras's AdamW with the same arithmetic in one kernel for each variable, which one device must hold."""
-
-        def update_step(self, gradient: "tf.Tensor", variable: "tf.Variable", learning_rate: "tf.Tensor") -> None:
-            index = self._get_variable_index(variable)
-            step = tf.cast(self.iterations + 1, variable.dtype)
-            first, second = tf.cast(self.beta_1, variable.dtype), tf.cast(self.beta_2, variable.dtype)
-            tf.raw_ops.ResourceApplyAdam(
-                var=variable.handle,
-                m=self._momentums[index].value.handle,
-                v=self._velocities[index].value.handle,
-                beta1_power=tf.pow(first, step),
-                beta2_power=tf.pow(second, step),
-                lr=tf.cast(learning_rate, variable.dtype),
-                beta1=first,
-                beta2=second,
-                epsilon=self.epsilon,
-                grad=tf.cast(gradient, variable.dtype),
-            )
+        update_step = _fused.update_step
 
     fused = tf.distribute.get_strategy().num_replicas_in_sync == 1
     return (FusedAdamW if fused else keras.optimizers.AdamW)(
