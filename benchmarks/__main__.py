@@ -7,7 +7,8 @@ from benchmarks import common, readme
 from stages.runtime.errors import UserError
 
 BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline")
-ON_DEMAND = ("accuracy", "scaling")  # hours on the published data; requirements-cluster.txt
+# Hours on the published data; requirements-cluster.txt; PyTorch
+ON_DEMAND = ("accuracy", "scaling", "recipes")
 
 
 def main(arguments: list[str]) -> None:

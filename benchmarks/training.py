@@ -141,8 +141,11 @@ def _keras_optimizer(config: ModelConfig) -> "keras.Optimizer":
     return keras_class.from_config(optimizer.get_config())
 
 
-def pipeline(done: Done, names: list[str], rounds: int, seconds: float) -> None:
-    """Train as the stage does; after each epoch of a large model, a round of matrix products."""
+def pipeline(done: Done, names: list[str], rounds: int, seconds: float, images_per_epoch: int = 0) -> None:
+    """Train as the stage does; after each epoch of a large model, a round of matrix products.
+
+    If `images_per_epoch` is given, epochs have so many images, and there are no matrix products.
+    """
     values = params.load()
     import_tensorflow(values.threads)
     import keras
@@ -163,6 +166,8 @@ def pipeline(done: Done, names: list[str], rounds: int, seconds: float) -> None:
         dtype = tf.as_dtype(reader.info(config.dataset).features["input"].dtype).as_numpy_dtype
         model = build_model(config, shape, np.dtype(dtype), classes)
         images, facts = _epoch_size(model, config, seconds)
+        if images_per_epoch:
+            images, facts = images_per_epoch, {"images": images_per_epoch, "forward": 0.0}
         facts["compute_dtype"] = compute_dtype
 
         with quiet():

@@ -5,6 +5,7 @@ The trainings run in a Git worktree under .dvc/tmp that shares DVC's cache: a ki
 
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -88,12 +89,16 @@ def _measure(folder: Path, name: str, seed: int) -> None:
     facts = json.loads(facts_path.read_text()) if facts_path.exists() else {}
     data_stages = _data_stages(values, name)
     _dvc(folder, "repro", data_stages[-1])
-    start = time.monotonic()
+    start, cpu_start = time.monotonic(), _cpu_seconds()
     trained = f"Running stage 'train@{name}'" in _dvc(folder, "repro", f"train@{name}")
-    seconds = time.monotonic() - start  # of a training that was killed, those since it resumed
+    seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start  # after a kill: since it resumed
     _dvc(folder, "repro", f"evaluate@{name}")
     if trained or name not in facts:  # else the time of the run that trained it stands
-        facts[name] = {"seconds": round(seconds, 1), "machine": describe(machine())}
+        facts[name] = {
+            "seconds": round(seconds, 1),
+            "cpu_seconds": round(cpu_seconds, 1),
+            "machine": describe(machine()),
+        }
     for kind in ("metrics", "history"):
         file = next((folder / "reports" / kind).glob(f"{name}.*"))
         (target / kind).mkdir(parents=True, exist_ok=True)
@@ -132,6 +137,12 @@ def _dvc(folder: Path, *arguments: str) -> str:
     if process.returncode:
         raise UserError(f"dvc {' '.join(arguments)} failed in {os.path.relpath(folder)}, see above; run this again")
     return printed
+
+
+def _cpu_seconds() -> float:
+    """CPU time of all processes that this one has waited for, and of theirs: hardly changed by what else runs."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def _mean_seconds(name: str) -> float:

@@ -20,6 +20,7 @@ class MeasuredResult:
 
     metrics: list[dict[str, Any]]
     seconds: list[float]  # of each training
+    cpu_seconds: list[float]  # the same of all cores together
     machines: set[str]
     current: bool  # whether today's code and params would train the same models
 
@@ -46,6 +47,7 @@ def read() -> dict[str, MeasuredResult]:
         name: MeasuredResult(
             [metrics for metrics, _, _ in runs[name]],
             [fact["seconds"] for _, fact, _ in runs[name]],
+            [fact["cpu_seconds"] for _, fact, _ in runs[name]],
             {fact["machine"] for _, fact, _ in runs[name]},
             all(current for _, _, current in runs[name]),
         )
@@ -68,11 +70,11 @@ def markdown(results: dict[str, MeasuredResult], published: dict[str, Any]) -> s
             _percent(result, "validation_accuracy"),
             _percent(result, "accuracy"),
             _published(published.get(name)),
-            f"{statistics.mean(result.seconds) / 60:.1f}",
+            f"{statistics.mean(result.cpu_seconds) / 60:.1f}",
         ]
         for name, result in results.items()
     ]
-    return table(["Model", "Seeds", "Validation", "Test", "Published", "Minutes"], rows, "lrrrlr")
+    return table(["Model", "Seeds", "Validation", "Test", "Published", "CPU minutes"], rows, "lrrrlr")
 
 
 def _percent(result: MeasuredResult, metric: str) -> str:
