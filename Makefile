@@ -105,8 +105,8 @@ real: setup ## review and gate of the REAL models on real data, BASE and workspa
 published: setup ## train MODEL, or all models, on the published data and write reports/published/; resumes
 	@$(RUN) python -m tools.published "$$MODEL" "$$SEED"
 
-published-tables: setup ## mark results of other code or params than today's in the tables of measured results
-	@$(RUN) python -c 'from tools.published import write_tables; write_tables()'
+published-tables: setup ## tables and gates from reports/published/; marks results of other code or params than today's
+	@$(RUN) python -c 'from tools.published import write_limits, write_tables; write_limits(); write_tables()'
 
 experiments: setup ## what each DVC experiment of HEAD changed, the best validation accuracy of a model first
 	@$(RUN) python -m tools.experiments

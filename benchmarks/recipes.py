@@ -14,7 +14,6 @@ from benchmarks import pytorch, pytorch_recipes, training
 from benchmarks.common import Result, Round, Row, Table, Target, contender, interleaved, log, rates
 from stages.config import params
 from stages.config.models import ModelConfig
-from stages.runtime import paths
 from stages.runtime.errors import UserError
 
 PYTORCH = {"PyTorch": False, "torch.compile": True}
@@ -69,7 +68,7 @@ def _accuracy(name: str, config: ModelConfig, validation_fraction: float) -> Row
     work = contender(pytorch_recipes.train, name, *data, config.epochs, config.batch_size, False)
     with work as run_round:
         found: list[Round] = [run_round() for _ in range(config.epochs)]
-    ours = predictions.read(paths.predictions(name))
+    ours = predictions.read(name)
     position = {key: number for number, key in enumerate(ours.keys)}
     correct = ours.correct[[position[key] for key in test.keys]]
     theirs = np.asarray(found[-1].value["predicted"]) == test.labels

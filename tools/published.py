@@ -4,10 +4,11 @@ The trainings run in a Git worktree under .dvc/tmp that shares DVC's cache: a ki
 """
 
 import json
+import math
 import os
+import re
 import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -53,15 +54,31 @@ def published(models: str, seeds: str) -> None:
             if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
                 _measure(folder, name, seed)
                 write_tables()
+    write_limits()
 
 
 def write_tables() -> None:
     """Write the table of measured results into each of `TABLES` that has the two marks."""
-    text = measured.markdown(measured.read(), published_results())
+    text = measured.markdown(measured.read(), published_results(), measured.outdated())
     for path in TABLES:
         before, begin, rest = path.read_text().partition(BEGIN)
         if begin:
             path.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{rest.partition(END)[2]}")
+
+
+def write_limits() -> None:
+    """Write `min_accuracy` of the gates in params.yaml: the mean validation accuracy less three standard deviations.
+
+    With fewer than three seeds, the standard deviation is that of a proportion of so many validation images.
+    """
+    text = paths.PARAMS.read_text()
+    for name, result in measured.read().items():
+        mean, spread = result.mean("validation_accuracy"), result.spread("validation_accuracy")
+        if spread is None or len(result.metrics) < 3:
+            spread = math.sqrt(mean * (1 - mean) / result.metrics[0]["validation_images"])
+        limit = math.floor(1000 * (mean - 3 * spread)) / 1000
+        text = re.sub(rf"(?m)(^  {name}: {{min_accuracy: )[0-9.]+", rf"\g<1>{limit}", text)
+    paths.PARAMS.write_text(text)
 
 
 def _worktree() -> Path:
@@ -147,7 +164,7 @@ def _cpu_seconds() -> float:
 
 def _mean_seconds(name: str) -> float:
     result = measured.read().get(name)
-    return statistics.mean(result.seconds) if result else 0.0
+    return result.mean_fact("seconds") if result else 0.0
 
 
 if __name__ == "__main__":

@@ -28,7 +28,12 @@ def render(template: str, **values: Any) -> str:
         if metric.column and any(name in model.metrics for model in models)
     }
     return environment.get_template(template).render(
-        values, all_metrics=METRICS, columns=columns, published_range=published_range
+        values,
+        all_metrics=METRICS,
+        columns=columns,
+        measured=any(model.measured for model in models),
+        near_chance=[model.name for model in models if model.near_chance],
+        published_range=published_range,
     )
 
 

@@ -19,10 +19,7 @@ class MeasuredResult:
     """The trainings of one model on the published data, one for each seed."""
 
     metrics: list[dict[str, Any]]
-    seconds: list[float]  # of each training
-    cpu_seconds: list[float]  # the same of all cores together
-    machines: set[str]
-    current: bool  # whether today's code and params would train the same models
+    facts: list[dict[str, Any]]  # seconds and cpu_seconds of each training, and its machine
 
     def mean(self, metric: str) -> float:
         """Mean over the seeds."""
@@ -33,53 +30,69 @@ class MeasuredResult:
         values = [metrics[metric] for metrics in self.metrics]
         return statistics.stdev(values) if len(values) > 1 else None
 
+    def percent(self, metric: str) -> str:
+        """Mean and spread as text."""
+        spread = self.spread(metric)
+        return f"{self.mean(metric):.2%}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+
+    def mean_fact(self, fact: str) -> float:
+        """Mean over the seeds."""
+        return statistics.mean(facts[fact] for facts in self.facts)
+
 
 def read() -> dict[str, MeasuredResult]:
     """The measured results of every model that has any, in the order of params.yaml."""
-    lock, order = _stages(Path("dvc.lock")), YAML(typ="safe").load(paths.PARAMS.read_text())["models"]
-    runs: dict[str, list[tuple[dict[str, Any], dict[str, Any], bool]]] = {}
-    for folder in sorted(paths.MEASURED.glob("seed-*"), key=lambda path: int(path.name.partition("-")[2])):
-        stages, facts = _stages(folder / "dvc.lock"), json.loads((folder / "runs.json").read_text())
-        for name, fact in facts.items():
-            metrics = json.loads((folder / "metrics" / f"{name}.json").read_text())
-            runs.setdefault(name, []).append((metrics, fact, _causes(stages, name) == _causes(lock, name)))
-    return {
-        name: MeasuredResult(
-            [metrics for metrics, _, _ in runs[name]],
-            [fact["seconds"] for _, fact, _ in runs[name]],
-            [fact["cpu_seconds"] for _, fact, _ in runs[name]],
-            {fact["machine"] for _, fact, _ in runs[name]},
-            all(current for _, _, current in runs[name]),
-        )
-        for name in order
-        if name in runs
-    }
+    runs: dict[str, MeasuredResult] = {}
+    for folder in _folders():
+        for name, facts in json.loads((folder / "runs.json").read_text()).items():
+            result = runs.setdefault(name, MeasuredResult([], []))
+            result.metrics.append(json.loads((folder / "metrics" / f"{name}.json").read_text()))
+            result.facts.append(facts)
+    return {name: runs[name] for name in _yaml(paths.PARAMS)["models"] if name in runs}
 
 
-def markdown(results: dict[str, MeasuredResult], published: dict[str, Any]) -> str:
-    """A table with a row for each model. A star marks results of other code or params than today's.
+def outdated() -> set[str]:
+    """Models with a measured result of other code or params than those of dvc.lock."""
+    now = _yaml(paths.LOCK)["stages"] if paths.LOCK.exists() else {}
+    found = set()
+    for folder in _folders():
+        then = _yaml(folder / paths.LOCK)["stages"]
+        names = json.loads((folder / "runs.json").read_text())
+        found |= {name for name in names if _causes(then, name) != _causes(now, name)}
+    return found
+
+
+def markdown(results: dict[str, MeasuredResult], published: dict[str, Any], outdated: set[str]) -> str:
+    """A table with a row for each model. A star marks the outdated ones.
 
     Args:
         results: from `read`.
         published: entries of reports/published.yaml by model.
+        outdated: from `outdated`.
     """
     rows = [
         [
-            f"`{name}`" + ("" if result.current else " \\*"),
+            f"`{name}`" + (" \\*" if name in outdated else ""),
             len(result.metrics),
-            _percent(result, "validation_accuracy"),
-            _percent(result, "accuracy"),
+            result.percent("validation_accuracy"),
+            result.percent("accuracy"),
+            result.percent("accuracy_without_tta") if "accuracy_without_tta" in result.metrics[0] else "",
             _published(published.get(name)),
-            f"{statistics.mean(result.cpu_seconds) / 60:.1f}",
+            f"{result.mean_fact('cpu_seconds') / 60:.1f}",
         ]
         for name, result in results.items()
     ]
-    return table(["Model", "Seeds", "Validation", "Test", "Published", "CPU minutes"], rows, "lrrrlr")
+    head = ["Model", "Seeds", "Validation", "Test", "Test without TTA", "Published", "CPU minutes"]
+    return table(head, rows, "lrrrrlr")
 
 
-def _percent(result: MeasuredResult, metric: str) -> str:
-    spread = result.spread(metric)
-    return f"{result.mean(metric):.2%}" + ("" if spread is None else f" ± {100 * spread:.2f}")
+def _folders() -> list[Path]:
+    """The folders of the seeds, in their order."""
+    return sorted(paths.MEASURED.glob("seed-*"), key=lambda path: int(path.name.partition("-")[2]))
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    return YAML(typ="safe").load(path.read_text())
 
 
 def _published(entry: Any) -> str:
@@ -88,10 +101,6 @@ def _published(entry: Any) -> str:
     text = f"{entry.value} {entry.split}"
     text = f"[{text}]({entry.source})" if entry.source else text
     return f"{text}; {entry.differs}" if entry.differs else text
-
-
-def _stages(lock: Path) -> dict[str, Any]:
-    return YAML(typ="safe").load(lock.read_text())["stages"] if lock.exists() else {}
 
 
 def _causes(stages: dict[str, Any], model: str) -> Any:

@@ -19,6 +19,8 @@ from stages.evaluation import predictions
 from stages.evaluation.metrics import METRICS
 from stages.evaluation.predictions import Predictions
 from stages.plots import _registry
+from stages.reporting.published import MeasuredResult
+from stages.reporting.published import read as read_measured
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import open_input
@@ -52,6 +54,13 @@ class Model:
     md5: str  # of the model file
     published: PublishedResult | None = None  # None on synthetic data, too: the two cannot be compared
     not_in_pretraining: NotInPretrainingConfig | None = None
+    measured: MeasuredResult | None = None  # on the published data, with several seeds
+    synthetic: bool = False
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether synthetic data left the model no better than twice the accuracy of a guess."""
+        return self.synthetic and self.metrics["accuracy_low"] < 2 / self.num_classes
 
 
 @dataclass(frozen=True)
@@ -70,8 +79,8 @@ def models(params: Params) -> list[Model]:
     Raises:
         UserError: a file is missing or corrupt.
     """
-    published = published_results()
-    return [_model(name, params, published.get(name)) for name in params.models]
+    published, measured = published_results(), read_measured()
+    return [_model(name, params, published.get(name), measured.get(name)) for name in params.models]
 
 
 def datasets(params: Params) -> list[Dataset]:
@@ -102,7 +111,7 @@ def misclassified(predicted: Predictions) -> pd.DataFrame:
     return wrong.sort_values(["confidence", "key"], ascending=[False, True]).head(MISCLASSIFIED)
 
 
-def _model(name: str, params: Params, published: PublishedResult | None) -> Model:
+def _model(name: str, params: Params, published: PublishedResult | None, measured: MeasuredResult | None) -> Model:
     with open_input(paths.metrics(name), f"evaluate@{name}") as file:
         metrics = json.load(file)
         values = [metrics[key] for key in REQUIRED] + [metrics[key] for key in METRICS if key in metrics]
@@ -123,6 +132,8 @@ def _model(name: str, params: Params, published: PublishedResult | None) -> Mode
         md5=predicted.model_md5,
         published=None if params.is_model_synthetic(name) else published,
         not_in_pretraining=params.not_in_pretraining.get(image_dataset),
+        measured=measured,
+        synthetic=params.is_model_synthetic(name),
     )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from stages.runtime import paths
 from tests.conftest import ROOT, run
 from tests.tools.fake_pipeline import fake_repository
 from tools import published
@@ -62,7 +63,7 @@ def test_unknown_model_is_one_line(repository: Path) -> None:
     assert done.stderr.startswith("error: params.yaml: models: there is no 'mnist_dens'; did you mean 'mnist_dense'?")
 
 
-def test_tables_are_those_of_the_measured_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_and_gates_are_those_of_the_measured_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of code or params that makes other models has to be marked: `make published-tables`."""
     monkeypatch.chdir(ROOT)
     copies = []
@@ -73,3 +74,8 @@ def test_tables_are_those_of_the_measured_results(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(published, "TABLES", copies)
     published.write_tables()
     assert [copy.read_text() for copy in copies] == [path.read_text() for path in tables]
+    before = (ROOT / "params.yaml").read_text()
+    monkeypatch.setattr(paths, "PARAMS", tmp_path / "params.yaml")
+    paths.PARAMS.write_text(before)
+    published.write_limits()
+    assert paths.PARAMS.read_text() == before
