@@ -9,12 +9,12 @@ def test_units(units: Iterable[tuple[str, str]], fraction: float) -> set[str]:
     """Choose which images, or groups of images, are the test split.
 
     A unit is in the test split if its hash, as a number from 0 to 1, is less than `fraction`. So about this fraction of
-    each class is, and what else is in the dataset does not matter. There is one exception, for small classes: if that
-    leaves a class with several units without a test image or without a training image, its unit with the lowest hash is
-    in the test split, or that with the highest is not.
+    each class is, and what else is in the dataset does not matter. There is one exception, for small classes: a class
+    without training units gets its unit with the highest hash back, and one of several units without any to test gives
+    that with the lowest.
 
     Args:
-        units: the unit of each image, such as the name of its file or of its group, and its class.
+        units: the unit of each image, such as its key or the name of its group, and its class.
         fraction: of the images, from 0 to 1.
 
     Returns:
@@ -27,12 +27,10 @@ def test_units(units: Iterable[tuple[str, str]], fraction: float) -> set[str]:
     chosen = {unit for unit, value in hashes.items() if value < fraction}
     for name in sorted(classes):
         order = sorted(classes[name], key=lambda unit: (hashes[unit], unit))
-        if len(order) < 2:
-            continue
-        if not chosen.intersection(order):
-            chosen.add(order[0])
-        elif chosen.issuperset(order):
+        if chosen.issuperset(order):
             chosen.remove(order[-1])
+        elif len(order) > 1 and not chosen.intersection(order):
+            chosen.add(order[0])
     return chosen
 
 

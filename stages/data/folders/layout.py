@@ -23,7 +23,8 @@ class Entry(NamedTuple):
     key: str  # of its record
     class_name: str
     split: str | None  # None: still to be chosen
-    group_text: str  # the part of its name in which a pattern for groups is searched, or its group in a table
+    name: str  # in its class: a pattern for groups is searched in it
+    group: str | None = None  # from a column of a table
 
 
 def by_folders(source: Path, names: Iterable[str]) -> tuple[dict[str, Entry], list[str]]:

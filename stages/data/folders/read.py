@@ -16,10 +16,12 @@ from stages.config.folders import FolderConfig, TableConfig
 from stages.data import split
 from stages.data.examples import Example
 from stages.data.folders import layout, table
-from stages.data.folders.converted import Content, ConvertedImages
+from stages.data.folders.converted import Content, ConvertedImages, Fact
 from stages.data.folders.files import files
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
+
+TINY = 64  # pixels: the largest side of images that are stored with one channel
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def assign_splits(listing: Listing, test_fraction: float | None, group: str | No
     Args:
         listing: the images.
         test_fraction: of images to test with; None: the source has splits.
-        group: a pattern; images in whose names it finds the same text (of its first group, if it has one) are together.
+        group: a pattern; images in whose names it finds the same text, of its first parentheses if it has any, are together.
 
     Raises:
         UserError: the source has splits although `test_fraction` is given, or the other way around.
@@ -76,7 +78,7 @@ def assign_splits(listing: Listing, test_fraction: float | None, group: str | No
     if listing.has_splits or test_fraction is None:
         what = "has splits of its own: remove" if listing.has_splits else "has no splits of its own: add"
         raise UserError(f"{listing.source}: it {what} test_fraction in params.yaml")
-    units = {name: _unit(entry.group_text, group) for name, entry in listing.entries.items()}
+    units = {name: _unit(entry, group) for name, entry in listing.entries.items()}
     chosen = split.test_units(
         ((units[name], entry.class_name) for name, entry in listing.entries.items()), test_fraction
     )
@@ -91,7 +93,7 @@ def checked_examples(
 ) -> Iterator[tuple[Example, str]]:
     """Yield each example of a dataset, and what is wrong with its image or an empty string.
 
-    An image is JPEG or PNG bytes; or uint8 (height, width, 1), if all images are gray and of one size.
+    An image is JPEG or PNG bytes, which are read as RGB; or uint8 (height, width, 1), if `has_one_channel` says so.
 
     Args:
         name: of the dataset.
@@ -115,13 +117,18 @@ def checked_examples(
         content.name: content for content in progress(converted.convert(listing.images()), len(entries), name, "images")
     }
     valid = [content.fact for content in found.values() if not content.fact.error]
-    is_gray = len({fact[2:] for fact in valid}) == 1 and valid[0].channels == 1
+    is_gray = has_one_channel(valid)
     for file_name, read in listing.images():
         entry, content = entries[file_name], found[file_name]
         data = b"" if content.fact.error else _data(listing.source, content, read, converted)
         conversions.update(content.fact.applied)
         image = _decode_gray(data) if is_gray and data else data
         yield (str(entry.split), entry.key, image, labels[entry.class_name]), content.fact.error
+
+
+def has_one_channel(valid: list[Fact]) -> bool:
+    """Whether images are stored with one channel: all are gray, tiny, and of one size. Others are read as RGB."""
+    return len({fact[2:] for fact in valid}) == 1 and valid[0].channels == 1 and max(valid[0][2:]) <= TINY
 
 
 def _data(source: Path, content: Content, read: Callable[[], bytes], converted: ConvertedImages) -> bytes:
@@ -138,9 +145,9 @@ def _decode_gray(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))[..., np.newaxis]
 
 
-def _unit(text: str, group: str | None) -> str:
-    """What stays together in one split: the group that a name belongs to, or the name itself."""
-    match = re.search(group, text) if group else None
-    if match is None:
-        return text
-    return match.group(1) if match.re.groups and match.group(1) is not None else match.group()
+def _unit(entry: layout.Entry, group: str | None) -> str:
+    """What stays together in one split: the group of an image, or the image itself."""
+    match = re.search(group, entry.group_text) if group else None
+    if match:
+        return match.group(1) if match.re.groups and match.group(1) is not None else match.group()
+    return entry.group or entry.key

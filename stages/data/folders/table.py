@@ -29,7 +29,7 @@ def entries(path: Path, table: TableConfig) -> dict[str, Entry]:
         UserError: the table is corrupt, or a row has no label, an unknown split, or an image that is listed twice.
     """
     names = _class_names(path, table.label)
-    wanted = [table.label, table.split, table.group, table.image if _has_paths(path, table.image) else None]
+    wanted = [table.label, table.split, table.group, table.image if has_paths(path, table.image) else None]
     images: dict[str, Entry] = {}
     for number, row in enumerate(_rows(path, wanted), 1):
         name = _name(path, row.get(table.image), number)
@@ -46,10 +46,8 @@ def entries(path: Path, table: TableConfig) -> dict[str, Entry]:
                     f"{path}: row {number}: {table.split} is {row[table.split]!r}; use train, validation or test"
                 )
         class_name = names[label] if isinstance(label, int) and 0 <= label < len(names) else str(label).strip()
-        group = row[table.group] if table.group else None
-        images[name] = Entry(
-            name, unicodedata.normalize("NFC", class_name), split, name if group in (None, "") else f"{group}"
-        )
+        group = str(row[table.group]) if table.group and row[table.group] not in (None, "") else None
+        images[name] = Entry(name, unicodedata.normalize("NFC", class_name), split, name, group)
     return images
 
 
@@ -112,7 +110,7 @@ def _rows(path: Path, wanted: list[str | None]) -> Iterator[Row]:
                 yield from csv.DictReader(text, dialect=_dialect(text.readline(), text), strict=True)
 
 
-def _has_paths(path: Path, column: str) -> bool:
+def has_paths(path: Path, column: str) -> bool:
     """Whether a column contains paths; else it contains images."""
     if path.suffix.lower() != ".parquet":
         return True
