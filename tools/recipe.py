@@ -45,8 +45,8 @@ def choose(dataset: str, facts: Facts) -> Recipe:
         reason = (
             f"{facts.short_side} pixels are few for a backbone that was trained on 224: a small network from scratch."
             if tiny
-            else f"{facts.images:,} images are enough to train a small network from scratch; to compute the features of "
-            "a backbone would take hours on a few cores."
+            else f"{facts.images:,} images are enough to train a small network from scratch; to compute the features "
+            "of a backbone would take hours on a few cores."
         )
         model = {"dataset": dataset}
         if not tiny or facts.size is None or facts.size[0] != facts.size[1]:

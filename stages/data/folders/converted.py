@@ -48,6 +48,7 @@ class ConvertedImages:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        self.decoded = 0  # images that were not known before
 
     def convert(self, contents: Iterator[tuple[str, Callable[[], bytes]]]) -> Iterator[Content]:
         """Decode what has not been decoded before, in threads; yield all images in their order."""
@@ -77,6 +78,7 @@ class ConvertedImages:
     ) -> Content:
         if isinstance(fact, Future):
             fact, png = fact.result()
+            self.decoded += 1
             is_stored = png is not None
             row = (digest, json.dumps(fact), png)
             self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", row)

@@ -68,7 +68,7 @@ def assign_splits(listing: Listing, test_fraction: float | None, group: str | No
     Args:
         listing: the images.
         test_fraction: of images to test with; None: the source has splits.
-        group: a pattern; images in whose names it finds the same text, of its first parentheses if it has any, are together.
+        group: a pattern; images in whose names it finds the same text (in its parentheses, if it has any) are together.
 
     Raises:
         UserError: the source has splits although `test_fraction` is given, or the other way around.
@@ -147,7 +147,7 @@ def _decode_gray(data: bytes) -> np.ndarray:
 
 def _unit(entry: layout.Entry, group: str | None) -> str:
     """What stays together in one split: the group of an image, or the image itself."""
-    match = re.search(group, entry.group_text) if group else None
+    match = re.search(group, entry.name) if group else None
     if match:
         return match.group(1) if match.re.groups and match.group(1) is not None else match.group()
     return entry.group or entry.key

@@ -1,16 +1,20 @@
 """A limit on what a compressed stream unpacks to, for streams that gzip's own limit does not cover."""
 
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, Protocol
 
 from stages.data.formats._archive import MAX_RATIO, MAX_UNPACKED
 from stages.runtime.errors import UserError
 
 
+class _Stream(Protocol):
+    def read(self, size: int = -1, /) -> bytes: ...
+
+
 class _Bounded:
     """Reads from a stream until it has given more bytes than any dataset has."""
 
-    def __init__(self, stream: IO[bytes], path: Path, size: int) -> None:
+    def __init__(self, stream: "_Stream", path: Path, size: int) -> None:
         self._stream, self._path = stream, path
         self._limit = max(MAX_UNPACKED, MAX_RATIO * size)
         self._count = 0
@@ -23,7 +27,7 @@ class _Bounded:
         return data
 
 
-def bounded(stream: IO[bytes], path: Path, size: int) -> Any:
+def bounded(stream: "_Stream", path: Path, size: int) -> Any:
     """Wrap a stream for `open_tar`.
 
     Args:
@@ -34,4 +38,4 @@ def bounded(stream: IO[bytes], path: Path, size: int) -> Any:
     Returns:
         A stream whose `read` raises a `UserError` beyond 256 MiB and 100 times `size`.
     """
-    return cast("Any", _Bounded(stream, path, size))
+    return _Bounded(stream, path, size)
