@@ -219,7 +219,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         folder(PETS | {"train/cat/a.jpg": image()}),
         "folders of splits, such as 'train'",
     ),
-    "training images alone": (
+    "no test split": (
         "pets",
         folder({f"train/{n}": d for n, d in PETS.items()}),
         "it has only images for train",
