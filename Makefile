@@ -6,6 +6,9 @@ TARGETS ?=
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
+NAME ?=# of `make dataset`
+FROM ?=# likewise: a folder, archive or table of images
+GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
 MODEL ?=# of `make published`: names with spaces between; empty for all
 SEED ?=# likewise; empty: three seeds for models that train in up to ten minutes, else one
 BENCHMARK ?=
@@ -16,9 +19,9 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS MODEL REAL SEED
+export BASE EXPERIMENTS FROM GROUP MODEL NAME REAL SEED
 
-.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
+.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -50,6 +53,9 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 	@$(RUN) python -m tools.check_params
 	@$(RUN) python -m tools.unlock
 	@$(RUN) dvc repro $(TARGETS)
+
+dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
+	@$(RUN) python -m tools.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP")
 
 cluster: setup-cluster ## the same with `engine: ray`, training all stale models at the same time
 	@$(RUN) python -m tools.check_params

@@ -20,7 +20,7 @@ def download(name: str) -> None:
         UserError: there is no such dataset or backbone, no generator for it, or no mirror that delivers a file.
     """
     values = params.load()
-    entries: dict[str, DatasetConfig | WeightsConfig] = {**values.datasets, **values.weights}
+    entries: dict[str, DatasetConfig | WeightsConfig] = {**values.archives, **values.weights}
     entry = lookup(entries, name, "datasets and weights")
     synthetic = values.is_synthetic(entry)
     target = paths.raw(name)

@@ -24,7 +24,8 @@ def main() -> None:
         raise UserError(f"params.yaml: engine: {values.engine}; set it to ray, or run `make repro`")
     with connected() as address:
         os.environ["RAY_ADDRESS"] = address
-        data = [f"preprocess@{name}" for name in values.datasets] + [f"extract@{name}" for name in values.features]
+        data = [values.preprocess_stage(name) for name in values.datasets]
+        data += [f"extract@{name}" for name in values.features]
         _dvc("repro", *data)
         models = [f"train@{name}" for name in values.models]
         stale = [name for name in models if name in json.loads(_dvc("status", "--json", *models, show=False))]

@@ -128,7 +128,9 @@ def _data_stages(values: Any, name: str) -> list[str]:
     """The stages that make the data of a model, in their order."""
     dataset = values["models"][name]["dataset"]
     features = (values.get("features") or {}).get(dataset)
-    return [f"preprocess@{features['dataset']}", f"extract@{dataset}"] if features else [f"preprocess@{dataset}"]
+    images = features["dataset"] if features else dataset
+    stage = "preprocess_folder" if images in (values.get("folders") or {}) else "preprocess"
+    return [f"{stage}@{images}", *([f"extract@{dataset}"] if features else [])]
 
 
 def _keep_provenance(lock: Path, target: Path, stages: list[str]) -> None:

@@ -17,6 +17,12 @@ def _check_class_names(classes: Classes) -> Classes:
     return classes
 
 
+ClassNames = (
+    Annotated[list[str], Field(min_length=2), AfterValidator(_check_class_names)]
+    | Annotated[dict[str, str], Field(min_length=2), AfterValidator(_check_class_names)]
+)
+
+
 class MirrorConfig(Config):
     """One place to download a file from, and the hash that the file has there."""
 
@@ -38,10 +44,7 @@ class DatasetConfig(Config):
     """An entry of `datasets`: archives in a known format."""
 
     format: Name
-    classes: (
-        Annotated[list[str], Field(min_length=2), AfterValidator(_check_class_names)]
-        | Annotated[dict[str, str], Field(min_length=2), AfterValidator(_check_class_names)]
-    )
+    classes: ClassNames
     files: Files
     synthetic: SyntheticConfig | None = None  # None: always downloaded
 

@@ -4,13 +4,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.config import overrides
 from stages.config.datasets import DatasetConfig, WeightsConfig
 from stages.config.features import FeaturesConfig, NotInPretrainingConfig
+from stages.config.folders import FolderConfig
 from stages.config.gates import GateConfig
 from stages.config.messages import explain
 from stages.config.models import ModelConfig, TrainConfig
@@ -28,13 +29,29 @@ class Params(Config):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     skip_invalid_images: bool
     engine: Literal["local", "ray"]
-    datasets: dict[Name, DatasetConfig]
+    datasets: dict[Name, DatasetConfig]  # with those of `folders`, so that every dataset is found here
+    folders: dict[Name, FolderConfig] = Field(default_factory=dict)
     weights: dict[Name, WeightsConfig]
     features: dict[Name, FeaturesConfig]
     not_in_pretraining: dict[Name, NotInPretrainingConfig]
     train: TrainConfig
     models: dict[Name, ModelConfig]
     gates: dict[Name, GateConfig]
+
+    @model_validator(mode="after")
+    def _add_folders(self) -> "Params":
+        for name, folder in self.folders.items():
+            self.datasets.setdefault(name, folder.as_dataset())  # `check_references` rejects a name that is taken
+        return self
+
+    @property
+    def archives(self) -> dict[str, DatasetConfig]:
+        """The datasets that are downloaded or generated."""
+        return {name: dataset for name, dataset in self.datasets.items() if name not in self.folders}
+
+    def preprocess_stage(self, dataset: str) -> str:
+        """The stage of dvc.yaml that writes the records of a dataset."""
+        return f"preprocess_folder@{dataset}" if dataset in self.folders else f"preprocess@{dataset}"
 
     @cached_property
     def resolved_models(self) -> dict[str, ModelConfig]:

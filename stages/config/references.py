@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.config.folders import FORMAT
 from stages.config.messages import lookup
 from stages.config.models import ModelConfig, PartConfig
 from stages.config.parts import check_options, check_part
@@ -31,7 +32,10 @@ def check_references(params: "Params", path: Path) -> None:
         for name in getattr(params, section):
             if (taken := sections.setdefault(name, section)) != section:
                 raise UserError(f"{path}: {section}.{name}: the name is taken by {taken}.{name}; choose another")
-    for name, dataset in params.datasets.items():
+    for name in params.folders:
+        if params.datasets[name].format != FORMAT:
+            raise UserError(f"{path}: folders.{name}: the name is taken by datasets.{name}; choose another")
+    for name, dataset in params.archives.items():
         check_part(f"{path}: datasets.{name}.format", "data.formats", dataset.format)
     for name, features in params.features.items():
         lookup(params.datasets, features.dataset, f"features.{name}.dataset")

@@ -11,7 +11,8 @@ from ruamel.yaml import YAML
 from stages.reporting.markdown import table
 from stages.runtime import paths
 
-UPSTREAM = ("preprocess", "extract", "train")  # stages whose code and params decide which model comes out
+# The stages whose code and params decide which model comes out
+UPSTREAM = ("preprocess", "preprocess_folder", "extract", "train")
 
 
 @dataclass(frozen=True)
@@ -113,5 +114,5 @@ def _causes(stages: dict[str, Any], model: str) -> Any:
         params = {key: value for key, value in params.items() if key not in ("seed", "source")}
         causes.append((name, {path: md5 for path, md5 in deps.items() if path.startswith("stages/")}, params))
         records = [Path(path).name for path in deps if path.startswith("data/records/")]
-        waiting += [f"{kind}@{data}" for data in records for kind in UPSTREAM[:2] if f"{kind}@{data}" in stages]
+        waiting += [f"{kind}@{data}" for data in records for kind in UPSTREAM[:-1] if f"{kind}@{data}" in stages]
     return causes

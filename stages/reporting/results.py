@@ -87,7 +87,7 @@ def datasets(params: Params) -> list[Dataset]:
     """All datasets of params.yaml, in its order. Errors as in `models`."""
     found = []
     for name, config in params.datasets.items():
-        stage = f"preprocess@{name}"
+        stage = params.preprocess_stage(name)
         with open_input(paths.counts(name), stage) as file:
             counts = COUNTS.validate_json(file.read())
             if any(list(counts[split]) != config.class_names for split in ("train", "test")):

@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
+CONVERTED = Path(".dvc/tmp/converted.sqlite")  # may be removed: images are then decoded again
 PUBLISHED = Path("reports/published.yaml")
 MEASURED = Path("reports/published")  # results on the published data, a folder for each seed
 REPORT = Path("reports/README.md")
@@ -35,6 +36,11 @@ def counts(name: str) -> Path:
 def skipped(name: str) -> Path:
     """Files of a dataset that are not valid images, as JSON."""
     return Path("data/skipped") / f"{name}.json"
+
+
+def conversions(name: str) -> Path:
+    """How many images of a dataset were converted in which way, as JSON."""
+    return Path("data/conversions") / f"{name}.json"
 
 
 def model(name: str) -> Path:

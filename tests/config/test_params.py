@@ -93,6 +93,18 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
         lambda v: v["datasets"].update(vgg16=v["datasets"]["mnist"]),
         "weights.vgg16: the name is taken by datasets.vgg16",
     ),
+    (
+        lambda v: v.update(folders={"mnist": {"path": "x", "classes": ["a", "b"]}}),
+        "folders.mnist: the name is taken by datasets.mnist",
+    ),
+    (
+        lambda v: v.update(folders={"pets": {"path": "x", "classes": ["a", "b"], "table": {"image": "i"}}}),
+        "folders.pets.table.label: missing",
+    ),
+    (
+        lambda v: v["datasets"]["mnist"].update(format="folder"),
+        "datasets.mnist.format: there is no 'folder'",
+    ),
     (lambda v: v["datasets"]["mnist"]["classes"].append("a\nb"), "datasets.mnist.classes"),
     (lambda v: v["datasets"]["mnist"]["classes"].append("1 "), "datasets.mnist.classes"),
     (lambda v: v["weights"]["vgg16"]["files"].update(b=MIRRORS), "weights.vgg16.files: "),

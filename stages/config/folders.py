@@ -1,0 +1,65 @@
+"""The section `folders` of params.yaml: datasets of your own images, which lie where you keep them."""
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, StringConstraints
+
+from stages.config.datasets import ClassNames, DatasetConfig
+from stages.config.types import Config, Fraction
+
+FORMAT = "folder"  # of these datasets; no module of stages/data/formats has this name
+FORMULA = ("=", "+", "-", "@")  # a spreadsheet runs a cell that starts like this
+
+
+def _check_formulas(classes: ClassNames) -> ClassNames:
+    """Reject class names that would be formulas in the tables of the report."""
+    for name in classes.values() if isinstance(classes, dict) else classes:
+        if name.startswith(FORMULA):
+            raise ValueError(
+                f"the class name {name!r} starts like a formula of a spreadsheet; give another one: classes may be a "
+                "mapping of folders or labels to names"
+            )
+    return classes
+
+
+def _check_pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, RecursionError, OverflowError) as error:
+        raise ValueError(f"it should be a regular expression: {error}") from None
+    return pattern
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Pattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_pattern)]
+
+
+class TableConfig(Config):
+    """The columns of a table that lists the images."""
+
+    file: Text | None = None  # a CSV or Parquet file in the folder `path`; None: `path` itself is the table
+    image: Text  # paths relative to the table, or the files themselves
+    label: Text
+    split: Text | None = None
+    group: Text | None = None
+
+
+class FolderConfig(Config):
+    """An entry of `folders`: a folder or an archive with a folder for each class, or a table."""
+
+    path: Text  # relative to the root of the repository, or absolute
+    classes: Annotated[ClassNames, AfterValidator(_check_formulas)]
+    table: TableConfig | None = None
+    test_fraction: Fraction | None = None  # None: the source has splits of its own
+    group: Pattern | None = None  # searched in the name of a file; images with the same match stay in one split
+
+    @property
+    def source(self) -> Path:
+        """The folder, archive or table, which is a dep of the stage."""
+        return Path(self.path)
+
+    def as_dataset(self) -> DatasetConfig:
+        """The same as an entry of `datasets`: one that has no files to download."""
+        return DatasetConfig.model_construct(format=FORMAT, classes=self.classes, files={}, synthetic=None)

@@ -1,0 +1,141 @@
+"""What each image looks like after conversion, remembered by its content: a rerun decodes only new images."""
+
+import hashlib
+import io
+import json
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL
+from PIL import Image
+
+from stages.data import convert, jpeg
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+
+JPEG = b"\xff\xd8"
+PNG_COMPRESSION = 3  # as in stages/data/writer.py
+COMMIT = 64  # images after which the file is written: what a killed process loses
+
+
+class Fact(NamedTuple):
+    """What is known of an image after it was decoded."""
+
+    error: str  # what is wrong with it, or empty
+    applied: list[str]  # names of conversions, as `convert` returns them
+    height: int
+    width: int
+    channels: int  # 1 or 3
+
+
+class Content(NamedTuple):
+    """An image of a source."""
+
+    name: str
+    digest: bytes  # of the file
+    fact: Fact
+    is_stored: bool  # whether it is stored as a PNG file; a JPEG file that needs no conversion stays as it is
+
+
+class ConvertedImages:
+    """The images that this clone has decoded, in one file. See `open_converted`."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self.decoded = 0  # images that were not known before
+
+    def convert(self, contents: Iterator[tuple[str, Callable[[], bytes]]]) -> Iterator[Content]:
+        """Decode what has not been decoded before, in threads; yield all images in their order."""
+        workers = min(os.cpu_count() or 1, 8)
+        pending: deque[tuple[str, bytes, Fact | Future[tuple[Fact, bytes | None]], bool]] = deque()
+        with ThreadPoolExecutor(workers) as pool:
+            for name, read in contents:
+                try:
+                    data = read()
+                except ValueError as error:  # it is too large
+                    pending.append((name, b"", Fact(str(error), [], 0, 0, 0), False))
+                else:
+                    digest = hashlib.sha256(data).digest()
+                    fact, is_stored = self._find(digest)
+                    pending.append((name, digest, fact or pool.submit(_convert, data), is_stored))
+                if len(pending) > 2 * workers:
+                    yield self._finished(*pending.popleft())
+            while pending:
+                yield self._finished(*pending.popleft())
+
+    def stored(self, digest: bytes) -> bytes:
+        """The PNG file of a converted image."""
+        return self._database.execute("SELECT png FROM images WHERE digest = ?", [digest]).fetchone()[0]
+
+    def _finished(
+        self, name: str, digest: bytes, fact: Fact | Future[tuple[Fact, bytes | None]], is_stored: bool
+    ) -> Content:
+        if isinstance(fact, Future):
+            fact, png = fact.result()
+            self.decoded += 1
+            is_stored = png is not None
+            row = (digest, json.dumps(fact), png)
+            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", row)
+            if self._database.total_changes % COMMIT == 0:
+                self._database.commit()
+        return Content(name, digest, fact, is_stored)
+
+    def _find(self, digest: bytes) -> tuple[Fact | None, bool]:
+        query = "SELECT fact, png IS NOT NULL FROM images WHERE digest = ?"
+        row = self._database.execute(query, [digest]).fetchone()
+        return (Fact(*json.loads(row[0])), bool(row[1])) if row else (None, False)
+
+
+@contextmanager
+def open_converted(path: Path = paths.CONVERTED) -> Iterator[ConvertedImages]:
+    """Open the file for the time of the block; what was decoded stays, also if the block fails.
+
+    Raises:
+        UserError: it is corrupt, or its disk is full.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with closing(sqlite3.connect(path, timeout=60)) as database:
+            (version,) = database.execute("PRAGMA user_version").fetchone()
+            if version != _version():  # other code decoded what is there
+                database.execute("DROP TABLE IF EXISTS images")
+                database.execute(f"PRAGMA user_version = {_version()}")
+            database.execute("CREATE TABLE IF NOT EXISTS images (digest BLOB PRIMARY KEY, fact TEXT, png BLOB)")
+            try:
+                yield ConvertedImages(database)
+            finally:
+                database.commit()
+    except sqlite3.Error as error:
+        raise UserError(f"{path}: {error}; if the disk is not full, remove this file and run it again") from None
+
+
+def _convert(data: bytes) -> tuple[Fact, bytes | None]:
+    """What is known of a file, and its image as PNG unless it is a JPEG file that needs no conversion."""
+    try:
+        if not data:
+            raise ValueError("is empty")
+        pixels, applied = convert.convert(data)
+        if not applied and data.startswith(JPEG):
+            if error := jpeg.find_error(data):
+                raise ValueError(error)
+            return Fact("", [], *pixels.shape), None
+    except ValueError as error:
+        return Fact(str(error), [], 0, 0, 0), None
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(
+        file, "PNG", compress_level=PNG_COMPRESSION
+    )
+    return Fact("", applied, *pixels.shape), file.getvalue()
+
+
+def _version() -> int:
+    """A number for the code that decodes images."""
+    code = b"".join(Path(module.__file__ or "").read_bytes() for module in (convert, jpeg))
+    text = code + Path(__file__).read_bytes() + PIL.__version__.encode()
+    return int.from_bytes(hashlib.sha256(text).digest()[:3], "big")

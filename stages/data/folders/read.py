@@ -1,0 +1,153 @@
+"""Read a dataset of your own images: a folder, an archive or a table, without changing it."""
+
+import hashlib
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from stages.config.folders import FolderConfig, TableConfig
+from stages.data import split
+from stages.data.examples import Example
+from stages.data.folders import layout, table
+from stages.data.folders.converted import Content, ConvertedImages, Fact
+from stages.data.folders.files import files
+from stages.runtime.errors import UserError
+from stages.runtime.progress import progress
+
+TINY = 64  # pixels: the largest side of images that are stored with one channel
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The images of a source before they are read."""
+
+    source: Path
+    entries: dict[str, layout.Entry]  # by their names
+    ignored: list[str]  # names of files that are not images
+    contents: Callable[[], Iterator[tuple[str, Callable[[], bytes]]]]  # of all files, also of those
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether the source says which images are for training and which for testing."""
+        return any(entry.split for entry in self.entries.values())
+
+    def images(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+        """The name of each image, in the order of the source, and a function that reads it."""
+        return ((name, read) for name, read in self.contents() if name in self.entries)
+
+
+def list_images(source: Path, columns: TableConfig | None) -> Listing:
+    """Find all images of a source, and the class and split of each.
+
+    Raises:
+        UserError: the source is missing or corrupt, has paths or links that lead out of it, or has no images.
+    """
+    if columns:
+        path = source / columns.file if columns.file else source
+        listing = Listing(path, table.entries(path, columns), [], partial(table.contents, path, columns))
+    else:
+        entries, ignored = layout.by_folders(source, (file.name for file in files(source)))
+        listing = Listing(source, entries, ignored, partial(files, source))
+    if not listing.entries:
+        raise UserError(
+            f"{source}: it has no images in folders of classes, such as CLASS/a.jpg or train/CLASS/a.jpg; arrange it so"
+        )
+    return listing
+
+
+def assign_splits(listing: Listing, test_fraction: float | None, group: str | None) -> dict[str, layout.Entry]:
+    """Give every image a split, the source's own or one by hashes of names.
+
+    Args:
+        listing: the images.
+        test_fraction: of images to test with; None: the source has splits.
+        group: a pattern; images in whose names it finds the same text (in its parentheses, if it has any) are together.
+
+    Raises:
+        UserError: the source has splits although `test_fraction` is given, or the other way around.
+    """
+    if listing.has_splits and test_fraction is None:
+        return layout.resolve_splits(listing.source, listing.entries)
+    if listing.has_splits or test_fraction is None:
+        what = "has splits of its own: remove" if listing.has_splits else "has no splits of its own: add"
+        raise UserError(f"{listing.source}: it {what} test_fraction in params.yaml")
+    units = {name: _unit(entry, group) for name, entry in listing.entries.items()}
+    chosen = split.test_units(
+        ((units[name], entry.class_name) for name, entry in listing.entries.items()), test_fraction
+    )
+    return {
+        name: entry._replace(split=layout.TEST if units[name] in chosen else layout.TRAIN)
+        for name, entry in listing.entries.items()
+    }
+
+
+def checked_examples(
+    name: str, config: FolderConfig, converted: ConvertedImages, conversions: Counter[str]
+) -> Iterator[tuple[Example, str]]:
+    """Yield each example of a dataset, and what is wrong with its image or an empty string.
+
+    An image is JPEG or PNG bytes, which are read as RGB; or uint8 (height, width, 1), if `has_one_channel` says so.
+
+    Args:
+        name: of the dataset.
+        config: its entry in params.yaml.
+        converted: images that were decoded before.
+        conversions: counts images by the name of each conversion that was applied to them.
+
+    Raises:
+        UserError: as `list_images` and `assign_splits`; or a class is not in `classes`.
+    """
+    listing = list_images(config.source, config.table)
+    entries = assign_splits(listing, config.test_fraction, config.group)
+    labels = {class_name: label for label, class_name in enumerate(config.classes)}
+    for entry in entries.values():
+        if entry.class_name not in labels:
+            raise UserError(
+                f"{listing.source}: {entry.key!r}: {entry.class_name!r} is not in folders.{name}.classes in "
+                "params.yaml; add it there"
+            )
+    found = {
+        content.name: content for content in progress(converted.convert(listing.images()), len(entries), name, "images")
+    }
+    valid = [content.fact for content in found.values() if not content.fact.error]
+    is_gray = has_one_channel(valid)
+    for file_name, read in listing.images():
+        entry, content = entries[file_name], found[file_name]
+        data = b"" if content.fact.error else _data(listing.source, content, read, converted)
+        conversions.update(content.fact.applied)
+        image = _decode_gray(data) if is_gray and data else data
+        yield (str(entry.split), entry.key, image, labels[entry.class_name]), content.fact.error
+
+
+def has_one_channel(valid: list[Fact]) -> bool:
+    """Whether images are stored with one channel: all are gray, tiny, and of one size. Others are read as RGB."""
+    return len({fact[2:] for fact in valid}) == 1 and valid[0].channels == 1 and max(valid[0][2:]) <= TINY
+
+
+def _data(source: Path, content: Content, read: Callable[[], bytes], converted: ConvertedImages) -> bytes:
+    """The file of an image as it is stored in the records."""
+    if content.is_stored:
+        return converted.stored(content.digest)
+    data = read()
+    if hashlib.sha256(data).digest() != content.digest:
+        raise UserError(f"{source}: {content.name!r} changed while it was read; run it again")
+    return data
+
+
+def _decode_gray(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))[..., np.newaxis]
+
+
+def _unit(entry: layout.Entry, group: str | None) -> str:
+    """What stays together in one split: the group of an image, or the image itself."""
+    match = re.search(group, entry.name) if group else None
+    if match:
+        return match.group(1) if match.re.groups and match.group(1) is not None else match.group()
+    return entry.group or entry.key

@@ -1,0 +1,37 @@
+"""Your own images, where they lie → TFRecords in data/records, as `preprocess` does for archives in data/raw."""
+
+from collections import Counter
+
+from stages.config import params
+from stages.config.messages import lookup
+from stages.data.checked import write_checked, write_json
+from stages.runtime import paths
+from stages.runtime.cli import run
+from stages.runtime.numerics import import_tensorflow
+
+
+def preprocess_folder(name: str) -> None:
+    """Write data/records/NAME and, as NAME.json, its data/counts, data/skipped and data/conversions.
+
+    Raises:
+        UserError: a file is not a valid image and skip_invalid_images is false, or a class has no training images.
+    """
+    values = params.load()
+    config = lookup(values.folders, name, "folders")
+    import_tensorflow(gpu=False)
+    from stages.data.folders.converted import open_converted
+    from stages.data.folders.read import checked_examples
+
+    conversions: Counter[str] = Counter()
+    class_names = config.as_dataset().class_names
+    with open_converted() as converted:
+        checked = checked_examples(name, config, converted, conversions)
+        write_checked(name, class_names, checked, config.source, values.skip_invalid_images)
+        print(f"decoded {converted.decoded:,} images that are new here")
+    write_json(dict(sorted(conversions.items())), paths.conversions(name))
+    if conversions:
+        print("converted: " + ", ".join(f"{number:,} {what}" for what, number in sorted(conversions.items())))
+
+
+if __name__ == "__main__":
+    run(preprocess_folder, "dataset")

@@ -1,0 +1,279 @@
+"""Your own images: layouts, splits by hashes and by groups, conversions, and what is decoded again."""
+
+import io
+import tarfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.config.folders import FolderConfig, TableConfig
+from stages.data import split
+from stages.data.folders.converted import open_converted
+from stages.data.folders.read import checked_examples
+from stages.runtime.errors import UserError
+
+CLASSES = ["cat", "dog"]
+
+
+def image(seed: int = 0, kind: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (12, 20, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind, **options)
+    return file.getvalue()
+
+
+def names(number: int, classes: list[str] = CLASSES) -> dict[str, bytes]:
+    """Files of so many images in each class."""
+    return {
+        f"{name}/{index:03d}.jpg": image(1000 * label + index)
+        for label, name in enumerate(classes)
+        for index in range(number)
+    }
+
+
+def write(root: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(data)
+    return root
+
+
+def read(source: Path, **options: Any) -> tuple[dict[tuple[str, str], tuple[Any, int]], dict[str, str], Counter[str]]:
+    """The valid examples by split and key, the errors by key, and the conversions."""
+    options = {"classes": CLASSES, "test_fraction": 0.2, **options}
+    examples, errors, conversions = {}, {}, Counter[str]()
+    with open_converted() as converted:
+        config = FolderConfig(path=str(source), **options)
+        for (split_name, key, data, label), error in checked_examples("pets", config, converted, conversions):
+            if error:
+                errors[key] = error
+            else:
+                assert (split_name, key) not in examples
+                examples[split_name, key] = data, label
+        read.decoded = converted.decoded  # type: ignore[attr-defined]
+    return examples, errors, conversions
+
+
+def pack_zip(files: dict[str, bytes], path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+
+
+def pack_tar(mode: str) -> Callable[[dict[str, bytes], Path], None]:
+    def pack(files: dict[str, bytes], path: Path) -> None:
+        with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+            for name, data in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+
+    return pack
+
+
+ARCHIVES = {"a.zip": pack_zip, "a.tar": pack_tar("w"), "a.tar.gz": pack_tar("w:gz"), "a.tar.xz": pack_tar("w:xz")}
+
+
+@pytest.mark.parametrize("file", ARCHIVES)
+def test_archive_has_the_same_examples_as_its_folder(project: Path, file: str) -> None:
+    files = names(6) | {
+        "cat/.hidden.jpg": b"x",
+        "__MACOSX/cat/a.jpg": b"x",
+        "notes.txt": b"x",
+        "cat/x.png": image(7, "PNG"),
+    }
+    examples, errors, _ = read(write(project / "pets", files))
+    ARCHIVES[file]({f"top/pets/{name}": data for name, data in files.items()}, project / file)
+    assert read(project / file)[:2] == (examples, errors) == (examples, {})
+    assert len(examples) == 13
+    assert {split_name for split_name, _ in examples} == {"train", "test"}
+    for (_, key), (data, label) in examples.items():
+        assert CLASSES[label] == key.partition("/")[0]
+        assert data == files[key] if key.endswith("jpg") else np.array_equal(pixels(data), pixels(files[key]))
+
+
+def pixels(data: bytes) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(data)))
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["train", "test"], {"train": "train", "test": "test"}),
+        (["Training", "valid"], {"Training": "train", "valid": "test"}),
+        (["train", "val", "test"], {"train": "train", "val": "train", "test": "test"}),
+    ],
+)
+def test_folders_of_splits_are_the_splits(project: Path, folders: list[str], expected: dict[str, str]) -> None:
+    files = {f"{folder}/{name}": data for folder in folders for name, data in names(3).items()}
+    examples, _, _ = read(write(project / "pets", files), test_fraction=None)
+    assert Counter(name for name, _ in examples) == Counter(expected[folder] for folder in folders for _ in range(6))
+    with pytest.raises(UserError, match="has splits of its own: remove test_fraction"):
+        read(project / "pets")
+
+
+def test_two_classes_of_three_images_have_both_splits(project: Path) -> None:
+    for seed in range(20):
+        root = write(project / str(seed), {f"{seed}{name}": data for name, data in names(3).items()})
+        examples, _, _ = read(root, classes=[f"{seed}cat", f"{seed}dog"])
+        found = Counter((name, label) for (name, _), (_, label) in examples.items())
+        assert len(found) == 4 and sum(found.values()) == 6, found
+
+
+def test_hash_split_is_stratified_and_new_images_move_no_other() -> None:
+    units = [(f"{name}/{index}.jpg", name) for name in "abcde" for index in range(2000)]
+    before = split.test_units(units, 0.2)
+    for name in "abcde":
+        assert abs(sum(unit.startswith(name) for unit in before) - 400) < 70  # four standard deviations
+    more = [*units, *((f"a/new{index}.jpg", "a") for index in range(500))]
+    assert split.test_units(more, 0.2) & {unit for unit, _ in units} == before
+
+
+def test_group_never_spans_two_splits(project: Path) -> None:
+    files = {f"{name}/p{patient}_{index}.jpg": b"" for name in CLASSES for patient in range(30) for index in range(4)}
+    root = write(project / "pets", files)
+    with open_converted() as converted:
+        config = FolderConfig(path=str(root), classes=CLASSES, test_fraction=0.2, group=r"^(p\d+)_")
+        examples = [example for example, _ in checked_examples("pets", config, converted, Counter())]
+    splits: dict[str, set[str]] = {}
+    for split_name, key, _, _ in examples:
+        splits.setdefault(key.split("/")[1].split("_")[0], set()).add(split_name)
+    assert len(splits) == 30 and all(len(found) == 1 for found in splits.values())
+    assert 2 <= sum(found == {"test"} for found in splits.values()) <= 12
+
+
+def test_images_are_converted_to_what_a_person_sees_and_jpeg_files_stay(project: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    files = names(5) | {
+        "cat/turned.jpg": image(50, exif=exif),
+        "cat/cmyk.jpg": image(51, mode="CMYK"),
+        "dog/palette.gif": image(52, "GIF"),
+        "dog/clear.png": image(53, "PNG", "LA"),
+        "dog/plain.bmp": image(54, "BMP"),
+        "dog/lossless.webp": image(55, "WEBP", lossless=True),
+    }
+    examples, errors, conversions = read(write(project / "pets", files))
+    stored = {key: data for (_, key), (data, _) in examples.items()}
+    assert errors == {}
+    assert conversions == {"EXIF orientation": 1, "CMYK": 1, "palette": 1}
+    assert {key for key, data in stored.items() if data == files[key]} == set(names(5))
+    assert np.array_equal(pixels(stored["cat/turned.jpg"]), pixels(files["cat/turned.jpg"])[::-1, ::-1])
+    for key in ("dog/plain.bmp", "dog/lossless.webp"):
+        assert stored[key].startswith(b"\x89PNG") and np.array_equal(pixels(stored[key]), pixels(files[key]))
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("L", 1), ("RGB", 3)])
+def test_tiny_gray_images_of_one_size_have_one_channel(project: Path, mode: str, channels: int) -> None:
+    files = {name: image(index, "PNG", "L") for index, name in enumerate(names(5))}
+    examples, _, _ = read(write(project / "pets", files | {"cat/other.png": image(9, "PNG", mode)}))
+    for (_, key), (data, _) in examples.items():
+        if channels == 1:
+            assert data.shape == (12, 20, 1) and np.array_equal(
+                data[..., 0], pixels((project / "pets" / key).read_bytes())
+            )
+        else:
+            assert isinstance(data, bytes)
+
+
+def test_only_new_and_changed_images_are_decoded_again(project: Path) -> None:
+    root = write(project / "pets", names(10) | {f"cat/{index}.png": image(index, "PNG") for index in range(5)})
+    before, _, _ = read(root)
+    assert read.decoded == 25  # type: ignore[attr-defined]
+    write(root, {"cat/new.png": image(99, "PNG")})
+    (root / "dog/000.jpg").rename(root / "dog/renamed.jpg")
+    after, _, _ = read(root)
+    assert read.decoded == 1  # type: ignore[attr-defined]
+    unchanged = set(before) - {example for example in before if example[1] == "dog/000.jpg"}
+    assert {example: after[example] for example in unchanged} == {example: before[example] for example in unchanged}
+
+
+def test_invalid_images_are_named(project: Path) -> None:
+    files = {
+        "cat/empty.jpg": b"",
+        "cat/text.png": b"text",
+        "dog/cut.jpg": image(3)[:300],
+        "dog/cut.webp": image(3, "WEBP")[:90],
+    }
+    _, errors, _ = read(write(project / "pets", names(3) | files))
+    assert errors == {
+        "cat/empty.jpg": "is empty",
+        "cat/text.png": "is not an image in JPEG, PNG, WebP, GIF or BMP",
+        "dog/cut.jpg": "is truncated",
+        "dog/cut.webp": "is truncated",
+    }
+
+
+def test_unknown_class_is_named(project: Path) -> None:
+    write(project / "pets", names(3, [*CLASSES, "emu"]))
+    with pytest.raises(UserError, match=r"'emu/000.jpg': 'emu' is not in folders.pets.classes in params.yaml; add it"):
+        read(project / "pets")
+
+
+def test_links_inside_the_folder_are_files(project: Path) -> None:
+    root = write(project / "pets", names(3))
+    (root / "cat/link.jpg").symlink_to("../dog/001.jpg")
+    assert {key for _, key in read(root)[0]} == {*names(3), "cat/link.jpg"}
+
+
+def write_parquet(path: Path, columns: dict[str, list[Any]], metadata: dict[bytes, bytes] | None = None) -> None:
+    import pyarrow
+    import pyarrow.parquet
+
+    pyarrow.parquet.write_table(pyarrow.table(columns).replace_schema_metadata(metadata), path)
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_table_of_paths_with_splits(project: Path, kind: str) -> None:
+    files = names(3)
+    root = write(project / "pets", {f"all/{name}": data for name, data in files.items()})
+    rows = [
+        (f"all/{name}", name.split("/")[0], ("train", "dev", "test")[index % 3]) for index, name in enumerate(files)
+    ]
+    if kind == "csv":
+        (root / "t.csv").write_text("\ufefffile;species;set\n" + "".join(";".join(row) + "\n" for row in rows))
+    else:
+        write_parquet(
+            root / "t.parquet",
+            {"file": [r[0] for r in rows], "species": [r[1] for r in rows], "set": [r[2] for r in rows]},
+        )
+    columns = TableConfig(file=f"t.{kind}", image="file", label="species", split="set")
+    examples, errors, _ = read(root, table=columns, test_fraction=None)
+    assert errors == {}
+    expected = {
+        ("test" if name == "test" else "train", f"validation/{path}" if name == "dev" else path): (
+            files[path.removeprefix("all/")],
+            CLASSES.index(label),
+        )
+        for path, label, name in rows
+    }
+    assert examples == expected
+
+
+def test_table_with_images_and_numbered_labels_as_in_hugging_face_datasets(project: Path) -> None:
+    import json
+
+    files = list(names(8).values())
+    features = {"label": {"names": ["dog", "cat"], "_type": "ClassLabel"}}
+    write_parquet(
+        project / "pets.parquet",
+        {
+            "image": [{"bytes": data, "path": None} for data in files],
+            "label": [1] * 8 + [0] * 8,
+            "patient": [f"p{index // 2}" for index in range(16)],
+        },
+        {b"huggingface": json.dumps({"info": {"features": features}}).encode()},
+    )
+    columns = TableConfig(image="image", label="label", group="patient")
+    examples, _, _ = read(project / "pets.parquet", table=columns)
+    assert {key: value for (_, key), value in examples.items()} == {
+        f"{row:07d}": (data, 0 if row <= 8 else 1) for row, data in enumerate(files, 1)
+    }
+    splits = {key: name for name, key in examples}
+    assert all(splits[f"{row:07d}"] == splits[f"{row + 1:07d}"] for row in range(1, 16, 2))

@@ -1,0 +1,85 @@
+"""The stage preprocess_folder: records of your own images, and what a change of the folder makes DVC do."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages import preprocess_folder
+from stages.data import reader
+from stages.runtime.errors import UserError
+from tests.conftest import clone_of_work_tree, run, write_params
+from tests.data.photos import CLASSES, draw, write_photos
+from tests.data.test_folder import image, names, write
+
+STAGE = "preprocess_folder@flowers"
+
+
+def add_folder(values: Any, **options: Any) -> None:
+    entry = {"path": "../flowers", "classes": list(CLASSES), "test_fraction": 0.2}
+    values["folders"] = {"flowers": {**entry, **options}}
+
+
+def test_changed_folder_is_stale_and_only_new_images_are_decoded(tmp_path: Path) -> None:
+    write_photos(tmp_path / "flowers", 12)
+    clone = clone_of_work_tree(tmp_path / "clone", add_folder)
+    failed = run(clone, "dvc", "repro", STAGE)
+    assert "'tulip/tulip_004.jpg' is truncated; remove it, or set skip_invalid_images: true" in failed.stderr
+    (tmp_path / "flowers/tulip/tulip_004.jpg").unlink()
+    first = run(clone, "dvc", "repro", STAGE)
+    assert "decoded 0 images that are new here\nconverted: 3 EXIF orientation" in first.stdout, first.stderr
+    records = {path: path.read_bytes() for path in (clone / "data/records/flowers").iterdir()}
+    # Clone and images move together: nothing is stale.
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("clone", "flowers"):
+        shutil.move(tmp_path / name, tmp_path / "elsewhere" / name)
+    clone, photos = tmp_path / "elsewhere/clone", tmp_path / "elsewhere/flowers"
+    assert run(clone, "dvc", "status", STAGE).stdout == "Data and pipelines are up to date.\n"
+    draw("rose", np.random.default_rng(7)).save(photos / "rose/new.png")
+    assert "modified" in run(clone, "dvc", "status", STAGE).stdout
+    second = run(clone, "dvc", "repro", STAGE)
+    assert "decoded 1 images that are new here" in second.stdout, second.stderr
+    # The same bytes as a clone that decodes everything anew.
+    (clone / ".dvc/tmp/converted.sqlite").unlink()
+    (photos / "rose/new.png").unlink()
+    assert run(clone, "dvc", "repro", "--force", "--no-run-cache", STAGE).returncode == 0
+    assert {path.name: path.read_bytes() for path in (clone / "data/records/flowers").iterdir()} == {
+        path.name: data for path, data in records.items()
+    }
+
+
+def test_photos_of_any_kind_are_records(project: Path) -> None:
+    more = {"cat/gray.png": image(1, "PNG", "L"), "dog/deep.png": sixteen_bits(project)}
+    write(project / "pets", {**names(6), **more, "dog/broken.jpg": b"x"})
+
+    def change(values: Any, dog: str = "SUM") -> None:
+        add_folder(values, path="pets", classes={"cat": "a cat", "dog": dog})
+        values["skip_invalid_images"] = True
+
+    write_params(project, partial(change, dog="=SUM(A1)"))
+    with pytest.raises(UserError, match=r"'=SUM\(A1\)' starts like a formula"):
+        preprocess_folder.preprocess_folder("flowers")
+    write_params(project, change)
+    preprocess_folder.preprocess_folder("flowers")
+    assert reader.info("flowers").features["label"].names == ["a cat", "SUM"]
+    found = {
+        example["key"].decode(): example["input"]
+        for split in ("train", "test")
+        for example in reader.read("flowers", split).as_numpy_iterator()
+    }
+    assert set(found) == {*names(6), *more}
+    assert all(pixels.shape == (12, 20, 3) for key, pixels in found.items() if key != "dog/deep.png")
+    assert found["dog/deep.png"].shape == (5, 4, 3) and (found["dog/deep.png"] == 200).all()
+    assert json.loads(Path("data/conversions/flowers.json").read_text()) == {"16 bits": 1}
+    skipped = json.loads(Path("data/skipped/flowers.json").read_text())
+    assert {key for split in skipped.values() for key in split} == {"dog/broken.jpg"}
+
+
+def sixteen_bits(folder: Path) -> bytes:
+    Image.fromarray(np.full((5, 4), 200 << 8 | 17, np.uint16)).save(folder / "deep.png")
+    return (folder / "deep.png").read_bytes()

@@ -1,0 +1,280 @@
+"""`make dataset`: what it adds to params.yaml, what it chooses, and one clear line for every hostile source."""
+
+import difflib
+import os
+import re
+import stat
+import subprocess
+import sys
+import tarfile
+import time
+import unicodedata
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.config import params
+from stages.runtime.errors import UserError
+from tests.conftest import ROOT
+from tests.data.photos import write_photos
+from tests.data.test_folder import image, names, pack_tar, pack_zip, write, write_parquet
+from tools import recipe
+from tools.dataset import dataset
+
+NO_COLUMNS = dict.fromkeys(("image", "label", "split", "group"))
+
+
+@pytest.fixture(autouse=True)
+def published_params(project: Path) -> None:
+    """The params.yaml of the repository, byte by byte, instead of a smaller one."""
+    (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+
+
+def make(name: str, source: Path | str, group: str | None = None, **columns: str) -> None:
+    dataset(name, str(source), group, None, {**NO_COLUMNS, **columns})
+
+
+def contents(root: Path) -> dict[str, tuple[bytes, int]]:
+    return {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in root.rglob("*") if path.is_file()}
+
+
+def test_photos_become_a_dataset_and_params_gain_lines_only(
+    project: Path, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    photos = tmp_path_factory.mktemp("photos") / "flowers"
+    write_photos(photos, 30)
+    before, files = Path("params.yaml").read_text(), contents(photos)
+    make("flowers", os.path.relpath(photos))
+    text = Path("params.yaml").read_text()
+    changes = [line for line in difflib.ndiff(before.splitlines(), text.splitlines()) if line[0] in "-+"]
+    assert changes and all(line.startswith("+") for line in changes)
+    assert contents(photos) == files
+    values = params.load()
+    assert values.datasets["flowers"].classes == ["daisy", "rose", "tulip"]
+    assert values.folders["flowers"].path == os.path.relpath(photos)
+    assert values.features["flowers_vgg16"].dataset == "flowers"
+    assert values.models["flowers_vgg16"].architecture == "dense"
+    said = capsys.readouterr().out
+    assert "flowers: 89 images of 3 classes" in said
+    assert "to be converted: 6 EXIF orientation" in said
+    assert "problem: 'tulip/tulip_004.jpg' is truncated" in said
+    assert said.count("the same file in two classes: 'daisy/daisy_00") == 2
+    assert said.endswith("next: make repro TARGETS=evaluate@flowers_vgg16\n")
+    make("flowers2", os.path.relpath(photos))  # a second entry in the same section
+    assert list(params.load().folders) == ["flowers", "flowers2"]
+    with pytest.raises(UserError, match="there is already a 'flowers'"):
+        make("flowers", photos)
+
+
+def test_command_line_names_columns_and_groups(project: Path) -> None:
+    root = write(project / "pets", {f"all/{name}": data for name, data in names(10).items()})
+    rows = "".join(f"all/{name},{name[:3]}\n" for name in names(10))
+    (root / "list.csv").write_text(f"where,what\n{rows}")
+    command = [sys.executable, "-m", "tools.dataset", "pets", "pets/list.csv", "--image", "where", "--label", "what"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*command, "--group", r"/(\d+)"], cwd=project, env=environment, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    folder = params.load().folders["pets"]
+    assert (folder.path, folder.group, folder.test_fraction) == ("pets", r"/(\d+)", 0.2)
+    assert folder.table and folder.table.model_dump(exclude_none=True) == {
+        "file": "list.csv",
+        "image": "where",
+        "label": "what",
+    }
+    assert subprocess.run(command[:3], cwd=project, env=environment, capture_output=True).returncode == 2
+
+
+FACTS = recipe.Facts(300, 3, 160, None, 3, 100, 100)
+
+
+@pytest.mark.parametrize(
+    ("facts", "architecture", "features", "class_weight"),
+    [
+        (FACTS, "dense", True, None),
+        (FACTS._replace(largest_class=201), "dense", True, "balanced"),
+        (FACTS._replace(short_side=32), "cnn", False, None),
+        (FACTS._replace(images=50_000), "cnn", False, None),
+        (FACTS._replace(short_side=28, size=(28, 28), channels=1), "cnn", False, None),
+    ],
+)
+def test_recipe_depends_on_size_number_and_balance(
+    facts: recipe.Facts, architecture: str, features: bool, class_weight: str | None
+) -> None:
+    chosen = recipe.choose("pets", facts)
+    assert chosen.model["architecture"] == architecture
+    assert (chosen.features is not None) == features
+    assert chosen.model.get("class_weight") == class_weight
+    assert chosen.reason
+
+
+def test_a_thousand_classes_of_one_image(project: Path) -> None:
+    data = image(1, "PNG", "L")
+    files = {f"{split}/class {index:04d}/a.png": data for split in ("train", "test") for index in range(1000)}
+    started = time.process_time()
+    make("many", write(project / "many", files))
+    assert len(params.load().datasets["many"].classes) == 1000
+    assert time.process_time() - started < 60
+
+
+def link(root: Path, name: str, target: str) -> None:
+    (root / name).symlink_to(target)
+
+
+def zip_link(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        member = zipfile.ZipInfo("cat/a.jpg")
+        member.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(member, "/etc/passwd")
+
+
+def bomb(path: Path) -> None:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name in ("cat/a.jpg", "dog/a.jpg"):
+            archive.writestr(name, bytes(140 << 20))
+
+
+def tar_bomb(path: Path) -> None:
+    with tarfile.open(path, "w:xz", preset=0) as archive:
+        for name in ("cat/a.jpg", "dog/a.jpg"):
+            member = tarfile.TarInfo(name)
+            member.size = 140 << 20
+            archive.addfile(member, open("/dev/zero", "rb"))  # noqa: SIM115
+
+
+def csv(text: str) -> Callable[[Path], None]:
+    def prepare(root: Path) -> None:
+        write(root.parent, {"pictures/a.jpg": image(), "pictures/b.jpg": image(1)})
+        root.write_text("path,label,split\n" + text)
+
+    return prepare
+
+
+def folder(files: dict[str, bytes], *more: Callable[[Path], None]) -> Callable[[Path], None]:
+    def prepare(root: Path) -> None:
+        write(root, files)
+        for change in more:
+            change(root)
+
+    return prepare
+
+
+PETS = names(2)
+HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "link out of the folder": (
+        "pets",
+        folder(PETS, lambda r: link(r, "cat/z.jpg", "/etc/passwd")),
+        "link out of the folder",
+    ),
+    "folder that is a link out": ("pets", folder(PETS, lambda r: link(r, "emu", "/etc")), "link out of the folder"),
+    "link to nothing": ("pets", folder(PETS, lambda r: link(r, "cat/z.jpg", "gone")), "link to nothing"),
+    "endless link": ("pets", folder(PETS, lambda r: link(r, "cat/z", "..")), "link to a folder"),
+    "zip with a link": ("a.zip", zip_link, "'cat/a.jpg' is a link"),
+    "zip with an absolute path": ("a.zip", lambda r: pack_zip({"/etc/cat/a.jpg": b""}, r), "path out of the archive"),
+    "zip with ..": ("a.zip", lambda r: pack_zip({"cat/../../a.jpg": b""}, r), "path out of the archive"),
+    "tar with ..": ("a.tar", lambda r: pack_tar("w")({"../cat/a.jpg": b""}, r), "path out of the archive"),
+    "zip bomb": ("a.zip", bomb, "unpacks to more than"),
+    "tar bomb": ("a.tar.xz", tar_bomb, "unpacks to more than"),
+    "text as zip": ("a.zip", lambda r: r.write_text("text"), "corrupt: File is not a zip file"),
+    "text as tar.gz": ("a.tar.gz", lambda r: r.write_text("text"), "corrupt"),
+    "text as tar.xz": ("a.tar.xz", lambda r: r.write_text("text"), "corrupt"),
+    "text as tar": ("a.tar", lambda r: r.write_text("text"), "corrupt"),
+    "another kind of file": ("a.rar", lambda r: r.write_text("text"), "no folder, no table"),
+    "nothing": ("pets", lambda r: None, "no such folder"),
+    "empty folder": ("pets", lambda r: r.mkdir(), "no images in folders of classes"),
+    "images without folders": ("pets", folder({"a.jpg": image()}), "no images in folders of classes"),
+    "one class": ("pets", folder(names(3, ["cat"])), "its only class is 'cat'"),
+    "empty class folder": (
+        "pets",
+        folder(PETS, lambda r: (r / "emu").mkdir()),
+        "emu: this folder of a class has no images",
+    ),
+    "class names that differ in case": (
+        "pets",
+        folder(PETS | {"Cat/a.jpg": image()}),
+        "'Cat' and 'cat' differ only in their case",
+    ),
+    "names that are the same in Unicode": (
+        "pets",
+        folder(PETS | {f"cat/{unicodedata.normalize(form, 'é')}.jpg": image() for form in ("NFC", "NFD")}),
+        "two files are named 'cat/é.jpg'",
+    ),
+    "name that is not UTF-8": (
+        "pets",
+        folder(PETS, lambda r: (Path(os.fsdecode(bytes(r) + b"/cat/\xff.jpg"))).touch()),
+        "not UTF-8",
+    ),
+    "class name of several lines": (
+        "pets",
+        folder(PETS | {"a\nb/a.jpg": image()}),
+        "class names should be distinct and printable",
+    ),
+    "class that is a formula": ("pets", folder(PETS | {"=1+1/a.jpg": image(), "=1+1/b.jpg": image(1)}), "formula"),
+    "splits beside classes": (
+        "pets",
+        folder(PETS | {"train/cat/a.jpg": image()}),
+        "folders of splits, such as 'train'",
+    ),
+    "no test split": (
+        "pets",
+        folder({f"train/{n}": d for n, d in PETS.items()}),
+        "it has only images for train",
+    ),
+    "no valid image": ("pets", folder(dict.fromkeys(PETS, b"x")), "none of its 4 images is valid"),
+    "empty table": ("a.csv", lambda r: r.write_text(""), "which column has the images"),
+    "table of bytes": ("a.csv", lambda r: r.write_bytes(b"path,label\n\xff\x00,\xfe\n"), "not a valid table"),
+    "table with an absolute path": ("a.csv", csv("/etc/passwd,a,train\n"), "no path below the table's folder"),
+    "table with ..": ("a.csv", csv("../x.jpg,a,train\n"), "no path below the table's folder"),
+    "table without a file": ("a.csv", csv("x.jpg,a,train\npictures/a.jpg,b,test"), "there is no file 'x.jpg'"),
+    "table with a path twice": (
+        "a.csv",
+        csv("pictures/a.jpg,a,train\n" * 2),
+        "row 2: 'pictures/a.jpg' is listed twice",
+    ),
+    "table without a label": ("a.csv", csv("pictures/a.jpg,,train\n"), "row 1: it has no 'label'"),
+    "table with another split": ("a.csv", csv("pictures/a.jpg,a,fold1\n"), "use train, validation or test"),
+    "label that is a formula": ("a.csv", csv('pictures/a.jpg,"=cmd|x",train\npictures/b.jpg,b,test\n'), "formula"),
+    "corrupt Parquet": ("a.parquet", lambda r: r.write_text("PAR1"), "not a valid table"),
+    "Parquet without images": (
+        "a.parquet",
+        lambda r: write_parquet(r, {"label": ["a"]}),
+        "which column has the images",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_hostile_source_is_one_clear_line_and_changes_nothing(project: Path, kind: str) -> None:
+    source, prepare, message = HOSTILE[kind]
+    prepare(project / source)
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        make("pets", source)
+    assert str(caught.value).isprintable(), caught.value
+    assert Path("params.yaml").read_bytes() == before
+
+
+def test_names_in_any_script_are_names(project: Path) -> None:
+    classes = ["猫", "собака", "πτηνό", "ñandú $(touch x)", "a'b\"c", "no"]
+    make("pets", write(project / "pets", names(4, classes)))
+    assert sorted(params.load().datasets["pets"].class_names) == sorted(classes)
+
+
+def test_many_empty_files_are_one_line_in_bounded_time(project: Path) -> None:
+    for name in ("cat", "dog"):
+        (project / "pets" / name).mkdir(parents=True)
+        for index in range(5_000):
+            os.close(os.open(project / f"pets/{name}/{index}.jpg", os.O_CREAT))
+    started = time.process_time()
+    with pytest.raises(UserError, match=r"none of its 10,000 images is valid; 'cat/0.jpg' is empty"):
+        make("pets", "pets")
+    assert time.process_time() - started < 30
+
+
+def test_invalid_pattern_is_named(project: Path) -> None:
+    with pytest.raises(UserError, match=r"^folders.pets.group: '\(': it should be a regular expression"):
+        make("pets", write(project / "pets", PETS), group="(")

@@ -1,0 +1,98 @@
+"""Add entries to params.yaml and change nothing else in it: no comment, no space, no quote."""
+
+import io
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+
+from stages.config import params
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+from stages.runtime.files import atomic_write
+
+WIDTH = 120  # of a line; a longer list takes a line for each item
+AFTER = "datasets"  # a section that does not exist yet is written after this one
+
+
+class NewEntry:
+    """An entry for a section of params.yaml, with a comment above it."""
+
+    def __init__(self, section: str, name: str, values: dict[str, Any], comment: str = "") -> None:
+        self.section, self.name, self.values, self.comment = section, name, values, comment
+
+    def render(self) -> str:
+        """The lines of the entry, indented by two spaces."""
+        content = CommentedMap({key: _flow(value) for key, value in self.values.items()})
+        buffer = io.StringIO()
+        yaml = YAML()
+        yaml.width = 1 << 20
+        yaml.indent(mapping=2, sequence=4, offset=2)
+        yaml.dump({self.name: content}, buffer)
+        comment = "".join(f"# {line}\n" for line in textwrap.wrap(self.comment, WIDTH - 4))
+        return "".join(f"  {line}" for line in (comment + buffer.getvalue()).splitlines(keepends=True))
+
+
+def add_entries(entries: list[NewEntry], headings: dict[str, str], path: Path = paths.PARAMS) -> None:
+    """Write entries at the ends of their sections, if params.yaml is valid with them.
+
+    Args:
+        entries: in the order in which they are added.
+        headings: comments for sections that may not exist yet.
+        path: of params.yaml.
+
+    Raises:
+        UserError: an entry exists, or params.yaml would not be valid with it. The file is then as it was.
+    """
+    text = path.read_text()
+    expected: Any = YAML(typ="safe", pure=True).load(text)
+    for entry in entries:
+        section = expected[entry.section] = expected.get(entry.section) or {}
+        if entry.name in section:
+            raise UserError(f"{path}: {entry.section}.{entry.name} is there already; remove it, or choose another name")
+        section[entry.name] = entry.values
+        text = _insert(text, entry, headings.get(entry.section, ""), path)
+    found = YAML(typ="safe", pure=True).load(text)
+    if found != expected:
+        raise UserError(f"{path}: it is written in a way that cannot be added to; add the entries by hand:\n{text}")
+    params.check(found, path)
+    with atomic_write(path) as part:
+        part.write_text(text)
+
+
+def _insert(text: str, entry: NewEntry, heading: str, path: Path) -> str:
+    """`text` with an entry after the last line of its section."""
+    lines = text.splitlines(keepends=True)
+    values = YAML().load(text)
+    content = entry.render()
+    section = entry.section if entry.section in values else AFTER
+    start = values.lc.key(section)[0]
+    following = [line for key in values if (line := values.lc.key(key)[0]) > start]
+    end = min(following, default=len(lines))
+    while not lines[end - 1].strip() or lines[end - 1].startswith("#"):  # they belong to what follows
+        end -= 1
+    if section != entry.section:
+        content = "".join(f"\n{'# ' + heading if heading else ''}\n{entry.section}:\n{content}")
+    elif values[section] is not None and values[section].fa.flow_style() is not False and not values[section]:
+        lines[start] = lines[start].replace(" {}", "", 1)
+    elif values[section] is not None and values[section].fa.flow_style():
+        raise UserError(f"{path}: {section}: write it with a line for each entry, without {{}}")
+    if not lines[end - 1].endswith("\n"):
+        lines[end - 1] += "\n"
+    return "".join([*lines[:end], content, *lines[end:]])
+
+
+def _flow(value: Any) -> Any:
+    """A mapping or a list on one line, if it fits."""
+    if isinstance(value, dict):
+        mapping = CommentedMap({key: _flow(inner) for key, inner in value.items()})
+        mapping.fa.set_flow_style()
+        return mapping
+    if isinstance(value, list):
+        items = CommentedSeq(value)
+        if sum(len(str(item)) + 4 for item in value) < WIDTH - 20:
+            items.fa.set_flow_style()
+        return items
+    return value
