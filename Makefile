@@ -3,6 +3,7 @@ PYTHON ?= python3
 REMEMBERED := $(shell cat .venv/requirements-name 2> /dev/null)
 REQUIREMENTS ?= $(or $(REMEMBERED),requirements.txt)# or requirements-gpu.txt; the clone remembers it
 TARGETS ?=
+JOBS ?= 1# stages of `make repro` at the same time
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
@@ -16,7 +17,7 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS MODEL REAL SEED
+export BASE EXPERIMENTS JOBS MODEL REAL SEED TARGETS
 
 .PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
 help:
@@ -46,10 +47,10 @@ setup: ## .venv with the pinned packages; every target below makes it first
 	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/plots_template.html || \
 	    $(RUN) python -m tools.plots_template >&2
 
-repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale
+repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale; JOBS=2: two stages at a time
 	@$(RUN) python -m tools.check_params
 	@$(RUN) python -m tools.unlock
-	@$(RUN) dvc repro $(TARGETS)
+	@$(RUN) $(if $(filter-out 1,$(JOBS)),python -m tools.repro "$$JOBS" "$$TARGETS",dvc repro $(TARGETS))
 
 cluster: setup-cluster ## the same with `engine: ray`, training all stale models at the same time
 	@$(RUN) python -m tools.check_params
