@@ -8,6 +8,7 @@ protects the inputs and outputs of the stage. So here each stage has a process, 
 
 import json
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -18,7 +19,6 @@ import dvc.lock
 import psutil
 from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import DvcException
-from dvc.log import logger
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
@@ -142,10 +142,10 @@ def _reproduce(repo: Repo, stage: "Stage") -> None:
                 with blocked():  # DVC writes dvc.lock in place
                     stage.dump(update_pipeline=False)
     except KeyboardInterrupt:
-        raise SystemExit("interrupted") from None
-    except DvcException:
-        logger.exception("failed to reproduce '%s'", stage.addressing)
-        raise SystemExit(1) from None
+        sys.exit("interrupted")
+    except DvcException as error:
+        reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
+        sys.exit(f"ERROR: {' '.join(reason.split())}")
 
 
 @contextmanager
