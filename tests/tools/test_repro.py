@@ -16,7 +16,7 @@ from tests.conftest import ROOT, run
 from tools.repro import Plan
 
 NAMES = "abcdefgh"
-# Each nap writes the process of its shell, sleeps as long as the file `nap` says, and fails if there is a file `fail-NAME`.
+# Each nap notes its process, sleeps as long as the file `nap` says, and fails if there is a file fail-NAME.
 DVC = """
 stages:
   start:
@@ -89,7 +89,7 @@ def napping(folder: Path, *names: str) -> bool:
     return all((folder / f"pid-{name}").exists() and (folder / f"pid-{name}").read_text() for name in names)
 
 
-def test_eight_naps_at_once_take_less_than_half_the_time_and_give_the_lock_of_dvc_repro(tmp_path: Path, serial: str) -> None:
+def test_eight_naps_at_once_take_less_than_half_the_time_and_give_the_same_lock(tmp_path: Path, serial: str) -> None:
     folder = write_project(tmp_path / "project", 4)
     begun = time.monotonic()
     code, output, error = reproduce(folder, jobs=8)
