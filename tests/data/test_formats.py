@@ -350,10 +350,9 @@ def pack_imagenet(
     labels: str = LABELS_FILE,
 ) -> None:
     """Two classes with two images and one, three validation images; the arguments replace or add members."""
+    usual: dict[str, Members] = {"n1": {"n1_7.JPEG": jpeg("a"), "n1_8.JPEG": jpeg("b")}, "n2": {"n2_5.JPEG": jpeg("c")}}
     tars: Members = {"README": b"not an archive"}
-    for name, members in (
-        {"n1": {"n1_7.JPEG": jpeg("a"), "n1_8.JPEG": jpeg("b")}, "n2": {"n2_5.JPEG": jpeg("c")}} | (classes or {})
-    ).items():
+    for name, members in (usual | (classes or {})).items():
         pack_tar(folder / "inner", members, "w:")
         tars[f"{name}.tar"] = (folder / "inner").read_bytes()
         (folder / "inner").unlink()

@@ -136,7 +136,7 @@ def test_image_folder_reader_returns_the_generated_examples(generated: Path) -> 
 
 def test_imagenet_reader_returns_the_generated_examples(generated: Path) -> None:
     folder = generated / "imagenet"
-    train = {}
+    train: dict[str, bytes] = {}
     for name, tar in unpack(folder / "ILSVRC2012_img_train.tar").items():
         train |= {f"{name.removesuffix('.tar')}/{key}": image for key, image in unpack(io.BytesIO(tar)).items()}
     classes = (folder / "validation_labels.txt").read_text().split()
