@@ -116,9 +116,11 @@ def _run(function: Callable[[], object], output: int, lifeline: tuple[int, int])
     threading.Thread(target=_end_with_parent, args=(alive,), daemon=True).start()  # it keeps the signals blocked
     if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-    function()
-    sys.stdout.flush()
+    try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        function()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
 
 
 def _end_with_parent(alive: int) -> None:

@@ -58,6 +58,7 @@ def repro(jobs: str, targets: str) -> None:
             found = plan_repro(graph, collect_stages(repo, targets.split() or [PROJECT_FILE]))
     except DvcException as error:
         raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
+    repo.state.close()  # an open connection to SQLite must not pass to other processes; each opens its own
     stages = {stage.addressing: stage for stage in found}
     upstream = {name: {dep.addressing for dep in graph.successors(stage)} for name, stage in stages.items()}
     plan = Plan(upstream, int(jobs), psutil.virtual_memory().available)
@@ -141,8 +142,6 @@ def _reproduce(repo: Repo, stage: "Stage") -> None:
             if stage.reproduce():
                 with blocked():  # DVC writes dvc.lock in place
                     stage.dump(update_pipeline=False)
-    except KeyboardInterrupt:
-        sys.exit("interrupted")
     except DvcException as error:
         reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         sys.exit(f"ERROR: {' '.join(reason.split())}")
