@@ -3,6 +3,7 @@ PYTHON ?= python3
 REMEMBERED := $(shell cat .venv/requirements-name 2> /dev/null)
 REQUIREMENTS ?= $(or $(REMEMBERED),requirements.txt)# or requirements-gpu.txt; the clone remembers it
 TARGETS ?=
+JOBS ?= 1# stages of `make repro` at the same time
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
@@ -19,7 +20,7 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS FROM GROUP MODEL NAME REAL SEED
+export BASE EXPERIMENTS FROM GROUP JOBS MODEL NAME REAL SEED TARGETS
 
 .PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
 help:
@@ -49,10 +50,10 @@ setup: ## .venv with the pinned packages; every target below makes it first
 	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/plots_template.html || \
 	    $(RUN) python -m tools.plots_template >&2
 
-repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale
+repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale; JOBS=2: two stages at a time
 	@$(RUN) python -m tools.check_params
 	@$(RUN) python -m tools.unlock
-	@$(RUN) dvc repro $(TARGETS)
+	@$(RUN) $(if $(filter-out 1,$(JOBS)),python -m tools.repro "$$JOBS" "$$TARGETS",dvc repro $(TARGETS))
 
 dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
 	@$(RUN) python -m tools.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP")

@@ -31,10 +31,10 @@ def compare(models: list[str], rounds: int) -> Result:
     """Time the pipeline of `models`, or of all models if the list is empty."""
     with tempfile.TemporaryDirectory() as folder:
         clone, times = Path(folder, "clone"), Path(folder, "times.jsonl")
-        _prepare(clone, models)
+        prepare(clone, models)
 
         def dvc(*arguments: str) -> Round:
-            return _run(clone, times, "dvc", *arguments)
+            return run_in(clone, times, "dvc", *arguments)
 
         whole = dvc("repro", "--force").seconds
         stages = [json.loads(line) for line in times.read_text().splitlines()]
@@ -65,7 +65,7 @@ def compare(models: list[str], rounds: int) -> Result:
     return Result([table, breakdown], targets)
 
 
-def _prepare(clone: Path, models: list[str]) -> None:
+def prepare(clone: Path, models: list[str]) -> None:
     """Clone HEAD with timed stages; keep only `models` if any are named."""
     subprocess.run(["git", "clone", "--quiet", FOLDER.parent, clone], check=True)
     shutil.copytree(FOLDER, clone / "benchmarks", dirs_exist_ok=True, ignore=shutil.ignore_patterns(".torch"))
@@ -102,7 +102,7 @@ def _params(clone: Path) -> Iterator[Any]:
     yaml.dump(values, path)
 
 
-def _run(clone: Path, times: Path, *command: str) -> Round:
+def run_in(clone: Path, times: Path, *command: str) -> Round:
     """Run a command in the clone with this interpreter as `python` and without the user's settings."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_"))}
     no_settings = str(times.with_name("no-settings"))

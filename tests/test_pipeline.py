@@ -57,6 +57,16 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
+def test_two_jobs_write_the_bytes_of_one(clone: Path, tmp_path: Path) -> None:
+    copy = clone_of_work_tree(tmp_path / "copy", lambda values: only(values, *MODELS))
+    for command in (["python", "-m", "tools.repro", "2", ""], ["dvc", "repro"]):
+        done = run(copy, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "Running stage" not in done.stdout
+    assert (copy / "dvc.lock").read_text() == (clone / "dvc.lock").read_text()
+
+
 def test_repro_measures_every_model(clone: Path) -> None:
     shown = json.loads(run(clone, "dvc", "metrics", "show", "--json").stdout)
     found = {Path(file).stem: entry["data"] for file, entry in shown[""]["data"].items() if "/metrics/" in file}

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from stages.data import jpeg
-from stages.data.formats import cifar, idx, image_folder
+from stages.data.formats import cifar, idx, image_folder, imagenet
 from stages.runtime.errors import UserError
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -21,12 +21,12 @@ BLOCK = 512  # of a tar archive
 
 
 def read(data: bytes, folder: Path) -> None:
-    """Read `data` as an archive in `folder`: the first byte selects the reader and whether to compress the rest first.
+    """Read `data` as an archive in `folder`: the first byte selects the reader and whether to pack the rest first.
 
-    Usually it is compressed here: a fuzzer cannot get past checksums.
+    Usually it is compressed here, and checksums are corrected: a fuzzer cannot get past them.
     """
     kind, data = data[:1], data[1:]
-    compress = kind in b"ict"
+    compress = kind in b"ictn"
     for file in folder.iterdir():
         file.unlink()
     try:
@@ -40,6 +40,12 @@ def read(data: bytes, folder: Path) -> None:
         elif kind in b"cC":
             (folder / "archive.tar.gz").write_bytes(_gzip(_with_checksums(data)) if compress else data)
             for _ in cifar.examples(folder, list(CLASSES)):
+                pass
+        elif kind in b"nN":
+            for name, tar in zip(("train", "val"), data.partition(b"--val--")[::2], strict=True):
+                (folder / f"{name}.tar").write_bytes(_with_checksums(tar) if compress else tar)
+            (folder / "labels.txt").write_text("n1\nn2\n")
+            for _ in imagenet.examples(folder, CLASSES):
                 pass
         else:
             (folder / "archive.tgz").write_bytes(_gzip(_with_checksums(data)) if compress else data)

@@ -81,6 +81,13 @@ def test_clone_remembers_its_requirements(clone: Path) -> None:
     assert (done.returncode, done.stderr.partition("make:")[0]) == (2, message)
 
 
+def test_jobs_run_the_targets_at_the_same_time(clone: Path) -> None:
+    assert make(clone, "repro", "TARGETS=train@a train@b").returncode == 0
+    assert (clone / "calls.txt").read_text().endswith("dvc repro train@a train@b\n")
+    assert make(clone, "repro", "TARGETS=train@a train@b", "JOBS=2").returncode == 0
+    assert (clone / "calls.txt").read_text().endswith("python -m tools.repro 2 train@a train@b\n")
+
+
 def test_unknown_requirements_are_one_sentence(clone: Path) -> None:
     done = make(clone, "setup", "REQUIREMENTS=nowhere.txt")
     assert done.returncode == 2

@@ -1,0 +1,185 @@
+"""`make repro JOBS=…`: the outputs and the dvc.lock of `dvc repro`, after failures and kills, too."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from stages.runtime.cli import INTERRUPTED
+from tests.conftest import ROOT, run
+from tools.repro import Plan
+
+NAMES = "abcdefgh"
+# Each nap notes its process, waits for the others to do so if there is a file `together`, sleeps as long as the file
+# `nap` says, and fails if there is a file fail-NAME.
+DVC = """
+stages:
+  start:
+    cmd: echo 1 > start
+    outs: [start]
+  nap:
+    foreach: [a, b, c, d, e, f, g, h]
+    do:
+      cmd: >-
+        echo $$ > pid-${item};
+        while test -e together && test $(ls pid-* | wc -l) -lt 8; do sleep 0.1; done;
+        sleep $(cat nap); test ! -e fail-${item} && echo ${item} > nap-${item}
+      deps: [start]
+      outs: ["nap-${item}"]
+  end:
+    cmd: cat nap-* > end
+    deps: [nap-a, nap-b, nap-c, nap-d, nap-e, nap-f, nap-g, nap-h]
+    outs: [end]
+"""
+
+
+def write_project(folder: Path, nap: float) -> Path:
+    folder.mkdir()
+    for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
+        assert run(folder, *command).returncode == 0
+    (folder / "dvc.yaml").write_text(DVC)
+    (folder / "nap").write_text(f"{nap}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def serial(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The dvc.lock of `dvc repro`."""
+    folder = write_project(tmp_path_factory.mktemp("serial") / "project", 0)
+    assert run(folder, "dvc", "repro").returncode == 0
+    return (folder / "dvc.lock").read_text()
+
+
+def start(folder: Path, jobs: int, targets: str = "") -> subprocess.Popen[str]:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.Popen(
+        [sys.executable, "-m", "tools.repro", str(jobs), targets],
+        cwd=folder,
+        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def reproduce(folder: Path, jobs: int, targets: str = "") -> tuple[int, str, str]:
+    process = start(folder, jobs, targets)
+    output, error = process.communicate(timeout=120)
+    return process.returncode, output, error
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 90
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(folder: Path, name: str) -> bool:
+    """Whether the shell of a nap still runs."""
+    try:
+        return psutil.Process(int((folder / f"pid-{name}").read_text())).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def napping(folder: Path, *names: str) -> bool:
+    return all((folder / f"pid-{name}").exists() and (folder / f"pid-{name}").read_text() for name in names)
+
+
+def test_eight_stages_run_at_the_same_time_and_give_the_lock_of_dvc_repro(tmp_path: Path, serial: str) -> None:
+    folder = write_project(tmp_path / "project", 0)
+    (folder / "together").touch()
+    code, output, error = reproduce(folder, jobs=8)
+    assert (code, error) == (0, "")
+    assert "nap@a: Running stage 'nap@a':\n" in output
+    assert (folder / "dvc.lock").read_text() == serial
+    assert (folder / "end").read_text() == "".join(f"{name}\n" for name in NAMES)
+    code, output, error = reproduce(folder, jobs=2)
+    assert (code, error, output.count("didn't change, skipping")) == (0, "", 10)
+
+
+def test_targets_are_all_that_runs(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "project", 0)
+    assert reproduce(folder, 2, "nap@b nap@g")[0] == 0
+    assert sorted(path.name for path in folder.glob("nap-*")) == ["nap-b", "nap-g"]
+
+
+def test_failed_stage_lets_others_end_and_the_next_run_gives_the_same_lock(tmp_path: Path, serial: str) -> None:
+    folder = write_project(tmp_path / "project", 0.5)
+    (folder / "fail-a").touch()
+    code, output, error = reproduce(folder, jobs=3)
+    assert (code, error) == (1, "error: nap@a failed; see above\n")
+    assert "nap@a: ERROR: failed to run: " in output and "Traceback" not in output
+    done = sorted(path.name for path in folder.glob("nap-*"))
+    assert {"nap-b", "nap-c"} <= {*done} and "nap-h" not in done and not (folder / "end").exists()
+    assert all(f"  {name.replace('-', '@')}:\n" in (folder / "dvc.lock").read_text() for name in done)
+    (folder / "fail-a").unlink()
+    assert reproduce(folder, jobs=3)[0] == 0
+    assert (folder / "dvc.lock").read_text() == serial
+
+
+@pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [(signal.SIGKILL, -9, ""), (signal.SIGTERM, -15, ""), (signal.SIGINT, 1, f"{INTERRUPTED}\n")],
+)
+def test_killed_run_ends_its_stages_and_the_next_run_gives_the_same_lock(
+    tmp_path: Path, serial: str, number: signal.Signals, code: int, message: str
+) -> None:
+    folder = write_project(tmp_path / "project", 60)
+    process = start(folder, jobs=2)
+    wait(lambda: napping(folder, "a", "b"))
+    process.send_signal(number)
+    assert process.communicate(timeout=60)[1] == message
+    assert process.returncode == code
+    wait(lambda: not alive(folder, "a") and not alive(folder, "b"))
+    assert not list(folder.glob("nap-*"))
+    (folder / "nap").write_text("0")
+    wait(lambda: reproduce(folder, jobs=8)[0] == 0)  # DVC waits for the end of processes that nobody has reaped yet
+    assert (folder / "dvc.lock").read_text() == serial
+
+
+def test_killed_process_of_a_stage_ends_its_command(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "project", 60)
+    process = start(folder, 2, "nap@a")
+    wait(lambda: napping(folder, "a"))
+    psutil.Process(process.pid).children()[0].kill()
+    output, error = process.communicate(timeout=60)
+    assert output.endswith("nap@a: killed by SIGKILL\n")
+    assert (process.returncode, error) == (1, "error: nap@a failed; see above\n")
+    wait(lambda: not alive(folder, "a"))
+
+
+@pytest.mark.parametrize(
+    ("jobs", "targets", "message"),
+    [
+        ("two", "", "error: JOBS: 'two' is not a number of stages to run at the same time; set it to 2, for example\n"),
+        ("2", "nap@z", "error: dvc.yaml: Stage 'nap@z' not found inside 'dvc.yaml' file\n"),
+    ],
+)
+def test_mistake_is_one_line(tmp_path: Path, jobs: str, targets: str, message: str) -> None:
+    folder = write_project(tmp_path / "project", 0)
+    done = run(folder, sys.executable, "-m", "tools.repro", jobs, targets, PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_plan_starts_in_order_what_fits_into_the_memory_and_alone_what_does_not() -> None:
+    sizes = {"first": 4, "large": 20, "small": 5, "smaller": 1, "last": 1}
+    upstream: dict[str, set[str]] = {name: set() for name in sizes}
+    upstream["last"] = {"first", "large"}
+    plan = Plan(upstream, jobs=3, memory=10)
+    assert [plan.start(sizes.__getitem__) for _ in range(4)] == ["first", "small", "smaller", None]
+    plan.end("first", succeeded=True)
+    plan.end("small", succeeded=True)
+    assert plan.start(sizes.__getitem__) is None
+    plan.end("smaller", succeeded=True)
+    assert [plan.start(sizes.__getitem__) for _ in range(2)] == ["large", None]
+    plan.end("large", succeeded=False)
+    assert plan.start(sizes.__getitem__) is None
