@@ -6,7 +6,7 @@ TARGETS ?=
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
-MODEL ?=# of `make published`: names with spaces between; empty for all
+MODEL ?=# of `make serve`: a name or a path; of `make published`: names with spaces between, empty for all
 SEED ?=# likewise; empty: three seeds for models that train in up to ten minutes, else one
 BENCHMARK ?=
 QUICK ?=
@@ -18,7 +18,7 @@ RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
 export BASE EXPERIMENTS MODEL REAL SEED
 
-.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
+.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds serve fuzz bench bench-torch audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -113,6 +113,10 @@ experiments: setup ## what each DVC experiment of HEAD changed, the best validat
 
 seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all experiments of HEAD
 	@$(RUN) python -m tools.seeds "$$EXPERIMENTS"
+
+serve: setup ## answer for MODEL on http://127.0.0.1:8000, with a page for images; see docs/serving.md
+	@test -n "$$MODEL" || { echo "error: name a model: make serve MODEL=mnist_cnn" >&2; exit 1; }
+	@$(RUN) python -m tools.serve "$$MODEL"
 
 fuzz: setup ## feed arbitrary bytes to the archive readers for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt

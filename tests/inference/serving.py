@@ -51,18 +51,21 @@ class Server:
         return requests.post(f"{self.url}/predict{query}", data=data, headers={"Content-Type": kind}, timeout=60)
 
     def assert_healthy(self) -> None:
-        """It answers within a second."""
-        start = time.monotonic()
-        assert requests.get(f"{self.url}/health", timeout=5).json()["status"] == "ok"
-        assert time.monotonic() - start < 1
+        """It answers within a second, at the third try if the machine is busy."""
+        seconds = []
+        while not seconds or (seconds[-1] >= 1 and len(seconds) < 3):
+            start = time.monotonic()
+            assert requests.get(f"{self.url}/health", timeout=30).json()["status"] == "ok"
+            seconds.append(time.monotonic() - start)
+        assert seconds[-1] < 1, seconds
 
 
 @contextmanager
-def serving(model: Path, folder: Path, *options: str) -> Iterator[Server]:
-    """Serve a model; the server is killed after the block if it still runs."""
+def serving(model: Path, folder: Path, *options: str, project: Path = ROOT) -> Iterator[Server]:
+    """Serve a model with the code in `project`; the server is killed after the block if it still runs."""
     log = folder / "requests.log"
     command = [sys.executable, "-m", "tools.serve", str(model), "--port", "0", "--log", str(log), *options]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

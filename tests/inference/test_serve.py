@@ -22,6 +22,7 @@ import requests
 from stages.inference.predictor import Predictor
 from tests.conftest import run
 from tests.inference.browser import browser, missing
+from tests.inference.container import copy_files
 from tests.inference.serving import THREADS, Server, image_file, save_model, serving
 from tests.training.small import CLASSES
 
@@ -65,7 +66,7 @@ def png(side: int) -> bytes:
 
 def connect(server: Server, data: bytes = b"") -> socket.socket:
     """A connection on which `data` was sent."""
-    connection = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    connection = socket.create_connection(("127.0.0.1", server.port), timeout=60)
     connection.sendall(data)
     return connection
 
@@ -125,7 +126,7 @@ def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
         assert page.wait("return document.getElementById('overlay').naturalWidth") > 0
         page.type_into("#photo", str(tmp_path / "text.png"))
         assert "is not an image" in page.wait("return document.querySelector('#status.wrong')?.innerText")
-        loaded = page.script("return performance.getEntriesByType('resource').map(one => new URL(one.name, location))")
+        loaded = page.script("return performance.getEntriesByType('resource').map(one => one.name)")
         errors = page.command("/se/log", type="browser")
         page.command("/url", url=f"{server.url}/docs")
         assert page.wait("return [...document.querySelectorAll('h2')].map(one => one.innerText)") == [
@@ -220,8 +221,12 @@ def test_64_clients_get_the_same_answers_as_one_after_the_other(server: Server) 
         )
 
 
-def test_sigterm_lets_a_request_finish_and_ends_with_success(model: Path, tmp_path: Path) -> None:
-    with serving(model, tmp_path) as started:
+def test_server_of_the_container_finishes_a_request_after_sigterm_and_ends_with_success(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "app").mkdir()
+    copy_files(tmp_path / "app", model)
+    with serving(Path("tiny"), tmp_path, project=tmp_path / "app") as started:
         data = image_file(200)
         connection = connect(started, PREDICT + f"Content-Length: {len(data)}\r\n\r\n".encode() + data[:100])
         started.assert_healthy()
@@ -231,7 +236,7 @@ def test_sigterm_lets_a_request_finish_and_ends_with_success(model: Path, tmp_pa
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200")
         assert json.loads(body)["images"][0]["predictions"][0]["class"] == "bright"
-        assert started.process.wait(10) == 0
+        assert started.process.wait(60) == 0
         lines = started.log.read_text().splitlines()
     assert [re.sub(r".* - ", "", line) for line in lines] == [
         '"GET /health HTTP/1.1" 200',
