@@ -6,7 +6,7 @@ import sys
 from benchmarks import common, readme
 from stages.runtime.errors import UserError
 
-BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline")
+BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline", "serving")
 ON_DEMAND = ("accuracy", "scaling")  # hours on the published data; requirements-cluster.txt
 
 

@@ -52,7 +52,7 @@ class Server:
 
     def assert_healthy(self) -> None:
         """It answers within a second, at the third try if the machine is busy."""
-        seconds = []
+        seconds: list[float] = []
         while not seconds or (seconds[-1] >= 1 and len(seconds) < 3):
             start = time.monotonic()
             assert requests.get(f"{self.url}/health", timeout=30).json()["status"] == "ok"
