@@ -32,7 +32,7 @@ MODELS = ("mnist_cnn", "imagenette_cnn")
 CLIENTS = (1, 16, 64)
 MLFLOW, OURS = "mlflow models serve", "make serve"
 IMAGES = 64  # different ones
-START_SECONDS = 180
+START_SECONDS = 400
 TIMEOUT = 120.0  # seconds for an answer
 
 
@@ -130,7 +130,7 @@ def _save_for_mlflow(predictor: Predictor, folder: Path) -> None:
         for tensor in (predictor.model.inputs[0], predictor.model.outputs[0])
     )
     signature = ModelSignature(inputs, outputs)
-    mlflow.keras.save_model(predictor.model, folder, signature=signature, pip_requirements=["tensorflow"])
+    mlflow.keras.save_model(predictor.model, str(folder), signature=signature, pip_requirements=["tensorflow"])
 
 
 def _free_port() -> int:

@@ -16,6 +16,8 @@ from stages.data.convert import FORMATS
 from stages.inference.limits import Limits
 
 BINARY, FORM = "application/octet-stream", "multipart/form-data"
+START_OF_SCAN = b"\xff\xda"
+SCANS = 16  # of the largest image; a smaller one may have more
 
 
 class Upload(NamedTuple):
@@ -85,16 +87,22 @@ async def _read(request: Request, limits: Limits) -> list[Upload]:
 
 
 def check_pixels(data: bytes, limit: int) -> None:
-    """Check the size that an image file says it has, before it is decoded.
+    """Check what decoding an image file will cost, before it is decoded.
+
+    Each scan of a progressive JPEG goes over all pixels, and a small file may have a hundred thousand; usual are ten.
 
     Raises:
-        ValueError: it has more than `limit` pixels; the message continues "the file …".
+        ValueError: it has more than `limit` pixels, or too many scans; the message continues "the file …".
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is lower
-            width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Exception:  # whoever decodes it says what is wrong
         return
+    width, height = image.size
     if width * height > limit:
         raise ValueError(f"has {width:,} x {height:,} pixels, more than {limit:,}")
+    scans = data.count(START_OF_SCAN) if image.format == "JPEG" else 1
+    if width * height * scans > SCANS * limit:
+        raise ValueError(f"has {width:,} x {height:,} pixels in {scans:,} scans, more than are decoded")

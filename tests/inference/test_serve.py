@@ -1,6 +1,7 @@
 """The server as its clients meet it: answers, the page in a browser, load, hostile uploads, its end."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -18,6 +19,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
+from PIL import Image
 
 from stages.inference.predictor import Predictor
 from tests.conftest import run
@@ -62,6 +64,14 @@ def png(side: int) -> bytes:
     pixels = b"".join(packer.compress(row) for _ in range(side)) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+
+
+def scans(side: int, count: int) -> bytes:
+    """A progressive JPEG file whose last scan is there `count` times."""
+    file = io.BytesIO()
+    Image.new("L", (side, side)).save(file, "JPEG", progressive=True)
+    start = file.getvalue().rindex(b"\xff\xda")
+    return file.getvalue()[:start] + file.getvalue()[start:-2] * count + b"\xff\xd9"
 
 
 def connect(server: Server, data: bytes = b"") -> socket.socket:
@@ -143,6 +153,7 @@ def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
 HOSTILE: dict[str, tuple[Callable[[], bytes], str, int, str]] = {
     "decompression bomb": (lambda: png(50_000), "image/png", 400, "the file has more than"),
     "more pixels than allowed": (lambda: png(8_200), "image/png", 400, "the file has 8,200 x 8,200 pixels"),
+    "JPEG of many scans": (lambda: scans(2_000, 5_000), "image/jpeg", 400, "the file has 2,000 x 2,000 pixels in 5,"),
     "truncated": (lambda: image_file(9, side=99)[:-200], "image/jpeg", 400, "the file is truncated"),
     "empty": (lambda: b"", "image/jpeg", 400, "the file is not an image"),
     "HTML": (lambda: b"<script>", "text/html", 415, "'text/html' is not a type of an image"),
