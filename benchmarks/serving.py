@@ -10,13 +10,14 @@ import asyncio
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -87,16 +88,17 @@ def servers(name: str) -> Iterator[tuple[dict[str, list[bytes]], dict[str, int]]
         environment = {
             **os.environ,
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow calls uvicorn by its name
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        processes = []
-        try:
+        with ExitStack() as stack:
+            logs = {side: Path(folder, f"{ports[side]}.log") for side in commands}
+            processes = {}
             for side, command in commands.items():
                 line = [sys.executable, "-m", *command, "--port", str(ports[side])]
-                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-                processes.append(subprocess.Popen(line, env=environment, **quiet))  # type: ignore[call-overload]
-            for side, process in zip(commands, processes, strict=True):
-                _wait(side, process, ports[side])
+                processes[side] = stack.enter_context(_running(line, environment, logs[side]))
+            for side, process in processes.items():
+                _wait(side, process, ports[side], logs[side])
             labels = {
                 side: [_label(_answer(ports[side], one), predictor) for one in found]
                 for side, found in requests.items()
@@ -104,11 +106,19 @@ def servers(name: str) -> Iterator[tuple[dict[str, list[bytes]], dict[str, int]]
             if labels[OURS] != labels[MLFLOW]:
                 raise UserError(f"benchmarks: the two servers of {name} disagree on the class of an image")
             yield requests, ports
+
+
+@contextmanager
+def _running(command: list[str], environment: dict[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """Run a command, and end it and its children with the block."""
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, env=environment, stdout=file, stderr=file, start_new_session=True)
+        try:
+            yield process
         finally:
-            for process in processes:
-                process.terminate()
-            for process in processes:
-                process.wait(60)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            process.wait(60)
 
 
 def _files(name: str) -> list[bytes]:
@@ -139,7 +149,7 @@ def _free_port() -> int:
         return port
 
 
-def _wait(side: str, process: "subprocess.Popen[bytes]", port: int) -> None:
+def _wait(side: str, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
     """Until a server answers."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end and process.poll() is None:
@@ -148,7 +158,8 @@ def _wait(side: str, process: "subprocess.Popen[bytes]", port: int) -> None:
             return
         except OSError:
             time.sleep(0.5)
-    raise UserError(f"benchmarks: {side} did not start in {START_SECONDS} seconds")
+    last = log.read_text().strip().splitlines()[-1:]
+    raise UserError(f"benchmarks: {side} did not start in {START_SECONDS} seconds: {''.join(last)[:200]}")
 
 
 def _request(path: str, kind: str, body: bytes) -> bytes:
