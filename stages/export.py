@@ -63,8 +63,8 @@ def export(name: str) -> None:
         }
         # Only printed: it differs from run to run, and the metrics do not
         print(
-            f"{paths.export(name, kind)}: {len(content):,} bytes, {metrics[kind]['agreement']:.2%} of {count} predictions "
-            f"agree with the model's, {1000 * seconds:.3g} ms an image with {values.threads} threads"
+            f"{paths.export(name, kind)}: {len(content):,} bytes, {metrics[kind]['agreement']:.2%} of {count} "
+            f"predictions agree with the model's, {1000 * seconds:.3g} ms an image with {values.threads} threads"
         )
     with atomic_write(paths.export_metrics(name)) as part:
         part.write_text(json.dumps(metrics, indent=1) + "\n")
