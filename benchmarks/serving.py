@@ -47,10 +47,10 @@ def measure(quick: bool) -> Result:
     for name in MODELS:
         with servers(name) as (requests, ports):
             for clients in CLIENTS:
-                count = clients * (4 if quick else 32) + 32
+                count = clients * (2 if quick else 32) + 32
                 contenders = {side: _round(ports[side], requests[side], clients, count) for side in (MLFLOW, OURS)}
                 interleaved(contenders, 1)  # connections, graphs
-                results = interleaved(contenders, 2 if quick else 5)
+                results = interleaved(contenders, 1 if quick else 5)
                 title = f"{name}, {clients} client{'s' if clients > 1 else ''}"
                 values = {side: [count / one.seconds for one in rounds] for side, rounds in results.items()}
                 throughput.rows.append(Row(title, values))
