@@ -21,6 +21,7 @@ import pytest
 import requests
 from PIL import Image
 
+from benchmarks import serving as serving_benchmark
 from stages.inference.predictor import Predictor
 from tests.conftest import run
 from tests.inference.browser import browser, missing
@@ -28,10 +29,10 @@ from tests.inference.container import copy_files
 from tests.inference.serving import THREADS, Server, image_file, save_model, serving
 from tests.training.small import CLASSES
 
-RECEIVE, ANSWER, IDLE, CONNECTIONS = 2, 5, 1, 100
+RECEIVE, ANSWER, IDLE, CONNECTIONS, MEMORY = 2, 5, 1, 100, 12_000_000
 LIMITS = [
     *(f"--receive-seconds={RECEIVE}", f"--answer-seconds={ANSWER}"),
-    *(f"--idle-seconds={IDLE}", f"--max-connections={CONNECTIONS}"),
+    *(f"--idle-seconds={IDLE}", f"--max-connections={CONNECTIONS}", f"--max-memory={MEMORY}"),
 ]
 PREDICT = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/jpeg\r\n"
 
@@ -196,6 +197,24 @@ def test_slow_senders_are_closed_and_others_answered_meanwhile(server: Server) -
     assert all(read_all(connection).startswith(b"HTTP/1.1 408") for connection in bodies)
     assert not any(read_all(connection) for connection in headers + silent)
     assert time.monotonic() - start < 2 * RECEIVE + ANSWER + 3
+
+
+def test_request_beyond_the_memory_is_told_to_come_back_and_then_served(server: Server) -> None:
+    data = image_file(200) + bytes(MEMORY // 2)
+    connection = connect(server, PREDICT + f"Content-Length: {len(data) + 1}\r\n\r\n".encode() + data)
+    busy = server.predict(data)
+    connection.close()
+    assert (busy.status_code, busy.json()) == (503, {"error": "the server is busy"})
+    time.sleep(float(busy.headers["Retry-After"]))
+    assert server.predict(data).json()["images"][0]["predictions"][0]["class"] == "bright"
+
+
+def test_benchmark_sends_every_request_and_reads_its_answer(server: Server) -> None:
+    request = serving_benchmark._request("/predict", "image/jpeg", image_file(200))
+    before = server.log.read_text().count("POST /predict")
+    found = serving_benchmark._round(server.port, [request], clients=3, count=10)()
+    assert len(found.value) == 10 and 0 < max(found.value) <= found.seconds
+    assert server.log.read_text().count("POST /predict") == before + 10
 
 
 def test_thousands_of_connections_are_bounded_and_close_by_themselves(server: Server) -> None:
