@@ -1,5 +1,7 @@
 """Grad-CAM of networks in which it is known where they look."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,7 @@ def bright_quarter() -> np.ndarray:
     return image
 
 
-def two_detectors(softmax_layer: bool, scale: float = 1000.0):  # noqa: ANN201
+def two_detectors(softmax_layer: bool, scale: float = 1000.0) -> Any:
     """Class 0 looks for bright pixels, class 1 for dark ones; the nested network is that of `build_model`."""
     import keras
     from keras import layers
@@ -67,6 +69,27 @@ def test_heat_of_a_head_on_features_lies_in_its_inputs() -> None:
     grad_cam = GradCam(keras.Model(inputs, network(inputs)))
     np.testing.assert_allclose(grad_cam(features, np.array([0]), 2)[0], [[0, 0], [1, 0]], atol=1e-6)
     np.testing.assert_allclose(grad_cam(features, np.array([1]), 2)[0], [[0, 1], [0, 0]], atol=1e-6)
+
+
+def test_heat_of_a_network_that_flattens_its_maps_lies_where_its_weights_are() -> None:
+    import keras
+    from keras import layers
+
+    network = keras.Sequential(
+        [
+            keras.Input((2, 2, 1)),
+            layers.Conv2D(1, 1, use_bias=False, name="copy"),
+            layers.Flatten(),
+            layers.Dense(2, activation="softmax", use_bias=False, name="last"),
+        ]
+    )
+    network.get_layer("copy").set_weights([np.ones((1, 1, 1, 1))])
+    # Each class has one pixel that speaks for it and one that speaks as much against it
+    network.get_layer("last").set_weights([np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])])
+    inputs = keras.Input((2, 2, 1), dtype="uint8")
+    grad_cam = GradCam(keras.Model(inputs, network(keras.ops.cast(inputs, "float32"))))
+    heat = grad_cam(np.full((2, 2, 2, 1), 200, np.uint8), np.array([0, 1]), 2)
+    np.testing.assert_allclose(heat, [[[1, 0], [0, 0]], [[0, 1], [0, 0]]], atol=1e-6)
 
 
 def test_dense_network_on_pixels_has_no_heat_map() -> None:

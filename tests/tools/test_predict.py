@@ -111,7 +111,7 @@ def test_json_of_any_number_of_images_is_an_array_that_keeps_names() -> None:
     assert json.loads("\n".join(json_lines([], CLASSES, 2))) == []
     lines = list(json_lines(predictions(), CLASSES, 9))
     found = json.loads("\n".join(lines).encode("utf-8", "backslashreplace"))
-    assert len(lines) == len(found) + 1
+    assert len(lines) == len(found) + 2
     assert [entry["file"] for entry in found] == [str(each.path) for each in predictions()]
     assert [each["class"] for each in found[0]["top"]] == ["=1+1", "猫", "dog"]
 
