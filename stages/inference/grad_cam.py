@@ -1,7 +1,9 @@
 """Grad-CAM (Selvaraju et al., 2017): which parts of an image speak for a class.
 
-The maps of the last convolution, each weighted by the mean gradient of the class's logit, are summed; what is negative
-is set to zero.
+The maps of the last convolution are multiplied by the gradient of the class's logit and summed; what is negative is set
+to zero. Grad-CAM itself takes the mean gradient of each map. That is the same for a network that averages its maps. For
+one that flattens them, the mean says nothing of a position, and most heat maps would be empty; the gradient of each
+position is exact there (HiResCAM: Draelos and Carin, 2020).
 
 This module imports TensorFlow at the top: import it late.
 """
@@ -54,8 +56,7 @@ class GradCam:
             maps, logits = (values, outputs) if self._maps_are_inputs else outputs
             score = tf.reduce_sum(tf.gather(tf.cast(logits, tf.float32), labels, axis=1, batch_dims=1))
         gradients = tf.cast(tape.gradient(score, maps), tf.float32)
-        weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
-        heat = tf.nn.relu(tf.reduce_sum(weights * tf.cast(maps, tf.float32), axis=-1, keepdims=True))
+        heat = tf.nn.relu(tf.reduce_sum(gradients * tf.cast(maps, tf.float32), axis=-1, keepdims=True))
         heat = tf.image.resize(heat, (image_size, image_size))[..., 0].numpy()
         highest = heat.max(axis=(1, 2), keepdims=True)
         return np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)

@@ -37,7 +37,8 @@ def table(predictions: Iterable[Prediction], classes: list[str], top: int, width
 
 def json_lines(predictions: Iterable[Prediction], classes: list[str], top: int) -> Iterator[str]:
     """One JSON array, an element a line: file, and top or error."""
-    start = "["
+    yield "["
+    last = ""
     for each in predictions:
         entry: dict[str, Any] = {"file": str(each.path)}
         if each.probabilities is None:
@@ -47,9 +48,10 @@ def json_lines(predictions: Iterable[Prediction], classes: list[str], top: int) 
                 {"class": classes[label], "probability": round(share, 6)} for label, share in _ranked(each, top)
             ]
             entry["conversions"] = each.conversions
-        yield start + json.dumps(entry, ensure_ascii=False)
-        start = ","
-    yield "]" if start == "," else "[]"
+        if last:
+            yield f"{last},"
+        last = json.dumps(entry, ensure_ascii=False)
+    yield from [last, "]"] if last else ["]"]
 
 
 def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int) -> Iterator[str]:

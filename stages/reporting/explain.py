@@ -37,7 +37,7 @@ def heat_maps(models: list[Model]) -> dict[str, Heat]:
     keys: dict[tuple[str, int | None], set[str]] = defaultdict(set)
     for model in models:
         keys[model.config.dataset, model.config.image_size].update(model.misclassified["key"][:IMAGES])
-    inputs = {source: _inputs(*source, found) for source, found in keys.items()}
+    inputs = {source: model_inputs(*source, found) for source, found in keys.items()}
     return {
         model.name: _explain(model, inputs[model.config.dataset, model.config.image_size])
         for model in progress(models, len(models), "explanations", "models")
@@ -53,14 +53,15 @@ def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
     return Image.fromarray(np.round((1 - opacity) * np.asarray(square) + opacity * COLOR).astype(np.uint8))
 
 
-def _inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[str, np.ndarray]:
-    """What a model takes of test images: pixels, or features."""
+def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[str, np.ndarray]:
+    """What a model takes of test images, by their keys: pixels as the reader gives them, or features."""
     images = reader.backbone(dataset) is None
+    channels = reader.info(dataset).features["input"].shape[-1]  # of a grayscale file among others, too
     found: dict[str, Any] = {}
     for batch in reader.batches(dataset, "test", BATCH, decode=not images):
         for key, value in zip(batch["key"], batch["input"], strict=True):
             if (name := key.decode()) in keys:
-                found[name] = reader.decode_image(dataset, name, value) if images else value
+                found[name] = reader.decode_image(dataset, name, value, channels) if images else value
         if len(found) == len(keys):
             break
     if not images:
