@@ -10,7 +10,8 @@ EXPERIMENTS ?=
 NAME ?=# of `make dataset`
 FROM ?=# likewise: a folder, archive or table of images
 GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
-MODEL ?=# of `make published`: names with spaces between; empty for all
+MODEL ?=# of `make published`: names with spaces between, empty for all; of predict, export and serve: one
+IMAGES ?=# of `make predict`: files, folders and globs with spaces between
 SEED ?=# likewise; empty: three seeds for models that train in up to ten minutes, else one
 BENCHMARK ?=
 QUICK ?=
@@ -20,9 +21,9 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS FROM GROUP JOBS MODEL NAME REAL SEED TARGETS
+export BASE EXPERIMENTS FROM GROUP IMAGES JOBS MODEL NAME REAL SEED TARGETS
 
-.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
+.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds predict export serve fuzz bench bench-torch audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -120,6 +121,19 @@ experiments: setup ## what each DVC experiment of HEAD changed, the best validat
 
 seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all experiments of HEAD
 	@$(RUN) python -m tools.seeds "$$EXPERIMENTS"
+
+# IMAGES without quotes: the shell splits it and expands its globs
+predict: setup ## classes of IMAGES="file folder glob" according to MODEL; python -m tools.predict --help has options
+	@$(RUN) python -m tools.predict "$$MODEL" $$IMAGES
+
+export: setup ## MODEL as LiteRT files in data/export, in float32 and with 8-bit integers
+	@$(RUN) python -m tools.check_params
+	@$(RUN) python -m tools.unlock
+	@$(RUN) python -m tools.export "$$MODEL"
+
+serve: setup ## answer for MODEL on http://127.0.0.1:8000, with a page for images; see docs/serving.md
+	@test -n "$$MODEL" || { echo "error: name a model: make serve MODEL=mnist_cnn" >&2; exit 1; }
+	@$(RUN) python -m tools.serve "$$MODEL"
 
 fuzz: setup ## feed arbitrary bytes to the archive readers for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt

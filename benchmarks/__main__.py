@@ -6,7 +6,7 @@ import sys
 from benchmarks import common, readme
 from stages.runtime.errors import UserError
 
-BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline")
+BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline", "serving")
 # Hours on the published data; requirements-cluster.txt; PyTorch; or minutes that few need
 ON_DEMAND = ("accuracy", "scaling", "recipes", "jobs")
 

@@ -21,7 +21,7 @@ def report() -> None:
     with atomic_write(paths.REPORT) as part:
         part.write_text(page.render("README.md.j2", models=models, datasets=datasets, synthetic=synthetic))
 
-    import_tensorflow(gpu=False)
+    import_tensorflow(config.threads, gpu=False)
     from stages.reporting import build
     from stages.tracking import server
 

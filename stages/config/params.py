@@ -36,6 +36,7 @@ class Params(Config):
     not_in_pretraining: dict[Name, NotInPretrainingConfig]
     train: TrainConfig
     models: dict[Name, ModelConfig]
+    export: list[Name]  # models
     gates: dict[Name, GateConfig]
 
     @model_validator(mode="after")

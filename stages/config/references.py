@@ -50,6 +50,10 @@ def check_references(params: "Params", path: Path) -> None:
     for name, model in params.models.items():
         lookup({**params.datasets, **params.features}, model.dataset, f"models.{name}.dataset")
         _check_model(f"{path}: models.{name}", model, holds_features=model.dataset in params.features)
+    for number, name in enumerate(params.export):
+        lookup(params.models, name, f"export[{number}]")
+        if name in params.export[:number]:
+            raise UserError(f"{path}: export: {name} stands there twice; remove one")
     for name in params.gates:
         lookup(params.models, name, f"gates.{name}")
 

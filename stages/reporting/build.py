@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from PIL import Image
 
 from stages.plots import _registry
-from stages.reporting import figures, images
+from stages.reporting import explain, figures, images
 from stages.reporting.files import EmbeddedImage, embed_figure, embed_image, save
 from stages.reporting.results import Dataset, Model
 from stages.runtime.progress import progress
@@ -29,7 +29,7 @@ class ModelView(NamedTuple):
     model: Model
     summary: list[str]
     figures: list[FigureView]
-    misclassified: list[tuple[EmbeddedImage, Any]]  # with the row of `Model.misclassified`
+    misclassified: list[tuple[EmbeddedImage, EmbeddedImage | None, Any]]  # heat map; row of `Model.misclassified`
     augmented: list[EmbeddedImage]
 
 
@@ -61,13 +61,16 @@ def model_views(models: list[Model], seed: int, folder: Path) -> list[ModelView]
     for model in models:
         keys[model.image_dataset].update(model.misclassified["key"])
     test_images = {dataset: images.test_images(dataset, found) for dataset, found in keys.items()}
+    heat_maps = explain.heat_maps(models)
     return [
-        _model_view(model, test_images[model.image_dataset], seed, folder)
+        _model_view(model, test_images[model.image_dataset], heat_maps.get(model.name, {}), seed, folder)
         for model in progress(models, len(models), "figures", "models")
     ]
 
 
-def _model_view(model: Model, test_images: dict[str, Image.Image], seed: int, folder: Path) -> ModelView:
+def _model_view(
+    model: Model, test_images: dict[str, Image.Image], heat: explain.Heat, seed: int, folder: Path
+) -> ModelView:
     summary, views = [], []
     for name, plot in _registry.all_plots().items():
         table = model.tables[name]
@@ -92,9 +95,18 @@ def _model_view(model: Model, test_images: dict[str, Image.Image], seed: int, fo
         model,
         summary,
         views,
-        [(embed_image(image, f"“{row.true}”, taken for “{row.predicted}”"), row) for image, row in errors],
+        [
+            (embed_image(image, f"“{row.true}”, taken for “{row.predicted}”"), _explanation(image, heat, row), row)
+            for image, row in errors
+        ],
         [
             embed_image(image, f"Augmented, {number} of {images.NUM_AUGMENTED}" if number else "The image as it is")
             for number, image in enumerate(augmented)
         ],
     )
+
+
+def _explanation(image: Image.Image, heat: explain.Heat, row: Any) -> EmbeddedImage | None:
+    if row.key not in heat:
+        return None
+    return embed_image(explain.overlay(image, heat[row.key]), f"What speaks for “{row.predicted}” in this image")

@@ -16,6 +16,7 @@ SECTIONS = {
     "extract": "features",
     "train": "models",
     "evaluate": "models",
+    "export": "export",
 }
 
 

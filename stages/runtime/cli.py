@@ -25,10 +25,15 @@ def run(command: Callable[..., None], *names: str) -> None:
     arguments = [re.sub(rf"^(.*:)?{module.stem}\w*@", "", argument) for argument in sys.argv[1:]]
     if len(arguments) != len(names):
         sys.exit(f"usage: python -m {' '.join([f'{module.parent.name}.{module.stem}', *map(str.upper, names)])}")
+    guard(lambda: command(*arguments))
+
+
+def guard(command: Callable[[], None]) -> None:
+    """Call `command`, which has parsed its arguments itself, and treat its failures as `run` does."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        command(*arguments)
+        command()
     except UserError as error:
         sys.exit(f"error: {error}")
     except OSError as error:

@@ -68,6 +68,16 @@ def plot(plot: str, name: str) -> Path:
     return Path("reports/plots") / plot / f"{name}.csv"
 
 
+def export(name: str, kind: str) -> Path:
+    """A model as a LiteRT file; `kind` is its number format, float32 or int8."""
+    return Path("data/export") / f"{name}.{kind}.tflite"
+
+
+def export_metrics(name: str) -> Path:
+    """Sizes of a model's LiteRT files, and how well they agree with it, as JSON."""
+    return Path("reports/export") / f"{name}.json"
+
+
 def environment(stage: str, name: str) -> Path:
     """What a result of `train` or `extract` was computed with: threads, number format, processor, versions."""
     return Path("data/environment") / stage / f"{name}.json"

@@ -284,6 +284,19 @@ def test_unknown_key_is_an_error_everywhere() -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["mnist_cnn", "mnist_cn"], r"export\[1\]: .*'mnist_cn'.*mnist_cnn"),
+        (["mnist_cnn"] * 2, "export: mnist_cnn .* twice"),
+    ],
+)
+def test_exported_models_exist_and_stand_once(names: list[str], message: str) -> None:
+    values = copy.deepcopy(REAL)
+    values["export"] = names
+    assert re.search(message, outcome(values))
+
+
 def small() -> bytes:
     """The file with one model on features: ruamel needs half a second for all of it."""
     values = copy.deepcopy(REAL)

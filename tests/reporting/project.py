@@ -12,10 +12,12 @@ import pandas as pd
 from PIL import Image
 
 from stages.config import params
+from stages.config.models import ModelConfig
 from stages.evaluation import metrics, predictions
 from stages.evaluation.predictions import Predictions
 from stages.plots import _registry
 from stages.runtime import paths
+from stages.runtime.numerics import import_tensorflow
 from tests.conftest import TINY, write_params
 
 AWKWARD = ["<script>alert(1)</script>", "NA", "1", "$x^$", "a class whose name is too long for a figure", "T-shirt/top"]
@@ -51,6 +53,21 @@ def make_predictions(
         compute_dtype="float32",
         validation_images=500,
     )
+
+
+def write_model(
+    name: str, config: ModelConfig, shape: tuple[int, ...], classes: list[str], backbone: Any = None
+) -> None:
+    """Write an untrained model of params.yaml."""
+    import keras
+
+    from stages.training.build import build_model
+    from stages.training.saving import save
+
+    keras.utils.set_random_seed(0)
+    model = build_model(config, shape, np.dtype("float16" if backbone else "uint8"), len(classes))
+    signature = {"classes": classes, "image_size": None if backbone else shape[0], "backbone": backbone}
+    save(model, paths.model(name), signature)
 
 
 def select(predicted: Predictions, chosen: np.ndarray) -> Predictions:
@@ -96,6 +113,7 @@ def write_project(folder: Path) -> None:
     paths.PUBLISHED.parent.mkdir(parents=True)
     paths.PUBLISHED.write_text(json.dumps(dict.fromkeys(MODELS, published)))
     config = params.load()
+    import_tensorflow(config.threads)  # as `report` does; it cannot be changed after the first operation
     for name, dataset in config.datasets.items():
         examples = ((split, *image) for split in TINY for image in images(name, TINY[split]))
         writer.write(name, dataset.class_names, list(TINY), examples)
@@ -113,3 +131,11 @@ def write_project(folder: Path) -> None:
         if name == "cifar10_small_cnn_augmented":  # the only one with test-time augmentation
             predicted = replace(predicted, predicted_without_tta=np.zeros(len(keys), np.int32))
         write_evaluation(name, predicted, "ILSVRC2012_val_*" if model.dataset in config.features else None)
+        if model.dataset in config.features:
+            random, backbone = np.random.default_rng(0), {"name": "vgg16", "image_size": 224}
+            features = [("test", key, random.random((7, 7, 8)).astype(np.float16), 0) for key in keys]
+            writer.write(model.dataset, classes, ["test"], features)
+            paths.backbone(model.dataset).write_text(json.dumps(backbone))
+            write_model(name, model, (7, 7, 8), classes, backbone)
+        else:
+            write_model(name, model, {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[dataset_name], classes)

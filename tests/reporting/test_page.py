@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.plots._style import percent
-from stages.reporting import page
+from stages.reporting import explain, page
 from tests.reporting.project import AWKWARD, MODELS
 
 
@@ -58,6 +58,8 @@ def test_every_image_has_a_description(read: Reader) -> None:
     described = [image["alt"] for image in read.all("img") if image["alt"]]
     assert any(alt.startswith("Confusion matrix of 10 classes") for alt in described)
     assert any("taken for" in alt for alt in described)
+    # Of the models with a convolution: cifar10_small_cnn_augmented, and the backbone of imagenette_vgg16
+    assert sum(alt.startswith("What speaks for") for alt in described) == 2 * explain.IMAGES
 
 
 def test_every_model_has_a_row_and_a_section(reported: Path, read: Reader) -> None:

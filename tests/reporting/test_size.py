@@ -15,8 +15,9 @@ from stages.config import params
 from stages.data import writer
 from stages.reporting import build, page, results
 from stages.runtime import paths
+from stages.runtime.numerics import import_tensorflow
 from tests.conftest import only, write_params
-from tests.reporting.project import make_predictions, write_evaluation
+from tests.reporting.project import make_predictions, write_evaluation, write_model
 
 
 def write_models(folder: Path, models: int, classes: int, images: int) -> None:
@@ -30,6 +31,7 @@ def write_models(folder: Path, models: int, classes: int, images: int) -> None:
         values["datasets"]["cifar10"]["classes"] = names
 
     write_params(folder, change)
+    import_tensorflow(params.load().threads)
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (images, 32, 32, 3)).astype(np.uint8)
     labels = random.integers(0, classes, images)
@@ -45,6 +47,8 @@ def write_models(folder: Path, models: int, classes: int, images: int) -> None:
         path.write_text(json.dumps(content))
     keys = [str(number) for number in range(images)]
     write_evaluation("model_0", make_predictions(labels, random.random((images, classes), np.float32), names, keys))
+    (config, *_) = params.load().models.values()
+    write_model("model_0", config, (32, 32, 3), names)
     for first in [path for path in folder.rglob("model_0.*") if path.is_file()]:
         for number in range(1, models):
             first.with_stem(f"model_{number}").hardlink_to(first)

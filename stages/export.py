@@ -1,0 +1,74 @@
+"""Export one model to LiteRT: data/export/NAME.float32.tflite and NAME.int8.tflite, and how well they agree with it."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from stages.config import params
+from stages.config.messages import lookup
+from stages.evaluation import predictions
+from stages.runtime import paths
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
+from stages.runtime.files import atomic_write, open_input
+from stages.runtime.numerics import import_tensorflow
+
+CALIBRATION_IMAGES = 200  # the first of the training split, by which the ranges of 8-bit numbers are measured
+COMPARED_IMAGES = 500  # at most, the first of the test split
+
+
+def export(name: str) -> None:
+    """Write both files and reports/export/NAME.json; print what they are worth."""
+    values = params.load()
+    model = lookup(values.models, name, "models")
+    stored = predictions.read(name)
+    import_tensorflow(values.threads, gpu=False)
+    from stages.data import reader
+    from stages.inference import litert
+
+    splits = reader.info(model.dataset).splits
+    with open_input(paths.model(name), f"train@{name}"):
+        twin = litert.float32_twin(paths.model(name))
+
+    def first(split: str, count: int) -> Any:
+        count = min(count, splits[split].num_examples)
+        return next(reader.batches(model.dataset, f"{split}[:{count}]", count, model.image_size))
+
+    calibration = first("train", CALIBRATION_IMAGES)["input"]
+    contents = {"float32": litert.to_float32(twin), "int8": litert.to_int8(twin, calibration)}
+    test = first("test", COMPARED_IMAGES)
+    count = len(test["label"])
+    if [key.decode() for key in test["key"]] != list(stored.keys[:count]):
+        raise UserError(
+            f"{paths.predictions(name)}: its images are not those of {paths.records(model.dataset)}; run "
+            f"`dvc repro train@{name}`"
+        )
+    # The files do not augment an image for prediction
+    predicted = (stored.predicted if stored.predicted_without_tta is None else stored.predicted_without_tta)[:count]
+    metrics: dict[str, Any] = {
+        "images": count,
+        "calibration_images": len(calibration),
+        "accuracy": float(np.mean(predicted == test["label"])),
+    }
+    for kind, content in contents.items():
+        with atomic_write(paths.export(name, kind)) as part:
+            part.write_bytes(content)
+        outputs, seconds = litert.run(content, test["input"], values.threads)
+        labels = outputs.argmax(axis=1)
+        metrics[kind] = {
+            "agreement": float(np.mean(labels == predicted)),
+            "accuracy": float(np.mean(labels == test["label"])),
+            "bytes": len(content),
+        }
+        # Only printed: it differs from run to run, and the metrics do not
+        print(
+            f"{paths.export(name, kind)}: {len(content):,} bytes, {metrics[kind]['agreement']:.2%} of {count} "
+            f"predictions agree with the model's, {1000 * seconds:.3g} ms an image with {values.threads} threads"
+        )
+    with atomic_write(paths.export_metrics(name)) as part:
+        part.write_text(json.dumps(metrics, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run(export, "model")

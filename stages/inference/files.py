@@ -1,0 +1,108 @@
+"""Image files for prediction: find them, and predict them in the order in which they were named."""
+
+import glob
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.inference.predictor import Predictor
+
+SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
+MAX_BYTES = 1 << 28  # of a file; the largest uncompressed image that `convert` accepts has fewer
+AHEAD = 2  # batches that are read while one is predicted
+
+
+class Prediction(NamedTuple):
+    """What became of one file: probabilities (classes,), or why there are none."""
+
+    path: Path
+    probabilities: np.ndarray | None
+    conversions: list[str]
+    error: str = ""
+
+
+def find_images(patterns: Iterable[str]) -> list[Path]:
+    """Files in the order of `patterns`, each once: a file, a folder with all images below it, or a glob.
+
+    A folder stands for the files in it that have the suffix of an image. A name that does not exist is kept: it becomes
+    an error when it is read.
+    """
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+        for match in matches or [path]:
+            if match.is_dir():
+                below = (file for file in match.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
+                found.update(dict.fromkeys(sorted(below)))
+            else:
+                found[match] = None
+    return list(found)
+
+
+def predict_files(predictor: Predictor, paths: Iterable[Path], threads: int) -> Iterator[Prediction]:
+    """Predict files; an invalid one is a `Prediction` with an error.
+
+    A pool of threads reads and decodes the next batches meanwhile. No more than a few batches are in memory.
+
+    Args:
+        predictor: the model.
+        paths: the files.
+        threads: that read and decode.
+    """
+    remaining = iter(paths)
+    with ThreadPoolExecutor(threads) as pool:
+
+        def batches() -> Iterator[list[tuple[Path, Future[tuple[np.ndarray, list[str]]]]]]:
+            while batch := [
+                (path, pool.submit(_read, predictor, path)) for path in islice(remaining, predictor.batch_size)
+            ]:
+                yield batch
+
+        waiting = deque(islice(source := batches(), AHEAD))
+        try:
+            while waiting:
+                batch = waiting.popleft()
+                waiting.extend(islice(source, 1))
+                yield from _predict(predictor, batch)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _predict(
+    predictor: Predictor, batch: list[tuple[Path, "Future[tuple[np.ndarray, list[str]]]"]]
+) -> Iterator[Prediction]:
+    errors = {path: str(error) for path, future in batch if (error := future.exception())}
+    decoded = [future.result()[0] for path, future in batch if path not in errors]
+    probabilities = iter(predictor.predict_pixels(np.stack(decoded)) if decoded else ())
+    for path, future in batch:
+        if path in errors:
+            yield Prediction(path, None, [], errors[path])
+        else:
+            yield Prediction(path, next(probabilities), future.result()[1])
+
+
+def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray, list[str]]:
+    """Pixels and conversions of a file.
+
+    Raises:
+        ValueError: it cannot be read, or it is not an image.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # reading a pipe may never end
+            raise ValueError("is not a file")
+        if status.st_size > MAX_BYTES:
+            raise ValueError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError("does not exist") from None
+    except OSError as error:
+        raise ValueError(f"cannot be read: {error.strerror}") from None
+    return predictor.decode(data)

@@ -1,0 +1,64 @@
+"""Find a model by its name or path, what it says of itself, and the weights of its backbone."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+from stages.runtime.files import file_hash
+from stages.training.saving import read_signature
+
+
+def find_model(name: str) -> Path:
+    """The .keras file of a model.
+
+    Args:
+        name: of a model in data/models, or the path of a file.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = Path(name)
+    if path.suffix != ".keras":
+        path = paths.model(name)
+    if not path.is_file():
+        run = f"; run `dvc repro train@{name}` or `dvc pull`" if path != Path(name) else "; check the path"
+        raise UserError(f"{path}: no such model{run}")
+    return path
+
+
+def signature(path: Path) -> dict[str, Any]:
+    """What `read_signature` returns.
+
+    Raises:
+        UserError: the file is not a model of this project.
+    """
+    try:
+        return read_signature(path)
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise UserError(
+            f"{path}: not a model of this project, or older than its signatures; train it again with `dvc repro`"
+        ) from None
+
+
+def find_weights(backbone: dict[str, Any]) -> Path:
+    """The file in data/raw with the weights of a backbone, found by its hash.
+
+    Args:
+        backbone: of a signature.
+
+    Raises:
+        UserError: no file has the hash.
+    """
+    name, (algorithm, digest) = backbone["name"], backbone["weights"].split(":")
+    folder = paths.raw(name)
+    for path in sorted(folder.glob("*")):
+        if path.is_file() and file_hash(path, algorithm) == digest:
+            return path
+    raise UserError(
+        f"{folder}: no file has the hash {backbone['weights']} of the weights that the model was trained with; "
+        f"run `dvc repro download_weights@{name}` or `dvc pull`"
+    )

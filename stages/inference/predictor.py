@@ -1,0 +1,147 @@
+"""Predict the classes of images with a saved model. This module imports TensorFlow late: its import is cheap."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stages.config.parts import load_part
+from stages.inference.locate import find_weights, signature
+from stages.runtime import numerics
+from stages.runtime.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+    from stages.inference.grad_cam import GradCam
+
+SMALLEST = np.finfo(np.float32).tiny  # as in stages.training.predict
+
+
+class Predictor:
+    """A model in memory that takes image files. Threads may share `decode`; predict in one thread at a time."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        """Load a model, and the backbone if it takes features.
+
+        Args:
+            path: a .keras file of this project. No code that it may bring along is run.
+            threads: that share an operation.
+
+        Raises:
+            UserError: the file is not a model of this project, or the weights of its backbone are missing.
+        """
+        self.signature = signature(path)
+        self.classes: list[str] = self.signature["classes"]  # in the order of the probabilities
+        backbone = self.signature["backbone"]
+        weights = find_weights(backbone) if backbone else None
+        numerics.import_tensorflow(threads)
+        import keras
+        import tensorflow as tf
+
+        from stages.inference.pixels import Decoder
+        from stages.training.memory import eval_batch_size
+
+        tf.config.experimental.enable_op_determinism()
+        try:
+            self.model: keras.Model = keras.models.load_model(path, compile=False, safe_mode=True)
+        except Exception as error:  # zipfile, HDF5 and Keras raise errors of their own
+            raise UserError(f"{path}: corrupt: {' '.join(str(error).split())[:200]}; train the model again") from None
+        self.batch_size = eval_batch_size(self.model)  # images that are predicted at once
+        self.image_size: int = (backbone or self.signature)["image_size"]
+        self.decode = Decoder(self.image_size, self.signature["channels"])  # bytes → pixels, conversions; or ValueError
+        self._forward = _compiled(self.model)
+        self.backbone: keras.Model | None = None
+        self._extract: Any = None
+        if weights:
+            from stages.data.features import BATCH_SIZE
+            from stages.inference.backbone import build_backbone
+
+            self.backbone = build_backbone(backbone, weights)
+            self._extract = _compiled(self.backbone, "float16")  # as in stages.data.features
+            self.batch_size = BATCH_SIZE
+        part = self.signature["test_time"]
+        options = {key: value for key, value in (part or {}).items() if key != "name"}
+        self._views = load_part("training.test_time", part["name"]).build(**options) if part else None
+
+    def predict(self, images: Sequence[bytes]) -> np.ndarray:
+        """Predict image files of any common format.
+
+        Args:
+            images: the files.
+
+        Returns:
+            Probabilities, float32 (images, classes).
+
+        Raises:
+            ValueError: a file is invalid; the message continues "the file …".
+        """
+        found = [np.empty((0, len(self.classes)), np.float32)]
+        for start in range(0, len(images), self.batch_size):
+            batch = images[start : start + self.batch_size]
+            found.append(self.predict_pixels(np.stack([self.decode(data)[0] for data in batch])))
+        return np.concatenate(found)
+
+    def predict_pixels(self, pixels: np.ndarray) -> np.ndarray:
+        """Predict images from `decode`, with the test-time augmentation that the model was evaluated with.
+
+        Args:
+            pixels: uint8 (images, image_size, image_size, channels), any number; `batch_size` are computed at once.
+
+        Returns:
+            Probabilities, float32 (images, classes).
+        """
+        if self._views is None:
+            return self._probabilities(pixels)
+        # The mean of the logarithms over all views, as in stages.training.predict
+        total = np.zeros((len(pixels), len(self.classes)))
+        for weight, view in self._views(pixels):
+            total += weight * np.log(np.maximum(self._probabilities(view), SMALLEST), dtype=np.float64)
+        shares = np.exp(total - total.max(axis=1, keepdims=True))
+        return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+
+    def explain(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
+        """Which parts of images speak for a class: the heat maps of Grad-CAM.
+
+        Args:
+            pixels: uint8 (images, image_size, image_size, channels), from `decode`; a few.
+            labels: of the class to explain in each image, (images,).
+
+        Returns:
+            float32 (images, image_size, image_size) in [0, 1]; None if the model has no convolution.
+        """
+        if self._grad_cam is None:
+            return None
+        return self._grad_cam(self.inputs(pixels), labels, self.image_size)
+
+    @cached_property
+    def _grad_cam(self) -> "GradCam | None":
+        from stages.inference.grad_cam import GradCam
+
+        try:
+            return GradCam(self.model)
+        except ValueError:
+            return None
+
+    def inputs(self, pixels: np.ndarray) -> np.ndarray:
+        """What the model itself takes: the pixels, or their features as float16."""
+        return pixels if self._extract is None else self._extract(pixels).numpy()
+
+    def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
+        found = [np.empty((0, len(self.classes)), np.float32)]
+        for start in range(0, len(pixels), self.batch_size):
+            found.append(self._forward(self.inputs(pixels[start : start + self.batch_size])).numpy())
+        return np.concatenate(found)
+
+
+def _compiled(model: "keras.Model", dtype: str = "float32") -> Any:
+    """A graph of the model for any number of images; a call costs less than a millisecond, unlike `model.predict`."""
+    import tensorflow as tf
+
+    def forward(inputs: tf.Tensor) -> tf.Tensor:
+        return tf.cast(model(inputs, training=False), dtype)
+
+    spec = tf.TensorSpec((None, *model.input_shape[1:]), model.inputs[0].dtype)
+    return tf.function(forward, input_signature=[spec], autograph=False)

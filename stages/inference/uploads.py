@@ -1,0 +1,108 @@
+"""Images that a client sends: as the body of a request, or as files of a form."""
+
+import asyncio
+import io
+import warnings
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from fastapi import HTTPException, Request
+from PIL import Image
+from starlette.datastructures import UploadFile
+from starlette.types import Message
+
+from stages.data.convert import FORMATS
+from stages.inference.limits import Limits
+
+BINARY, FORM = "application/octet-stream", "multipart/form-data"
+START_OF_SCAN = b"\xff\xda"
+SCANS = 16  # of the largest image; a smaller one may have more
+
+
+class Upload(NamedTuple):
+    """An image file, and its name if the client told one."""
+
+    name: str | None
+    data: bytes
+
+
+class Receiver:
+    """Receives the requests of a server, and counts the bytes of those that it holds."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._held = 0
+
+    @asynccontextmanager
+    async def receive(self, request: Request) -> AsyncIterator[list[Upload]]:
+        """Give the images of a request to the block.
+
+        Raises:
+            HTTPException: 400 not a valid form, or no image in it; 408 too slow; 413 too large; 415 a wrong type;
+                503 too much is held already.
+        """
+        own = 0
+        limit = self._limits.max_bytes
+
+        async def bounded() -> Message:
+            nonlocal own
+            message = await request.receive()
+            size = len(message.get("body", b""))
+            own, self._held = own + size, self._held + size
+            if own > limit:
+                raise HTTPException(413, f"the request has more than {limit:,} bytes")
+            if self._held > self._limits.max_memory:
+                raise HTTPException(503, "the server is busy", {"Retry-After": "1"})
+            return message
+
+        try:
+            length = request.headers.get("content-length", "")
+            if length.isdecimal() and int(length) > limit:
+                raise HTTPException(413, f"the request has {int(length):,} bytes, more than {limit:,}")
+            seconds = self._limits.receive_seconds
+            try:
+                uploads = await asyncio.wait_for(_read(Request(request.scope, bounded), self._limits), seconds)
+            except asyncio.TimeoutError:
+                raise HTTPException(
+                    408, f"the request did not arrive in {seconds:g} seconds", {"Connection": "close"}
+                ) from None
+            yield uploads
+        finally:
+            self._held -= own
+
+
+async def _read(request: Request, limits: Limits) -> list[Upload]:
+    kind = request.headers.get("content-type", BINARY).partition(";")[0].strip().lower()
+    if kind == FORM:
+        async with request.form(max_files=limits.max_images, max_fields=limits.max_images) as form:
+            files = [value for _, value in form.multi_items() if isinstance(value, UploadFile)]
+            uploads = [Upload(file.filename, await file.read()) for file in files]
+        if not uploads:
+            raise HTTPException(400, "the form has no file")
+        return uploads
+    if kind != BINARY and not kind.startswith("image/"):
+        raise HTTPException(415, f"{kind[:100]!r} is not a type of an image: send image/*, {BINARY} or {FORM}")
+    return [Upload(None, await request.body())]
+
+
+def check_pixels(data: bytes, limit: int) -> None:
+    """Check what decoding an image file will cost, before it is decoded.
+
+    Each scan of a progressive JPEG goes over all pixels, and a small file may have a hundred thousand; usual are ten.
+
+    Raises:
+        ValueError: it has more than `limit` pixels, or too many scans; the message continues "the file …".
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is lower
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except Exception:  # whoever decodes it says what is wrong
+        return
+    width, height = image.size
+    if width * height > limit:
+        raise ValueError(f"has {width:,} x {height:,} pixels, more than {limit:,}")
+    scans = data.count(START_OF_SCAN) if image.format == "JPEG" else 1
+    if width * height * scans > SCANS * limit:
+        raise ValueError(f"has {width:,} x {height:,} pixels in {scans:,} scans, more than are decoded")

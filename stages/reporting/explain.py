@@ -1,0 +1,88 @@
+"""Grad-CAM for the report: which parts of its most confident errors a model took for the wrong class.
+
+This module imports TensorFlow at the top: import it late.
+"""
+
+from collections import defaultdict
+from typing import Any
+
+import keras
+import numpy as np
+from PIL import Image, ImageOps
+
+from stages.data import reader
+from stages.inference.grad_cam import GradCam
+from stages.reporting.results import Model
+from stages.runtime import paths
+from stages.runtime.files import open_input
+from stages.runtime.progress import progress
+from stages.training.saving import read_signature
+
+IMAGES = 4  # of a model
+MODELS = 24  # the first; to load one takes about a second
+BATCH = 64  # examples that are read at once
+COLOR = np.array([255, 80, 0], np.float32)  # orange
+OPACITY = 0.65  # where the heat is highest
+
+Heat = dict[str, np.ndarray]  # of an image by its key: float32 (height, width) in [0, 1]
+
+
+def heat_maps(models: list[Model]) -> dict[str, Heat]:
+    """The heat maps of the most confident errors by the names of the models; nothing of models without convolutions.
+
+    Raises:
+        UserError: a model is missing or corrupt.
+    """
+    models = [model for model in models if not model.misclassified.empty][:MODELS]
+    keys: dict[tuple[str, int | None], set[str]] = defaultdict(set)
+    for model in models:
+        keys[model.config.dataset, model.config.image_size].update(model.misclassified["key"][:IMAGES])
+    inputs = {source: model_inputs(*source, found) for source, found in keys.items()}
+    return {
+        model.name: _explain(model, inputs[model.config.dataset, model.config.image_size])
+        for model in progress(models, len(models), "explanations", "models")
+    }
+
+
+def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
+    """An image, cropped to a square, on which the heat lies in orange."""
+    side = min(image.size)
+    square = ImageOps.fit(image.convert("RGB"), (side, side))
+    resized = Image.fromarray(np.round(255 * heat).astype(np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
+    opacity = OPACITY * np.asarray(resized, np.float32)[..., np.newaxis] / 255
+    return Image.fromarray(np.round((1 - opacity) * np.asarray(square) + opacity * COLOR).astype(np.uint8))
+
+
+def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[str, np.ndarray]:
+    """What a model takes of test images, by their keys: pixels as the reader gives them, or features."""
+    images = reader.backbone(dataset) is None
+    channels = reader.info(dataset).features["input"].shape[-1]  # of a grayscale file among others, too
+    found: dict[str, Any] = {}
+    for batch in reader.batches(dataset, "test", BATCH, decode=not images):
+        for key, value in zip(batch["key"], batch["input"], strict=True):
+            if (name := key.decode()) in keys:
+                found[name] = reader.decode_image(dataset, name, value, channels) if images else value
+        if len(found) == len(keys):
+            break
+    if not images:
+        return found
+    return {
+        name: (image if image_size is None else reader.crop_and_resize(image, image_size)).numpy()
+        for name, image in found.items()
+    }
+
+
+def _explain(model: Model, inputs: dict[str, np.ndarray]) -> Heat:
+    path = paths.model(model.name)
+    with open_input(path, f"train@{model.name}"):
+        signature = read_signature(path)
+        network = keras.models.load_model(path, compile=False, safe_mode=True)
+    try:
+        grad_cam = GradCam(network)
+    except ValueError:  # it has no convolution
+        return {}
+    chosen = model.misclassified[:IMAGES]
+    labels = np.array([signature["classes"].index(name) for name in chosen["predicted"]])
+    size = signature["image_size"] or signature["backbone"]["image_size"]
+    found = grad_cam(np.stack([inputs[key] for key in chosen["key"]]), labels, size)
+    return dict(zip(chosen["key"], found, strict=True))

@@ -1,0 +1,149 @@
+"""Files of any common format become the pixels that a person sees, or one short reason why not."""
+
+import resource
+import struct
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from stages.data.convert import convert, is_upright
+from tests.data.test_jpeg import PATCHES, encode, make_image, rotated
+
+GRAY = PATCHES[..., :1]
+UPRIGHT = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+# How the pixels of UPRIGHT lie in a file with each EXIF orientation
+LYING = {
+    1: UPRIGHT,
+    2: UPRIGHT[:, ::-1],
+    3: UPRIGHT[::-1, ::-1],
+    4: UPRIGHT[::-1],
+    5: UPRIGHT.T,
+    6: np.rot90(UPRIGHT),
+    7: np.rot90(UPRIGHT, 2).T,
+    8: np.rot90(UPRIGHT, -1),
+}
+
+
+def png(width: int, height: int, depth: int, color_type: int, rows: bytes) -> bytes:
+    """A PNG file of rows that start with their filter, which may be fewer than its header says."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def animated(kind: str) -> bytes:
+    frames = [Image.fromarray(frame) for frame in (PATCHES, 255 - PATCHES)]
+    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
+    return encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected", "conversions"),
+    [
+        (encode(Image.fromarray(PATCHES), "PNG"), PATCHES, []),
+        (encode(Image.fromarray(PATCHES), "BMP"), PATCHES, []),
+        (encode(Image.fromarray(PATCHES), "WEBP", lossless=True), PATCHES, []),
+        (encode(Image.fromarray(PATCHES), "GIF"), PATCHES, ["palette"]),
+        (encode(Image.fromarray(PATCHES).quantize(24), "PNG"), PATCHES, ["palette"]),
+        (encode(Image.fromarray(GRAY[..., 0]), "PNG"), GRAY, []),
+        (encode(Image.fromarray(GRAY[..., 0] > 99), "PNG"), 255 * (GRAY > 99), []),
+        (animated("GIF"), PATCHES, ["animation", "palette"]),
+        (animated("WEBP"), PATCHES, ["animation"]),
+        (animated("PNG"), PATCHES, ["animation"]),
+    ],
+)
+def test_lossless_formats_keep_their_pixels(data: bytes, expected: np.ndarray, conversions: list[str]) -> None:
+    pixels, applied = convert(data)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_array_equal(pixels, expected)
+    assert applied == conversions
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_jpeg_files_are_decoded_in_any_colors(mode: str) -> None:
+    pixels, applied = convert(encode(make_image(mode), quality=95))
+    assert pixels.shape == (32, 48, 1 if mode == "L" else 3)
+    assert (
+        np.abs(pixels - np.asarray(make_image("L" if mode == "L" else "RGB")).reshape(pixels.shape).astype(int)).mean()
+        < 9
+    )
+    assert applied == (["CMYK"] if mode == "CMYK" else [])
+
+
+@pytest.mark.parametrize("orientation", LYING)
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels, applied = convert(encode(Image.fromarray(np.ascontiguousarray(LYING[orientation])), "PNG", exif=exif))
+    np.testing.assert_array_equal(pixels[..., 0], UPRIGHT)
+    assert applied == (["EXIF orientation"] if orientation > 1 else [])
+
+
+def test_only_jpeg_files_that_exif_data_turn_are_not_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    assert is_upright(encode(make_image()))
+    assert is_upright(encode(make_image(), exif=exif))
+    assert is_upright(encode(make_image(), exif=b"Exif\0\0garbage"))
+    assert not is_upright(rotated(make_image()))
+
+
+def test_16_bits_are_scaled_not_clipped() -> None:
+    values = np.array([[0, 255, 256, 1000, 65535]], np.uint16)
+    gray = png(5, 1, 16, 0, b"\0" + values.astype(">u2").tobytes())
+    color = png(5, 1, 16, 2, b"\0" + np.repeat(values, 3).astype(">u2").tobytes())
+    for data, channels in ((gray, 1), (color, 3)):
+        pixels, applied = convert(data)
+        np.testing.assert_array_equal(pixels, np.repeat([[[0], [0], [1], [3], [255]]], channels, axis=2))
+        assert applied == ["16 bits"]
+
+
+def test_transparent_pixels_lie_on_white() -> None:
+    alpha = Image.fromarray(np.array([[0, 255], [51, 255]], np.uint8))
+    black = Image.new("RGB", (2, 2))
+    black.putalpha(alpha)
+    for kind, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True})):
+        pixels, applied = convert(encode(black, kind, **options))
+        np.testing.assert_array_equal(pixels, np.repeat([[[255], [0]], [[204], [0]]], 3, axis=2))
+        assert applied == ["transparency"]
+    gray = Image.new("L", (2, 2))
+    gray.putalpha(alpha)
+    np.testing.assert_array_equal(convert(encode(gray, "PNG"))[0][..., 0], [[255, 0], [204, 0]])
+    keyed = Image.fromarray(np.array([[0, 1]], np.uint8))
+    keyed.putpalette([10, 20, 30, 40, 50, 60])
+    for kind in ("PNG", "GIF"):
+        pixels, applied = convert(encode(keyed, kind, transparency=1))
+        np.testing.assert_array_equal(pixels, [[[10, 20, 30], [255, 255, 255]]])
+        assert applied == ["palette", "transparency"]
+    opaque = Image.fromarray(PATCHES)
+    opaque.putalpha(255)
+    assert convert(encode(opaque, "PNG"))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "is not an image in JPEG, PNG, WebP, GIF or BMP"),
+        (b"text" * 99, "is not an image in JPEG, PNG, WebP, GIF or BMP"),
+        (encode(make_image(), "TIFF"), "is not an image in JPEG, PNG, WebP, GIF or BMP"),
+        *((encode(make_image(), kind)[:-60], "is truncated") for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP")),
+        (png(9000, 9000, 8, 2, bytes(1000)), "has 9,000 x 9,000 pixels, more than 67,108,864"),
+        (png(60_000, 60_000, 8, 2, bytes(1000)), "has more than 67,108,864 pixels"),
+        (png(2**31 - 1, 2**31 - 1, 16, 6, bytes(1000)), "has more than 67,108,864 pixels"),
+        (
+            b"GIF89a" + struct.pack("<HH", 65535, 65535) + encode(make_image(), "GIF")[10:],
+            "has more than 67,108,864 pixels",
+        ),
+    ],
+)
+def test_invalid_file_is_one_short_reason_in_little_memory(data: bytes, reason: str) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match=f"^{reason}$"):
+        convert(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB on Linux, bytes on macOS

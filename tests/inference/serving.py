@@ -1,0 +1,77 @@
+"""A tiny model, image files for it, and a real server process on a free port of 127.0.0.1."""
+
+import io
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import requests
+from PIL import Image
+
+from stages.config import params
+from stages.runtime.numerics import import_tensorflow
+from tests.conftest import ROOT
+from tests.training.small import CLASSES, config, trained
+
+THREADS = params.load(ROOT / "params.yaml").threads
+
+
+def save_model(path: Path) -> None:
+    """Train and save a small convolutional network on images of 8 pixels."""
+    from stages.training.saving import save
+
+    import_tensorflow(THREADS)
+    model, _ = trained(config(architecture="cnn", units=[8], filters=[4], padding="same"))
+    signature = {"classes": CLASSES, "dataset": "mnist", "image_size": 8, "channels": 1}
+    save(model, path, {**signature, "test_time": None, "backbone": None})
+
+
+def image_file(level: int, kind: str = "JPEG", side: int = 24) -> bytes:
+    """A file of a noisy gray image around a level from 0 to 255."""
+    noise = np.random.default_rng(level).normal(level, 20, (side, side, 3)).clip(0, 255)
+    file = io.BytesIO()
+    Image.fromarray(noise.astype(np.uint8)).save(file, kind)
+    return file.getvalue()
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, process: "subprocess.Popen[str]", port: int, log: Path) -> None:
+        self.process, self.port, self.log = process, port, log
+        self.url = f"http://127.0.0.1:{port}"
+
+    def predict(self, data: bytes, kind: str = "image/jpeg", query: str = "") -> requests.Response:
+        """POST an image to a connection of its own."""
+        return requests.post(f"{self.url}/predict{query}", data=data, headers={"Content-Type": kind}, timeout=60)
+
+    def assert_healthy(self) -> None:
+        """It answers within a second, at the third try if the machine is busy."""
+        seconds: list[float] = []
+        while not seconds or (seconds[-1] >= 1 and len(seconds) < 3):
+            start = time.monotonic()
+            assert requests.get(f"{self.url}/health", timeout=30).json()["status"] == "ok"
+            seconds.append(time.monotonic() - start)
+        assert seconds[-1] < 1, seconds
+
+
+@contextmanager
+def serving(model: Path, folder: Path, *options: str, project: Path = ROOT) -> Iterator[Server]:
+    """Serve a model with the code in `project`; the server is killed after the block if it still runs."""
+    log = folder / "requests.log"
+    command = [sys.executable, "-m", "tools.serve", str(model), "--port", "0", "--log", str(log), *options]
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        found = re.match(r"http://127\.0\.0\.1:(\d+) answers", line)
+        assert found, line
+        yield Server(process, int(found[1]), log)
+    finally:
+        process.kill()
+        process.communicate()

@@ -1,0 +1,88 @@
+"""The stage `export`: LiteRT files that agree with the model, the same bytes in every process."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stages import export
+from stages.config import params
+from stages.data import reader, writer
+from stages.evaluation import predictions
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+from stages.runtime.numerics import import_tensorflow
+from tests.conftest import ROOT, only, run, write_params
+from tests.inference.models import CNN, write_model
+from tests.reporting.project import images
+
+
+@pytest.fixture
+def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project with a model in bfloat16 and its predictions; it is the working directory."""
+
+    def change(values: Any) -> None:
+        only(values, "cifar10_small_cnn")
+        values["models"]["cifar10_small_cnn"].update({key: CNN[key] for key in ("architecture", "filters", "padding")})
+        values["export"] = ["cifar10_small_cnn"]
+
+    write_params(tmp_path, change)
+    monkeypatch.chdir(tmp_path)
+    config = params.load()
+    import_tensorflow(config.threads, gpu=False)
+    from stages.training.predict import predict
+
+    name, classes = "cifar10_small_cnn", config.datasets["cifar10"].class_names
+    examples = [(split, *image) for split in ("train", "test") for image in images("cifar10", 40)]
+    writer.write("cifar10", classes, ["train", "test"], examples)
+    write_model(paths.model(name), classes, 32, 3, "mixed_bfloat16")
+    test = reader.load("cifar10", "test")
+    predictions.write(paths.predictions(name), predict(paths.model(name), test, classes, "bfloat16", 0, "test"))
+    return tmp_path
+
+
+def test_exported_files_agree_with_the_model_and_have_the_same_bytes_in_every_process(
+    trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from stages.inference import litert
+
+    name = "cifar10_small_cnn"
+    export.export(name)
+    printed = capfd.readouterr()
+    assert printed.out.count(" ms an image with ") == 2
+    assert printed.err == ""
+    files = [paths.export(name, kind) for kind in ("float32", "int8")]
+    first, metrics = [path.read_bytes() for path in files], json.loads(paths.export_metrics(name).read_text())
+    assert metrics["images"] == metrics["calibration_images"] == 40
+    assert metrics["float32"]["agreement"] >= 0.95  # bfloat16 rounds
+    assert metrics["int8"]["agreement"] >= 0.7
+    assert [metrics[kind]["bytes"] for kind in ("float32", "int8")] == [len(content) for content in first]
+    assert len(first[1]) < 0.4 * len(first[0])
+
+    stored = predictions.read(name)
+    test = reader.load("cifar10", "test")
+    outputs, seconds = litert.run(first[0], test.inputs, 2)  # takes uint8 pixels
+    np.testing.assert_allclose(outputs, stored.probabilities, atol=0.02)
+    assert seconds > 0
+    outputs, _ = litert.run(first[1], test.inputs, 2)
+    assert outputs.dtype == np.float32
+    np.testing.assert_allclose(outputs, stored.probabilities, atol=0.1)
+
+    before = paths.export_metrics(name).read_bytes()
+    done = run(
+        trained, sys.executable, "-m", "stages.export", f"export@{name}", PYTHONPATH=str(ROOT), PYTHONHASHSEED="1"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [path.read_bytes() for path in files] == first
+    assert paths.export_metrics(name).read_bytes() == before
+
+
+def test_predictions_of_other_images_are_one_line(trained: Path) -> None:
+    classes = params.load().datasets["cifar10"].class_names
+    examples = [("train", *image) for image in images("cifar10", 40)]
+    writer.write("cifar10", classes, ["train", "test"], [*examples, ("test", "new", examples[0][2], 0)])
+    with pytest.raises(UserError, match=r"cifar10_small_cnn.parquet: its images are not those of data/records/cifar10"):
+        export.export("cifar10_small_cnn")

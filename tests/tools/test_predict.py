@@ -1,0 +1,124 @@
+"""`python -m tools.predict`: what it prints for files, folders and globs, valid or not."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.inference.files import Prediction, find_images
+from stages.inference.output import csv_lines, json_lines, table, width
+from tests.conftest import ROOT, run, write_params
+from tests.data.test_jpeg import encode, make_image, rotated
+from tests.inference.models import write_model
+
+CLASSES = ["猫", "dog", "=1+1"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a model and photographs, good and bad."""
+    folder = tmp_path_factory.mktemp("predict")
+    write_params(folder)
+    write_model(folder / "a.keras", CLASSES)
+    photos = folder / "photos/Ελλάδα 猫"
+    photos.mkdir(parents=True)
+    (photos / "eins.JPG").write_bytes(encode(make_image()))
+    (photos / "=zwei.webp").write_bytes(encode(make_image(), "WEBP"))
+    (photos / "new\nline.jpeg").write_bytes(rotated(make_image()))
+    (photos / "corrupt.png").write_bytes(encode(make_image(), "PNG")[:-60])
+    (photos / "notes.txt").write_text("no image, and no error: folders contain such files")
+    return folder
+
+
+def predict(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return run(folder, sys.executable, "-m", "tools.predict", *arguments, PYTHONPATH=str(ROOT), **environment)
+
+
+def test_files_folders_and_globs_are_predicted_whatever_the_encoding(folder: Path) -> None:
+    names = ["photos", "photos/**/e*.JPG", "nowhere.png"]
+    done = predict(folder, "a.keras", *names, "--json", "--top", "2", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    found = {Path(entry["file"]).name: entry for entry in json.loads(done.stdout)}
+    assert list(found) == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "nowhere.png"]  # each once
+    assert found["nowhere.png"]["error"] == "does not exist"
+    assert found["corrupt.png"]["error"] == "is truncated"
+    assert found["new\nline.jpeg"]["conversions"] == ["EXIF orientation"]
+    shares = [each["probability"] for each in found["eins.JPG"]["top"]]
+    assert len(shares) == 2 and shares == sorted(shares, reverse=True)
+    assert {each["class"] for each in found["eins.JPG"]["top"]} <= set(CLASSES)
+    errors = [line.rpartition(": ")[2] for line in done.stderr.splitlines()]
+    assert errors == ["is truncated", "does not exist"]
+
+
+def test_no_valid_image_is_an_error_after_the_lines(folder: Path) -> None:
+    done = predict(folder, "a.keras", "params.yaml", "/dev/stdin", "photos/Ελλάδα 猫/corrupt.png")
+    assert done.returncode == 1
+    assert [line.split("  invalid: ")[-1] for line in done.stdout.splitlines()] == [
+        "is not an image in JPEG, PNG, WebP, GIF or BMP",
+        "is not a file",
+        "is truncated",
+    ]
+    assert done.stderr.splitlines()[-1] == "error: none of 3 files is a valid image; the lines above say why"
+    assert "Traceback" not in done.stderr
+
+
+def test_wrong_arguments_are_one_line_before_tensorflow_is_imported(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    for arguments, message in (
+        (["b", "photos"], "data/models/b.keras: no such model; run `dvc repro train@b` or `dvc pull`"),
+        (["a.keras", "photos", "--top", "0"], "--top 0: choose a positive number"),
+        (["a.keras", "empty"], "empty: no images; name files or other folders"),
+    ):
+        done = predict(folder, *arguments)
+        assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
+
+
+def predictions() -> list[Prediction]:
+    shares = np.array([0.25, 0.0, 0.75], np.float32)
+    names = ["=cmd|' /C calc'!A0.png", "猫猫.png", "a\nb\udcff.png", "-1.png"]
+    found = [Prediction(Path(name), shares, []) for name in names[:2]]
+    found.append(Prediction(Path(names[2]), shares, ["palette", "transparency"]))
+    return [*found, Prediction(Path(names[3]), None, [], "is truncated")]
+
+
+def test_cells_of_csv_are_no_formulas_and_rows_are_lines() -> None:
+    lines = list(csv_lines(predictions(), CLASSES, 2))
+    assert len(lines) == 5 and not any("\n" in line for line in lines)
+    header, *rows = csv.reader(io.StringIO("\n".join(lines)))
+    assert header == ["file", "error", "conversions", "class_1", "probability_1", "class_2", "probability_2"]
+    assert rows[0] == ["'=cmd|' /C calc'!A0.png", "", "", "'=1+1", "0.750000", "猫", "0.250000"]
+    assert rows[2][0] == r"a\nb\udcff.png" and rows[2][2] == "palette; transparency"
+    assert rows[3] == ["'-1.png", "is truncated", "", "", "", "", ""]
+
+
+def test_columns_of_the_table_stand_below_each_other() -> None:
+    paths = [each.path for each in predictions()]
+    lines = list(table(predictions(), CLASSES, 2, width(paths)))
+    assert lines == [
+        "=cmd|' /C calc'!A0.png  =1+1  75.00%   猫    25.00%",
+        "猫猫.png                =1+1  75.00%   猫    25.00%",
+        r"a\nb\udcff.png          =1+1  75.00%   猫    25.00%  (palette, transparency)",
+        "-1.png                  invalid: is truncated",
+    ]
+
+
+def test_json_of_any_number_of_images_is_an_array_that_keeps_names() -> None:
+    assert json.loads("\n".join(json_lines([], CLASSES, 2))) == []
+    lines = list(json_lines(predictions(), CLASSES, 9))
+    found = json.loads("\n".join(lines).encode("utf-8", "backslashreplace"))
+    assert len(lines) == len(found) + 2
+    assert [entry["file"] for entry in found] == [str(each.path) for each in predictions()]
+    assert [each["class"] for each in found[0]["top"]] == ["=1+1", "猫", "dog"]
+
+
+def test_a_folder_stands_for_its_images_sorted_and_each_file_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    names = [path.name for path in find_images(["photos", "photos/*/*.webp", "params.yaml", "*.none"])]
+    assert names == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "params.yaml", "*.none"]
