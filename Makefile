@@ -6,8 +6,12 @@ TARGETS ?=
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
-MODEL ?=# of `make published`: names with spaces between; empty for all
+MODEL ?=# of `make published`: names with spaces between; empty for all. Of `make search` and `make promote`: one name
 SEED ?=# likewise; empty: three seeds for models that train in up to ten minutes, else one
+TRIALS ?= 40# of `make search`
+JOBS ?= 1# trials at the same time; each is a training in a process of its own
+SAMPLER ?= tpe# or grid
+FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or that did not pass
 BENCHMARK ?=
 QUICK ?=
 TIME ?= 600# seconds of `make fuzz`
@@ -16,9 +20,9 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS MODEL REAL SEED
+export BASE EXPERIMENTS FORCE JOBS MODEL REAL SAMPLER SEED TRIALS
 
-.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
+.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds search promote fuzz bench bench-torch audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -113,6 +117,12 @@ experiments: setup ## what each DVC experiment of HEAD changed, the best validat
 
 seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all experiments of HEAD
 	@$(RUN) python -m tools.seeds "$$EXPERIMENTS"
+
+search: setup ## find hyperparameters of MODEL with TRIALS experiments, JOBS at a time; resumes
+	@$(RUN) python -m tools.search "$$MODEL" "$$TRIALS" "$$JOBS" "$$SAMPLER"
+
+promote: setup ## make MODEL the champion if the gate passes: MLflow alias, GTO tags, model card
+	@$(RUN) python -m tools.promote "$$MODEL" "$$FORCE"
 
 fuzz: setup ## feed arbitrary bytes to the archive readers for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt

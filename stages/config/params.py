@@ -15,6 +15,7 @@ from stages.config.gates import GateConfig
 from stages.config.messages import explain
 from stages.config.models import ModelConfig, TrainConfig
 from stages.config.references import check_references
+from stages.config.search import SearchSpace
 from stages.config.types import Config, Name
 from stages.runtime import paths
 from stages.runtime.errors import UserError
@@ -35,6 +36,7 @@ class Params(Config):
     train: TrainConfig
     models: dict[Name, ModelConfig]
     gates: dict[Name, GateConfig]
+    search: dict[Name, SearchSpace] = Field(default_factory=dict)
 
     @cached_property
     def resolved_models(self) -> dict[str, ModelConfig]:
