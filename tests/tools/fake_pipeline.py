@@ -4,8 +4,8 @@ A model of this pipeline misclassifies `learning_rate` × 40,000 of 400 images, 
 variable FAKE_MACHINE stands for everything about a machine that changes the bytes of a training: on any machine but `a`
 other images are misclassified, and three more.
 
-A training has two epochs, each of FAKE_SECONDS, and prints them as `stages.train` does. With a learning rate above 0.008 its loss
-is not a number; at 0.007 it fails.
+A training has two epochs, each of FAKE_SECONDS, and prints them as `stages.train` does. With a learning rate above
+0.008 its loss is not a number; at 0.007 it fails.
 """
 
 import json
