@@ -44,7 +44,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
     signature = read_signature(paths.model(name))
     dataset = values.image_dataset(name)
     with open_input(paths.plot("classes", name), f"evaluate@{name}") as file:
-        classes = pd.read_csv(file)
+        classes = pd.read_csv(file, dtype={"class": str, "images": int})
     with open_input(paths.environment("train", name), f"train@{name}") as file:
         environment = json.load(file)
     training = workspace.trainings[name]
@@ -64,7 +64,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
         "## Data",
         *_data(dataset),
         "## Training",
-        table(["Param", "Value"], [*_flatten(training.params), ("seed", training.seed)], "ll"),
+        table(["Param", "Value"], [*_given(training.params), ("seed", training.seed)], "ll"),
         "## Provenance",
         table(
             ["", ""],
@@ -89,7 +89,8 @@ def _use(signature: dict[str, Any]) -> str:
         takes = f"features of {backbone['name']} from RGB images of {backbone['image_size']} × {backbone['image_size']}"
     else:
         size = signature["image_size"]
-        takes = f"uint8 images of {size} × {size} pixels with {signature['channels']} channels, cropped to their center"
+        colors = "RGB" if signature["channels"] == 3 else "gray"
+        takes = f"{colors} images, uint8, cropped to their centered square and resized to {size} × {size} pixels"
     views = (
         f" Views of test-time augmentation: `{json.dumps(signature['test_time'])}`." if signature["test_time"] else ""
     )
@@ -142,11 +143,16 @@ def _limits(
     if "recall" in classes:
         worst = classes.sort_values("recall", kind="stable").iloc[0]
         recall = f"recall {worst['recall']:.2%}, {worst['images']} test images"
-        yield f"The class {worst['class']} is found least often: {recall}."
+        yield f"The class “{worst['class']}” is found least often: {recall}."
     if metrics.get("ece", 0.0) > UNCALIBRATED:
         yield f"Its probabilities are not calibrated: expected calibration error {metrics['ece']:.3f}."
     if signature["backbone"]:
         yield "The backbone's pretraining data may contain test images."
+
+
+def _given(values: Any) -> Iterator[tuple[str, Any]]:
+    """Params that are not null."""
+    return ((key, value) for key, value in _flatten(values) if value is not None)
 
 
 def _flatten(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
