@@ -3,16 +3,19 @@ PYTHON ?= python3
 REMEMBERED := $(shell cat .venv/requirements-name 2> /dev/null)
 REQUIREMENTS ?= $(or $(REMEMBERED),requirements.txt)# or requirements-gpu.txt; the clone remembers it
 TARGETS ?=
-JOBS ?= 1# stages of `make repro` at the same time
+JOBS ?= 1# stages of `make repro`, or trials of `make search`, at the same time
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
 NAME ?=# of `make dataset`
 FROM ?=# likewise: a folder, archive or table of images
 GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
-MODEL ?=# of `make published`: names with spaces between, empty for all; of predict, export and serve: one
+MODEL ?=# of `make published`: names with spaces between, empty for all; of predict, export, serve, search, promote: one
 IMAGES ?=# of `make predict`: files, folders and globs with spaces between
 SEED ?=# likewise; empty: three seeds for models that train in up to ten minutes, else one
+TRIALS ?= 40# of `make search`
+SAMPLER ?= tpe# or grid
+FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or that did not pass
 BENCHMARK ?=
 QUICK ?=
 TIME ?= 600# seconds of `make fuzz`
@@ -21,9 +24,9 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS FROM GROUP IMAGES JOBS MODEL NAME REAL SEED TARGETS
+export BASE EXPERIMENTS FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
 
-.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds predict export serve fuzz bench bench-torch audit lock
+.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -134,6 +137,12 @@ export: setup ## MODEL as LiteRT files in data/export, in float32 and with 8-bit
 serve: setup ## answer for MODEL on http://127.0.0.1:8000, with a page for images; see docs/serving.md
 	@test -n "$$MODEL" || { echo "error: name a model: make serve MODEL=mnist_cnn" >&2; exit 1; }
 	@$(RUN) python -m tools.serve "$$MODEL"
+
+search: setup ## find hyperparameters of MODEL with TRIALS experiments, JOBS at a time; resumes
+	@$(RUN) python -m tools.search "$$MODEL" "$$TRIALS" "$$JOBS" "$$SAMPLER"
+
+promote: setup ## make MODEL the champion if the gate passes: MLflow alias, GTO tags, model card
+	@$(RUN) python -m tools.promote "$$MODEL" "$$FORCE"
 
 fuzz: setup ## feed arbitrary bytes to the archive readers for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt

@@ -54,7 +54,8 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
     change(values)
     for name in models:
         if name not in values["models"]:
-            values["gates"].pop(name, None)  # a model that a test takes away takes its gate along
+            values["gates"].pop(name, None)  # a model that a test takes away takes its gate and its search along
+            values["search"].pop(name, None)
     yaml.dump(values, folder / "params.yaml")
 
 

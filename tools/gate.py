@@ -25,8 +25,10 @@ def gate(base: str) -> None:
         sys.exit(1)
 
 
-def judge(before: Revision, after: Revision) -> tuple[bool, list[str]]:
+def judge(before: Revision, after: Revision, model: str | None = None) -> tuple[bool, list[str]]:
     """Whether the gate passes, and lines with each broken limit, each judged model and a summary.
+
+    With `model`, no other model is judged, and a model without limits does not pass.
 
     Limits are those of `before`: a change cannot loosen the limits that it is judged by. `after` decides only for
     models without limits there. A gate that judges no model although it has limits does not pass.
@@ -36,6 +38,10 @@ def judge(before: Revision, after: Revision) -> tuple[bool, list[str]]:
     """
     values = params.check(after.params, Path(f"{after.name}: params.yaml"))
     limits, reasons = _limits(before, values.gates)
+    if model is not None:
+        if model not in limits:
+            return False, [f"gate failed, no model was judged; params.yaml has no gates.{model}"]
+        limits = {model: limits[model]}
     notes = defaultdict[str, list[str]](list, judged=[])
     broken, measured = [], []
     for name, limit in limits.items():

@@ -16,6 +16,7 @@ from stages.config.gates import GateConfig
 from stages.config.messages import explain
 from stages.config.models import ModelConfig, TrainConfig
 from stages.config.references import check_references
+from stages.config.search import SearchSpace
 from stages.config.types import Config, Name
 from stages.runtime import paths
 from stages.runtime.errors import UserError
@@ -38,6 +39,7 @@ class Params(Config):
     models: dict[Name, ModelConfig]
     export: list[Name]  # models
     gates: dict[Name, GateConfig]
+    search: dict[Name, SearchSpace] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _add_folders(self) -> "Params":

@@ -1,5 +1,6 @@
 """Check the names in params.yaml that refer to other entries and to modules of stages/."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ from stages.config.folders import FORMAT
 from stages.config.messages import lookup
 from stages.config.models import ModelConfig, PartConfig
 from stages.config.parts import check_options, check_part
+from stages.config.search import Value, change
 from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
@@ -56,6 +58,20 @@ def check_references(params: "Params", path: Path) -> None:
             raise UserError(f"{path}: export: {name} stands there twice; remove one")
     for name in params.gates:
         lookup(params.models, name, f"gates.{name}")
+    for name, space in params.search.items():
+        model = lookup(params.models, name, f"search.{name}")
+        for key, parameter in space.items():
+            for value in parameter.ends:
+                check_change(params, model, {key: value}, f"{path}: search.{name}")
+
+
+def check_change(params: "Params", model: ModelConfig, values: Mapping[str, Value], what: str) -> None:
+    """Raise a `UserError` that starts with `what` if a model's entry would not be valid with other values."""
+    changed = change(model, values, what)
+    try:
+        _check_model("", changed, holds_features=model.dataset in params.features)
+    except UserError as error:
+        raise UserError(f"{what}: {str(error).lstrip('.: ')}") from None
 
 
 def _check_model(key: str, model: ModelConfig, holds_features: bool) -> None:

@@ -16,7 +16,7 @@ from stages.config.models import ModelConfig
 from stages.runtime import paths
 from stages.runtime.dvc_lock import output_hash
 from stages.runtime.files import atomic_write, file_hash
-from stages.tracking import pending, server
+from stages.tracking import parent, pending, server
 from stages.tracking.pending import PendingRun
 
 SECONDS_BETWEEN = 1.0  # between two requests: an epoch may be shorter than the way to a distant server
@@ -115,12 +115,13 @@ def log_evaluation(name: str, experiment: str, model_md5: str, metrics: Mapping[
 
 
 def _tags(stage: str) -> dict[str, str]:
-    """Where a run comes from: stage, DVC experiment and its baseline, Git commit. Unknown ones are left out."""
+    """Where a run comes from: stage, DVC experiment and its baseline, search, Git commit. Unknown ones are left out."""
     tags = {
         "stage": stage,
         "mlflow.source.name": stage,
         "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
         "dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
+        "mlflow.parentRunId": os.environ.get(parent.VARIABLE),
     }
     with suppress(OSError):  # git is not installed
         # Two revisions: only a commit of this project, not of a repository around it, has the dvc.yaml of this folder.

@@ -1,4 +1,4 @@
-"""Sends pending runs to MLflow. No other module imports MLflow."""
+"""Sends pending runs to MLflow, and connects other modules with it."""
 
 import json
 import logging
@@ -25,6 +25,7 @@ SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 BATCH = 1000  # metrics in a request: MLflow's limit
@@ -49,7 +50,7 @@ def flush(run: PendingRun | None = None, strict: bool = False) -> bool:
         else:
             _send_all()
     except Exception as error:  # whatever it is, it must not stop a training
-        message = f"{_failure(error)}; unsent runs are kept"
+        message = f"{failure(error)}; unsent runs are kept"
         if strict:
             raise UserError(message) from None
         print(f"warning: {message}; `{SYNC}` sends them", flush=True)
@@ -60,9 +61,9 @@ def flush(run: PendingRun | None = None, strict: bool = False) -> bool:
 def find_run(experiment: str, model_md5: str) -> str | None:
     """The id of the run that trained a model, or None; a `UserError` if MLflow does not answer."""
     try:
-        run = _search(_client(), experiment, "model_md5", model_md5)
+        run = _search(connect(), experiment, "model_md5", model_md5)
     except Exception as error:
-        raise UserError(f"{_failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
+        raise UserError(f"{failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
     return str(run.info.run_id) if run else None
 
 
@@ -83,14 +84,14 @@ def _send_all() -> None:
                     _send(run)
             except Exception as error:
                 failure = failure or error
-                _client()  # raises if MLflow does not answer: then the other runs need not wait for it, too
+                connect()  # raises if MLflow does not answer: then the other runs need not wait for it, too
     if failure:
         raise failure
 
 
 def _send(run: PendingRun) -> None:
     """Bring MLflow up to date with a pending run, and remove the run if it is complete."""
-    client = _client()
+    client = connect()
     if run.checkpoint:
         _send_training(client, run)
     elif found := _search(client, run.experiment, "model_md5", run.model_md5):
@@ -116,7 +117,7 @@ def _send_training(client: "MlflowClient", run: PendingRun) -> None:
         client.update_run(run_id, "RUNNING")
 
 
-def _client() -> "MlflowClient":
+def connect() -> "MlflowClient":
     """A client for MLflow; one process at a time creates the database."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -140,17 +141,21 @@ def _search(client: "MlflowClient", experiment: str, tag: str, value: str | None
     return next(iter(client.search_runs([found.experiment_id], f"tags.{tag} = '{value}'", max_results=1)), None)
 
 
+def experiment_id(client: "MlflowClient", name: str) -> str:
+    """The id of an experiment, which is created if it does not exist."""
+    with FileLock(STORE / ".lock"):  # two trainings of one dataset may start at once
+        experiment = client.get_experiment_by_name(name)
+        # A database stores no files, so name a folder for them; a server has its own.
+        location = (STORE / name).resolve().as_uri() if uri().startswith("sqlite:") else None
+        return str(experiment.experiment_id if experiment else client.create_experiment(name, location))
+
+
 def _create(client: "MlflowClient", run: PendingRun) -> str:
     """Create a run with everything that is known before the first epoch; return its id."""
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
-    with FileLock(STORE / ".lock"):  # two trainings of one dataset may start at once
-        experiment = client.get_experiment_by_name(run.experiment)
-        # A database stores no files, so name a folder for them; a server has its own.
-        location = (STORE / run.experiment).resolve().as_uri() if uri().startswith("sqlite:") else None
-        experiment_id = experiment.experiment_id if experiment else client.create_experiment(run.experiment, location)
     tags = {**run.tags, "pending_run": run.id}
-    run_id = str(client.create_run(experiment_id, run.started, tags, run.name).info.run_id)
+    run_id = str(client.create_run(experiment_id(client, run.experiment), run.started, tags, run.name).info.run_id)
     client.log_batch(run_id, params=[Param(key, value) for key, value in run.params.items()])
     if run.dataset:
         source = json.dumps({"path": f"data/records/{run.dataset['name']}"})
@@ -195,7 +200,7 @@ def _log_model(run_id: str, run: PendingRun) -> None:
         )
 
 
-def _failure(error: Exception) -> str:
+def failure(error: Exception) -> str:
     """The address of MLflow and the first line of its error, shortened."""
     message = next(iter(mask_urls(str(error)).strip().splitlines()), "")[:200]
     return f"MLflow at {mask_urls(uri())}: {type(error).__name__}" + (f": {message}" if message else "")

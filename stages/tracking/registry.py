@@ -1,0 +1,95 @@
+"""MLflow's model registry: the version of a model that is its champion."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.runtime.errors import UserError
+from stages.runtime.files import atomic_write, file_hash
+from stages.tracking import server
+
+ALIAS = "champion"
+FOLDER = "promoted"  # of the run's artifacts: MLflow's own copy of a model lacks the signature, and has other bytes
+
+
+class Champion(NamedTuple):
+    """A registered version of a model."""
+
+    name: str
+    version: str
+    run_id: str
+    model_md5: str
+
+
+def promote(name: str, experiment: str, path: Path, tags: Mapping[str, str]) -> Champion:
+    """Make a model file the champion; a file that was registered before keeps its version.
+
+    Args:
+        name: the model, and what it is called in the registry.
+        experiment: of the run that trained it.
+        path: the model file.
+        tags: of the version.
+
+    Raises:
+        UserError: no run trained this file, or MLflow does not answer.
+    """
+    from mlflow.exceptions import MlflowException
+
+    md5 = file_hash(path, "md5")
+    server.flush(strict=True)
+    run_id = server.find_run(experiment, md5)
+    if run_id is None:
+        raise UserError(f"{path}: no MLflow run trained it; `dvc repro --force --single-item train@{name}` makes one")
+    try:
+        client = server.connect()
+        found = {version.tags.get("model_md5"): version for version in client.search_model_versions(f"name='{name}'")}
+        version = found.get(md5)
+        if version is None:
+            if not client.search_registered_models(f"name='{name}'"):
+                client.create_registered_model(name)
+            outputs = client.get_run(run_id).outputs
+            if not outputs or not outputs.model_outputs:
+                raise UserError(f"{path}: its MLflow run {run_id} has no model; `{server.SYNC}` sends what is missing")
+            model_id = outputs.model_outputs[0].model_id
+            client.log_artifact(run_id, str(path), FOLDER)
+            version = client.create_model_version(
+                name, f"models:/{model_id}", run_id, tags={"model_md5": md5}, model_id=model_id
+            )
+        for key, value in tags.items():
+            client.set_model_version_tag(name, version.version, key, value)
+        client.set_registered_model_alias(name, ALIAS, version.version)
+    except MlflowException as error:
+        raise UserError(f"{server.failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
+    return Champion(name, str(version.version), run_id, md5)
+
+
+def champions() -> list[Champion]:
+    """The champion of each model that has one; a `UserError` if MLflow does not answer."""
+    try:
+        client = server.connect()
+        found = []
+        for model in client.search_registered_models():
+            if ALIAS in model.aliases:
+                version = client.get_model_version_by_alias(model.name, ALIAS)
+                found.append(
+                    Champion(model.name, str(version.version), version.run_id or "", version.tags.get("model_md5", ""))
+                )
+    except Exception as error:
+        raise UserError(f"{server.failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
+    return found
+
+
+def download(champion: Champion, target: Path) -> None:
+    """Write a champion's model file to `target`; a `UserError` if MLflow does not have it."""
+    import mlflow
+
+    try:
+        server.connect()
+        source = f"runs:/{champion.run_id}/{FOLDER}/{champion.name}.keras"
+        with atomic_write(target) as part:
+            # A file beside the target, of the artifact's name
+            Path(mlflow.artifacts.download_artifacts(source, dst_path=str(target.parent))).replace(part)
+            if file_hash(part, "md5") != champion.model_md5:
+                raise ValueError("the file has other bytes than the model that was promoted")
+    except Exception as error:
+        raise UserError(f"{champion.name}@{ALIAS}: {server.failure(error)}; promote the model again") from None

@@ -1,0 +1,211 @@
+"""`make search` on real DVC experiments of a pipeline that takes no time: kills, failures, pruning, parallel trials."""
+
+import csv
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from stages.config import params
+from stages.config.search import ParameterConfig
+from stages.runtime.errors import UserError
+from tests.conftest import run, write_params
+from tests.tools.fake_pipeline import fake_repository
+from tools import search_space
+from tools.search_study import SearchStudy
+
+RATES = {"learning_rate": {"low": 0.0005, "high": 0.006, "log": True}}
+GRID = {"learning_rate": {"choices": [0.001, 0.007, 0.009]}}  # the second fails, the loss of the third is not a number
+
+
+def change(values: Any) -> None:
+    values["train"]["epochs"] = None
+    values["search"] = {"mnist_dense": RATES, "mnist_cnn": GRID}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fake_repository(tmp_path_factory.mktemp("repository"), change)
+
+
+def arguments(model: str, count: int, jobs: int = 1, sampler: str = "tpe") -> list[str]:
+    return [sys.executable, "-m", "tools.search", model, str(count), str(jobs), sampler]
+
+
+def start(folder: Path, log: Path) -> "subprocess.Popen[str]":
+    """Start a search whose first trial takes minutes, and wait for its first epoch."""
+    process = subprocess.Popen(
+        ["env", "FAKE_SECONDS=60", *arguments("mnist_dense", 7)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 500
+    while not log.exists() or "Running stage 'train@mnist_dense'" not in log.read_text():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+def experiments(folder: Path) -> set[str]:
+    refs = run(folder, "git", "for-each-ref", "--format=%(refname:lstrip=4)", "refs/exps/*/*/search-*").stdout
+    return set(refs.split())
+
+
+def folders(folder: Path) -> list[Path]:
+    """Folders of trials that were not removed."""
+    return list(folder.glob(".dvc/tmp/exps/standalone/tmp*"))
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / f"reports/search/{name}.csv").open() as file:
+        return list(csv.DictReader(file))
+
+
+def study(name: str = "mnist_dense", sampler: str = "tpe", count: int = 7) -> SearchStudy:
+    return SearchStudy(params.load(), name, sampler, count)
+
+
+def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(repository)
+    found = study()
+    for rate in (0.0021, 0.0022, 0.0023, 0.0024, 0.0025):  # enough for the pruner
+        found.study.add_trial(
+            optuna.trial.create_trial(
+                params={"learning_rate": rate},
+                distributions=search_space.distributions(found.space),
+                value=0.8,
+                intermediate_values={1: 0.8, 2: 0.8},
+            )
+        )
+    for rate in (0.001, 0.004):
+        found.study.enqueue_trial({"learning_rate": rate})
+    logs = repository / ".dvc/tmp/search/mnist_dense"
+
+    interrupted = start(repository, logs / "tpe-5.log")
+    refused = run(repository, *arguments("mnist_dense", 7))
+    message = "error: search mnist_dense: another search of this model runs; wait for it, or raise its JOBS\n"
+    assert (refused.returncode, refused.stderr) == (1, message)
+    interrupted.send_signal(signal.SIGINT)
+    _, said = interrupted.communicate(timeout=300)
+    assert interrupted.returncode == 1
+    assert "interrupted after 5 of 7 trials: the same command resumes" in said
+    assert folders(repository) == []
+
+    killed = start(repository, logs / "tpe-7.log")  # 6 is the one that was queued before
+    killed.kill()
+    killed.communicate()
+    orphan = study().study.trials[7].user_attrs["process"][0]
+    assert psutil.pid_exists(orphan)
+
+    done = run(repository, *arguments("mnist_dense", 7))
+    assert done.returncode == 0, done.stderr
+    assert not psutil.pid_exists(orphan)
+    assert folders(repository) == []
+    states = {(row["learning_rate"], row["state"]): row for row in rows(repository, "mnist_dense-tpe")[5:]}
+    assert set(states) == {("0.001", "complete"), ("0.004", "pruned")}
+    assert states["0.001", "complete"]["validation_accuracy"] == "0.9"
+    best = f"search-mnist_dense-tpe-{states['0.001', 'complete']['trial']}"
+    assert experiments(repository) == {best}
+    assert f"dvc exp apply {best}" in done.stdout
+    assert (repository / "reports/search/mnist_dense-tpe.png").stat().st_size > 1000
+    assert run(repository, "git", "status", "--porcelain", "--untracked-files=no").stdout == ""
+
+
+def test_failed_trials_in_parallel_do_not_end_the_search(repository: Path) -> None:
+    done = run(repository, *arguments("mnist_cnn", 3, jobs=2, sampler="grid"))
+    assert done.returncode == 0, done.stderr
+    found = {row["learning_rate"]: (row["state"], row["error"]) for row in rows(repository, "mnist_cnn-grid")}
+    assert found == {
+        "0.001": ("complete", ""),
+        "0.007": ("failed", "error: fake: no"),
+        "0.009": ("failed", "the loss is not a number"),
+    }
+    (best,) = {name for name in experiments(repository) if "mnist_cnn" in name}
+    assert run(repository, "dvc", "exp", "apply", best).returncode == 0
+    metrics = json.loads((repository / "reports/metrics/mnist_cnn.json").read_text())
+    assert metrics["validation_accuracy"] == 0.9
+
+
+def test_interrupted_trials_do_not_change_the_values_that_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+    for interrupt in (None, 3):
+        (folder := tmp_path / str(interrupt)).mkdir()
+        monkeypatch.chdir(folder)
+        write_params(folder, lambda values: values["train"].update(epochs=None))
+        found, values = study(), []
+        while len(values) < 9:
+            trial = found.ask()
+            assert trial is not None
+            if trial.number == interrupt:
+                found = study()  # as in the next process
+                found.put_back(trial.number)
+                continue
+            values.append(trial.params)
+            found.study.tell(trial, 1 - abs(trial.params["learning_rate"] - 0.003))
+        tried.append(values)
+    assert tried[0] == tried[1]
+    assert tried[0][0] == {"learning_rate": 0.001, "batch_size": 128}  # params.yaml's own come first
+
+
+def test_study_with_other_params_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, lambda values: values["train"].update(epochs=None))
+    study()
+    write_params(tmp_path, lambda values: values["train"].update(epochs=3))
+    with pytest.raises(UserError, match=re.escape("mnist_dense.db: its trials had train.epochs = null, now it is 3: ")):
+        study()
+    write_params(tmp_path, lambda values: values["train"].update(batch_size=64))
+    with pytest.raises(UserError, match=re.escape("params.yaml: train.batch_size: it overrides the values")):
+        study()
+
+
+def test_grid_has_at_most_as_many_points_as_trials_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    space = {
+        "learning_rate": ParameterConfig(low=0.001, high=0.1, log=True),
+        "batch_size": ParameterConfig(choices=[16, 32, 64, 128]),
+        "epochs": ParameterConfig(low=3, high=4),
+    }
+    points = search_space.grid(space, 12)
+    assert len(points) == 12
+    assert {point["epochs"] for point in points} == {3, 4}
+    assert sorted({point["learning_rate"] for point in points}) == pytest.approx([0.001, 0.01, 0.1])
+    assert {point["batch_size"] for point in points} == {16, 128}
+    assert len(search_space.grid({"batch_size": space["batch_size"]}, 12)) == 4
+
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, lambda values: values["train"].update(epochs=None))
+    found, tried = study(sampler="grid", count=4), []
+    while trial := found.ask():
+        tried.append(trial.params)
+        found.study.tell(trial, state=TrialState.FAIL)
+    assert tried == found.grid
+    assert len(tried) == 4
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["mnist_dens", "1", "1", "tpe"], "error: params.yaml: models: there is no 'mnist_dens'; did you mean"),
+        (["mnist_dense", "0", "1", "tpe"], "error: TRIALS: '0': it should be a whole number from 1 to 99999"),
+        (["mnist_dense", "1", "1", "random"], "error: SAMPLER: 'random': it should be one of tpe, grid"),
+    ],
+)
+def test_wrong_argument_is_one_sentence(repository: Path, given: list[str], message: str) -> None:
+    done = run(repository, sys.executable, "-m", "tools.search", *given)
+    assert done.returncode == 1
+    assert done.stderr.startswith(message)
