@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.config import overrides
+from stages.config.audits import AuditConfig
 from stages.config.datasets import DatasetConfig, WeightsConfig
 from stages.config.features import FeaturesConfig, NotInPretrainingConfig
 from stages.config.gates import GateConfig
@@ -35,6 +36,7 @@ class Params(Config):
     train: TrainConfig
     models: dict[Name, ModelConfig]
     gates: dict[Name, GateConfig]
+    audits: dict[Name, AuditConfig]
 
     @cached_property
     def resolved_models(self) -> dict[str, ModelConfig]:

@@ -48,6 +48,10 @@ def check_references(params: "Params", path: Path) -> None:
         _check_model(f"{path}: models.{name}", model, holds_features=model.dataset in params.features)
     for name in params.gates:
         lookup(params.models, name, f"gates.{name}")
+    for name, audit in params.audits.items():
+        lookup(params.datasets, name, f"audits.{name}")
+        own = [name, *(key for key, entry in params.features.items() if entry.dataset == name)]
+        lookup(dict.fromkeys(own), audit.features, f"audits.{name}.features")
 
 
 def _check_model(key: str, model: ModelConfig, holds_features: bool) -> None:

@@ -10,7 +10,7 @@ from stages.config.params import Params
 from stages.runtime import dvc_lock, paths
 from stages.runtime.files import remove
 
-SECTIONS = {"preprocess": "datasets", "extract": "features", "train": "models", "evaluate": "models"}
+SECTIONS = {"preprocess": "datasets", "extract": "features", "train": "models", "evaluate": "models", "audit": "audits"}
 
 
 def remove_orphans(config: Params) -> None:
