@@ -9,6 +9,7 @@ EXPERIMENTS ?=
 MODEL ?=# of `make published`: names with spaces between; empty for all
 SEED ?=# likewise; empty: three seeds for models that train in up to ten minutes, else one
 BENCHMARK ?=
+DATASET ?=# of `make audit-data`: an entry of `datasets` in params.yaml
 QUICK ?=
 TIME ?= 600# seconds of `make fuzz`
 
@@ -16,9 +17,9 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS MODEL REAL SEED
+export BASE DATASET EXPERIMENTS MODEL REAL SEED
 
-.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit lock
+.PHONY: help setup repro cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds fuzz bench bench-torch audit audit-data lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -128,6 +129,10 @@ audit: setup ## known vulnerabilities of the pinned packages according to PyPI; 
 	@for lock in requirements.txt requirements-cluster.txt; do \
 	    $(RUN) uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r $$lock 2> .venv/audit.log || { \
 	    echo "error: $$lock: audit failed: $$(tail -n 1 .venv/audit.log)" >&2; exit 1; }; done
+
+audit-data: setup ## examine DATASET for duplicates, bad images and label errors: an entry of `audits`, and its stage
+	@$(RUN) python -m tools.audit_data "$$DATASET"
+	@$(RUN) dvc repro "audit@$$DATASET"
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
     --custom-compile-command "make lock"
