@@ -17,6 +17,7 @@ TRIALS ?= 40# of `make search`
 SAMPLER ?= tpe# or grid
 FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or that did not pass
 BENCHMARK ?=
+DATASET ?=# of `make audit-data`: an entry of `datasets` in params.yaml
 QUICK ?=
 TIME ?= 600# seconds of `make fuzz`
 
@@ -24,9 +25,9 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE EXPERIMENTS FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
+export BASE DATASET EXPERIMENTS FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
 
-.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit lock
+.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -158,6 +159,10 @@ audit: setup ## known vulnerabilities of the pinned packages according to PyPI; 
 	@for lock in requirements.txt requirements-cluster.txt; do \
 	    $(RUN) uv tool run pip-audit@2.10.1 --strict --disable-pip --require-hashes -r $$lock 2> .venv/audit.log || { \
 	    echo "error: $$lock: audit failed: $$(tail -n 1 .venv/audit.log)" >&2; exit 1; }; done
+
+audit-data: setup ## examine DATASET for duplicates, bad images and label errors: an entry of `audits`, and its stage
+	@$(RUN) python -m tools.audit_data "$$DATASET"
+	@$(RUN) dvc repro "audit@$$DATASET"
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
     --custom-compile-command "make lock"

@@ -22,14 +22,15 @@ def report() -> None:
         part.write_text(page.render("README.md.j2", models=models, datasets=datasets, synthetic=synthetic))
 
     import_tensorflow(config.threads, gpu=False)
-    from stages.reporting import build
+    from stages.reporting import audits, build
     from stages.tracking import server
 
     with atomic_write(paths.FIGURES) as folder:
         dataset_views = [build.dataset_view(dataset, folder) for dataset in datasets]
         model_views = build.model_views(models, config.seed, folder)
+    shown = {"models": model_views, "datasets": dataset_views, "audits": audits.views(config), "synthetic": synthetic}
     with atomic_write(paths.PAGE) as part:
-        text = page.render("index.html.j2", models=model_views, datasets=dataset_views, synthetic=synthetic)
+        text = page.render("index.html.j2", **shown)
         part.write_text(text, encoding="utf-8")
     server.flush()
     for note in environments.notes():

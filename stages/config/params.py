@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from stages.config import overrides
+from stages.config.audits import AuditConfig
 from stages.config.datasets import DatasetConfig, WeightsConfig
 from stages.config.features import FeaturesConfig, NotInPretrainingConfig
 from stages.config.folders import FolderConfig
@@ -39,6 +40,7 @@ class Params(Config):
     models: dict[Name, ModelConfig]
     export: list[Name]  # models
     gates: dict[Name, GateConfig]
+    audits: dict[Name, AuditConfig]
     search: dict[Name, SearchSpace] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -58,6 +58,10 @@ def check_references(params: "Params", path: Path) -> None:
             raise UserError(f"{path}: export: {name} stands there twice; remove one")
     for name in params.gates:
         lookup(params.models, name, f"gates.{name}")
+    for name, audit in params.audits.items():
+        lookup(params.datasets, name, f"audits.{name}")
+        own = [name, *(key for key, entry in params.features.items() if entry.dataset == name)]
+        lookup(dict.fromkeys(own), audit.features, f"audits.{name}.features")
     for name, space in params.search.items():
         model = lookup(params.models, name, f"search.{name}")
         for key, parameter in space.items():

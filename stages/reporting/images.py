@@ -36,8 +36,13 @@ def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
 
 def test_images(dataset: str, keys: Collection[str]) -> dict[str, Image.Image]:
     """Images of the test split by their keys."""
+    return split_images(dataset, "test", keys)
+
+
+def split_images(dataset: str, split: str, keys: Collection[str]) -> dict[str, Image.Image]:
+    """Images of a split by their keys."""
     chosen: dict[str, Image.Image] = {}
-    for _, key, encoded in _encoded(dataset, "test"):
+    for _, key, encoded in _encoded(dataset, split):
         if len(chosen) == len(keys):
             break
         if key in keys:

@@ -17,6 +17,7 @@ SECTIONS = {
     "train": "models",
     "evaluate": "models",
     "export": "export",
+    "audit": "audits",
 }
 
 

@@ -81,3 +81,13 @@ def export_metrics(name: str) -> Path:
 def environment(stage: str, name: str) -> Path:
     """What a result of `train` or `extract` was computed with: threads, number format, processor, versions."""
     return Path("data/environment") / stage / f"{name}.json"
+
+
+def audit(name: str) -> Path:
+    """The findings of the audit of a dataset, as Parquet."""
+    return Path("data/audit") / f"{name}.parquet"
+
+
+def audit_metrics(name: str) -> Path:
+    """The numbers of the findings of an audit, as JSON."""
+    return Path("reports/audit") / f"{name}.json"

@@ -63,7 +63,7 @@ def test_page_of_200_models_is_read_and_rendered_in_seconds(tmp_path: Path, monk
     assert [model.name for model in models] == [f"model_{number}" for number in range(200)]
     (view,) = build.model_views(models[:1], 0, tmp_path / "figures")
     views = [view._replace(model=model) for model in models]
-    text = page.render("index.html.j2", models=views, datasets=[], synthetic=[])
+    text = page.render("index.html.j2", models=views, datasets=[], audits=[], synthetic=[])
     assert text.count('<details id="model-model_') == text.count('href="#model-model_') == 200
     assert len(text) < 200 * 250_000
     readme = page.render("README.md.j2", models=models, datasets=results.datasets(config), synthetic=[])

@@ -1,0 +1,73 @@
+"""One pass over the records of a dataset: of each image a hash, a thumbnail and a few measures, about 1 kB."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from stages.auditing.quality import MEASURES, measure
+from stages.runtime.progress import progress
+
+SIDE = 16  # of a thumbnail, in pixels
+BATCH = 256
+DIGEST = 16  # bytes: two different images have the same hash once in 10^26 datasets of a million
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of all splits, those of the first split first."""
+
+    splits: list[str]  # names, in the order of the dataset
+    classes: list[str]
+    split: np.ndarray  # (n,) int8: position in `splits`
+    keys: np.ndarray  # (n,) object: str
+    labels: np.ndarray  # (n,) int32
+    digests: np.ndarray  # (n,) S16: hash of size and pixels
+    thumbnails: np.ndarray  # (n, 16, 16, channels) uint8, whatever the shape of the image
+    measures: dict[str, np.ndarray]  # of `quality.MEASURES`: (n,) float32
+
+
+def describe(dataset: str) -> Images:
+    """Read and describe all images of a dataset; O(n) in time and memory.
+
+    Raises:
+        UserError: the records are missing or corrupt, or an image cannot be decoded.
+    """
+    from stages.data import reader
+
+    info = reader.info(dataset)
+    splits = {name: split.num_examples for name, split in info.splits.items()}
+    size, channels = sum(splits.values()), info.features["input"].shape[-1]
+    names = sorted(splits, key=lambda name: name != "train")  # a duplicate is a fault of the later split
+    images = Images(
+        splits=names,
+        classes=info.features["label"].names,
+        split=np.repeat(np.arange(len(names), dtype=np.int8), [splits[name] for name in names]),
+        keys=np.empty(size, object),
+        labels=np.empty(size, np.int32),
+        digests=np.empty(size, f"S{DIGEST}"),
+        thumbnails=np.empty((size, SIDE, SIDE, channels), np.uint8),
+        measures={name: np.empty(size, np.float32) for name in MEASURES},
+    )
+    for at, (key, label, pixels) in enumerate(progress(_decoded(dataset, names, channels), size, dataset, "images")):
+        image = Image.fromarray(pixels.squeeze(axis=-1) if channels == 1 else pixels)
+        images.keys[at], images.labels[at] = key, label
+        content = str(pixels.shape).encode() + pixels.tobytes()
+        images.digests[at] = hashlib.blake2b(content, digest_size=DIGEST).digest()
+        images.thumbnails[at] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(SIDE, SIDE, -1)
+        for name, value in measure(image).items():
+            images.measures[name][at] = value
+    return images
+
+
+def _decoded(dataset: str, splits: list[str], channels: int) -> Iterator[tuple[str, int, np.ndarray]]:
+    """Key, label and pixels (height, width, channels) as uint8 of each image; sizes may differ."""
+    from stages.data import reader
+
+    for split in splits:
+        for batch in reader.batches(dataset, split, BATCH, decode=False):
+            for key, label, data in zip(batch["key"], batch["label"], batch["input"], strict=True):
+                name = key.decode()
+                yield name, int(label), reader.decode_image(dataset, name, data, channels).numpy()
