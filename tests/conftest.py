@@ -56,6 +56,7 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
         if name not in values["models"]:
             values["gates"].pop(name, None)  # a model that a test takes away takes its gate and its search along
             values["search"].pop(name, None)
+    values["export"] = [name for name in values["export"] if name in values["models"]]
     yaml.dump(values, folder / "params.yaml")
 
 

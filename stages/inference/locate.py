@@ -19,6 +19,8 @@ def find_model(name: str) -> Path:
     Raises:
         UserError: there is none.
     """
+    if not name:
+        raise UserError("no model is given; name one, as in MODEL=mnist_cnn")
     path = Path(name)
     if path.suffix != ".keras":
         path = paths.model(name)

@@ -154,6 +154,8 @@ def test_wrong_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in ("nothing", "nothing.keras"):
         with pytest.raises(UserError, match=r"nothing.keras: no such model; "):
             find_model(name)
+    with pytest.raises(UserError, match=r"^no model is given"):
+        find_model("")
     Path("text.keras").write_text("text")
     with zipfile.ZipFile("other.keras", "w") as file:
         file.writestr("config.json", "{}")
