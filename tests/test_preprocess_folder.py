@@ -32,7 +32,7 @@ def test_changed_folder_is_stale_and_only_new_images_are_decoded(tmp_path: Path)
     assert "'tulip/tulip_004.jpg' is truncated; remove it, or set skip_invalid_images: true" in failed.stderr
     (tmp_path / "flowers/tulip/tulip_004.jpg").unlink()
     first = run(clone, "dvc", "repro", STAGE)
-    assert "decoded 0 images that are new here\nconverted: 3 EXIF orientation" in first.stdout, first.stderr
+    assert "images decoded here for the first time: 0\nconverted: 3 EXIF orientation" in first.stdout, first.stderr
     # Clone and images move together: nothing is stale.
     (tmp_path / "elsewhere").mkdir()
     for name in ("clone", "flowers"):
@@ -42,7 +42,7 @@ def test_changed_folder_is_stale_and_only_new_images_are_decoded(tmp_path: Path)
     draw("rose", np.random.default_rng(7)).save(photos / "rose/new.png")
     assert "modified" in run(clone, "dvc", "status", STAGE).stdout
     second = run(clone, "dvc", "repro", STAGE)
-    assert "decoded 1 images that are new here" in second.stdout, second.stderr
+    assert "images decoded here for the first time: 1\n" in second.stdout, second.stderr
 
 
 def test_photos_of_any_kind_are_records(project: Path) -> None:
