@@ -27,7 +27,7 @@ def preprocess_folder(name: str) -> None:
     with open_converted() as converted:
         checked = checked_examples(name, config, converted, conversions)
         write_checked(name, class_names, checked, config.source, values.skip_invalid_images)
-        print(f"decoded {converted.decoded:,} images that are new here")
+        print(f"images decoded here for the first time: {converted.decoded:,}")
     write_json(dict(sorted(conversions.items())), paths.conversions(name))
     if conversions:
         print("converted: " + ", ".join(f"{number:,} {what}" for what, number in sorted(conversions.items())))

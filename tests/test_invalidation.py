@@ -143,7 +143,7 @@ def _documented(table: list[tuple[str, str]], module: str) -> frozenset[str]:
 def _covers(dep: str, path: str) -> bool:
     """Whether a dep of dvc.yaml, in which ${…} stands for any name, is the module or a folder that holds it."""
     pattern = re.sub(r"\$\{[^}]*\}", "*", dep)
-    return fnmatch(path, pattern) or path.startswith(f"{dep}/")
+    return (pattern != "*" and fnmatch(path, pattern)) or path.startswith(f"{dep}/")
 
 
 def _imports(module: Path) -> set[str]:

@@ -90,7 +90,10 @@ def test_tensorflow_starts_quietly(project: Path) -> None:
 
 def test_entry_modules_import_nothing_heavy() -> None:
     """A stage without TensorFlow does not pay for it; no stage pays before its parameters have been checked."""
-    modules = [f"stages.{name}" for name in ("download", "preprocess", "extract", "train", "evaluate", "report")]
+    modules = [
+        f"stages.{name}"
+        for name in ("download", "preprocess", "preprocess_folder", "extract", "train", "evaluate", "report")
+    ]
     modules += ["tools.tracking", "tools.cluster", "tools.check_params", "stages.tracking.server"]
     code = (
         f"import sys, json, importlib\nfor name in {modules}: importlib.import_module(name)\n"
