@@ -55,10 +55,9 @@ def promote(name: str, force: str) -> None:
     if not passed and not force:
         raise UserError(f"{name}: not promoted: {said[-1]}; FORCE=1 promotes it nevertheless")
     gate = said[-1] if passed else f"promoted by force: {said[-1]}"
+    run_id = registry.trained_by(name, model.dataset, paths.model(name))  # before there is a tag
     tag, commit = _register(name, md5, gate)
-    version = registry.promote(
-        name, model.dataset, paths.model(name), {"git_tag": tag, "git_commit": commit, "gate": gate}
-    )
+    version = registry.promote(name, run_id, paths.model(name), {"git_tag": tag, "git_commit": commit, "gate": gate})
     path = CARDS / f"{name}.md"
     with atomic_write(path) as part:
         part.write_text(card(values, name, workspace, Promotion(tag, commit, gate, version)))

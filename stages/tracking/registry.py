@@ -21,36 +21,45 @@ class Champion(NamedTuple):
     model_md5: str
 
 
-def promote(name: str, experiment: str, path: Path, tags: Mapping[str, str]) -> Champion:
+def trained_by(name: str, experiment: str, path: Path) -> str:
+    """The id of the run in an experiment that trained a model file.
+
+    Raises:
+        UserError: there is none, or MLflow does not answer.
+    """
+    server.flush(strict=True)
+    run_id = server.find_run(experiment, file_hash(path, "md5"))
+    if run_id is None:
+        raise UserError(f"{path}: no MLflow run trained it; `dvc repro --force --single-item train@{name}` makes one")
+    return run_id
+
+
+def promote(name: str, run_id: str, path: Path, tags: Mapping[str, str]) -> Champion:
     """Make a model file the champion; a file that was registered before keeps its version.
 
     Args:
         name: the model, and what it is called in the registry.
-        experiment: of the run that trained it.
+        run_id: of the run that trained it.
         path: the model file.
         tags: of the version.
 
     Raises:
-        UserError: no run trained this file, or MLflow does not answer.
+        UserError: the run has no model, or MLflow does not answer.
     """
     from mlflow.exceptions import MlflowException
 
     md5 = file_hash(path, "md5")
-    server.flush(strict=True)
-    run_id = server.find_run(experiment, md5)
-    if run_id is None:
-        raise UserError(f"{path}: no MLflow run trained it; `dvc repro --force --single-item train@{name}` makes one")
     try:
         client = server.connect()
         found = {version.tags.get("model_md5"): version for version in client.search_model_versions(f"name='{name}'")}
         version = found.get(md5)
         if version is None:
-            if not client.search_registered_models(f"name='{name}'"):
-                client.create_registered_model(name)
             outputs = client.get_run(run_id).outputs
             if not outputs or not outputs.model_outputs:
                 raise UserError(f"{path}: its MLflow run {run_id} has no model; `{server.SYNC}` sends what is missing")
             model_id = outputs.model_outputs[0].model_id
+            if not client.search_registered_models(f"name='{name}'"):
+                client.create_registered_model(name)
             client.log_artifact(run_id, str(path), FOLDER)
             version = client.create_model_version(
                 name, f"models:/{model_id}", run_id, tags={"model_md5": md5}, model_id=model_id

@@ -1,0 +1,143 @@
+"""`make promote` with a real MLflow store and real Git tags, and what `champion` then means."""
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+from stages.runtime.files import file_hash
+from stages.tracking import logger, server
+from stages.training.saving import read_signature, save
+from tests.conftest import commit, run
+from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
+from tools.champion import resolve_model
+from tools.promote import promote
+
+NAME = "mnist_dense"
+SIGNATURE = {
+    "dataset": "mnist",
+    "classes": ["a", "b"],
+    "image_size": 28,
+    "channels": 1,
+    "test_time": None,
+    "backbone": None,
+}
+
+
+def published(values: Any) -> None:
+    """The gate judges only what is not synthetic; nothing is downloaded here."""
+    for dataset in values["datasets"].values():
+        dataset["synthetic"] = None
+
+
+def train(folder: Path, units: int) -> None:
+    """Give the fake model of `folder` a real file, and MLflow the run that trained it, as `train` does."""
+    import keras
+
+    model = keras.Sequential([keras.Input((4,), dtype="uint8"), keras.layers.Dense(units, activation="softmax")])
+    save(model, paths.model(NAME), SIGNATURE)
+    assert run(folder, "dvc", "commit", "-q", "-f", f"train@{NAME}").returncode == 0
+    from stages.config import params
+
+    config = params.load().resolved_models[NAME]
+    with logger.training(NAME, config, {}, str(folder / f"checkpoint-{units}")) as run_logger:
+        run_logger.log_model(paths.model(NAME))
+    assert server.flush()
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = fake_repository(tmp_path_factory.mktemp("repository"), published)
+    for key, value in (("user.name", "test"), ("user.email", "test@example.com")):
+        assert run(folder, "git", "config", key, value).returncode == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        yield folder
+
+
+def tags(folder: Path) -> list[str]:
+    listed = run(folder, "git", "for-each-ref", "--format=%(refname:short) %(objecttype)", "refs/tags").stdout
+    return sorted(line.removesuffix(" tag") for line in listed.splitlines())  # an annotated tag is a tag
+
+
+def test_promotion_registers_tags_and_describes_the_champion(
+    repository: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    import mlflow
+
+    train(repository, 2)
+    with pytest.raises(UserError, match=r"not the model of dvc\.lock in HEAD; commit dvc\.lock and reports/"):
+        promote(NAME, "")
+    commit(repository, "train")
+    with pytest.raises(UserError, match=r"champion: no model was promoted; `make promote MODEL=NAME` does that"):
+        resolve_model("champion")
+    promote(NAME, "")
+    assert "gate passed; judged: mnist_dense" in capsys.readouterr().out
+    assert tags(repository) == [f"{NAME}#champion#1", f"{NAME}@v1.0.0"]
+    card = (repository / f"reports/cards/{NAME}.md").read_text()
+    head = run(repository, "git", "rev-parse", "HEAD").stdout.strip()
+    md5 = file_hash(paths.model(NAME), "md5")
+    for text in (f"# {NAME} v1.0.0", head, md5, "| validation accuracy | 90.00% |", "| a | 1 |", "Gate passed; judged"):
+        assert text in card
+    commit(repository, "card")
+    promote(NAME, "")  # the same model: nothing is new, although HEAD is
+    assert tags(repository) == [f"{NAME}#champion#1", f"{NAME}@v1.0.0"]
+    assert (repository / f"reports/cards/{NAME}.md").read_text() == card
+
+    train(repository, 3)
+    (repository / "reports/audit").mkdir()
+    (repository / "reports/audit/mnist.json").write_text(json.dumps({"near_duplicates": {"test": 17}}))
+    commit(repository, "another model")
+    promote(NAME, "")
+    expected = [f"{NAME}#champion#1", f"{NAME}#champion#2", f"{NAME}@v1.0.0", f"{NAME}@v1.1.0"]
+    assert tags(repository) == expected
+    assert "| near_duplicates.test | 17 |" in (repository / f"reports/cards/{NAME}.md").read_text()
+    version = mlflow.MlflowClient(server.uri()).get_model_version_by_alias(NAME, "champion")
+    assert (str(version.version), version.tags["git_tag"]) == ("2", f"{NAME}@v1.1.0")
+
+    assert resolve_model("champion") == resolve_model(f"{NAME}@champion") == paths.model(NAME)
+    shutil.move(paths.model(NAME), tmp_path / "model.keras")  # as in a clone that has not pulled
+    with pytest.raises(UserError, match=f"{NAME}.keras: missing; run `dvc repro train@{NAME}` or `dvc pull`"):
+        resolve_model(NAME)
+    found = resolve_model("champion")
+    assert found.read_bytes() == (tmp_path / "model.keras").read_bytes()
+    assert read_signature(found) == SIGNATURE
+    assert resolve_model(str(tmp_path / "model.keras")) == tmp_path / "model.keras"
+    shutil.move(tmp_path / "model.keras", paths.model(NAME))
+    for text, message in (
+        ("mnist_dens", "neither a model of params.yaml nor a file; did you mean 'mnist_dense'"),
+        ("mnist_cnn@champion", "mnist_cnn: no model was promoted; `make promote MODEL=mnist_cnn` does that"),
+    ):
+        with pytest.raises(UserError, match=message):
+            resolve_model(text)
+
+
+def test_model_that_the_gate_does_not_pass_is_promoted_by_force_alone(repository: Path) -> None:
+    def worse(values: Any) -> None:
+        published(values)
+        values["models"][NAME]["learning_rate"] = 0.005
+
+    write_fake_params(repository, worse)
+    reproduce(repository)
+    train(repository, 4)
+    commit(repository, "a worse model")
+    before = tags(repository)
+    with pytest.raises(UserError, match=f"{NAME}: not promoted: gate failed; judged: {NAME}.*; FORCE=1 promotes it"):
+        promote(NAME, "")
+    assert tags(repository) == before
+    promote(NAME, "1")
+    assert len(tags(repository)) == len(before) + 2
+    assert "Promoted by force: gate failed" in (repository / f"reports/cards/{NAME}.md").read_text()
+
+
+def test_model_without_a_run_is_not_promoted(repository: Path) -> None:
+    done = run(repository, sys.executable, "-m", "tools.promote", "mnist_cnn", "")
+    message = "data/models/mnist_cnn.keras: no MLflow run trained it; `dvc repro --force --single-item train@mnist_cnn`"
+    assert (done.returncode, done.stderr.startswith(f"error: {message}")) == (1, True)
+    assert run(repository, "git", "tag", "--list", "mnist_cnn*").stdout == ""
