@@ -70,6 +70,23 @@ def test_stale_stages_after_comment_in_each_module_match_the_documented_table(re
     assert actual == documented
 
 
+def test_change_of_auditing_code_or_of_what_it_reads_makes_audits_stale(tmp_path: Path) -> None:
+    copy_work_tree(tmp_path)
+    entry = "{features: mnist, similarity: 0.8, ratio: 0.35, folds: 5}"
+    text = (tmp_path / "params.yaml").read_text()
+    (tmp_path / "params.yaml").write_text(text.replace("audits: {}", f"audits:\n  mnist: {entry}"))
+    with Repo(tmp_path) as audited:
+        for stage in audited.index.stages:
+            for dep in stage.deps:
+                if _is_code(dep):
+                    dep.save()
+        assert stale_after_comment(audited, "stages/auditing/duplicates.py") == {"audit@mnist", "report"}
+        assert stale_after_comment(audited, "stages/audit.py") == {"audit@mnist", "report"}
+        for module in ("stages/data/reader.py", "stages/data/formats/idx.py", "stages/runtime/numerics.py"):
+            assert "audit@mnist" in stale_after_comment(audited, module), module
+        assert "audit@mnist" not in stale_after_comment(audited, "stages/models/dense.py")
+
+
 @pytest.mark.parametrize("kind", ["architecture", "loss"])  # groups may name any optimizer and schedule
 def test_comment_in_a_part_makes_only_the_models_that_use_it_stale(repo: Repo, kind: str) -> None:
     models = params.load(ROOT / "params.yaml").models

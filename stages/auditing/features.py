@@ -85,11 +85,11 @@ def _patch_filters(inputs: np.ndarray) -> Compute:
     filters = flat.reshape(PATCH, PATCH, inputs.shape[-1], -1).astype(np.float32)
     bias = (-mean @ flat).astype(np.float32)
 
-    @tf.function
     def respond(images: tf.Tensor) -> tf.Tensor:
         found = tf.nn.conv2d(tf.cast(images, tf.float32) / 255, filters, 1, "VALID") + bias
         found = tf.concat([tf.nn.relu(found - THRESHOLD), tf.nn.relu(-found - THRESHOLD)], axis=-1)
         half = -(-side // 2)
         return tf.reshape(tf.nn.avg_pool2d(found, half, half, "SAME"), [tf.shape(images)[0], -1])
 
-    return lambda batch: respond(tf.constant(batch)).numpy()
+    graph = tf.function(respond)
+    return lambda batch: graph(tf.constant(batch)).numpy()

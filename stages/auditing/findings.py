@@ -30,7 +30,8 @@ def table(found: pd.DataFrame, images: "Images") -> pd.DataFrame:
     splits, classes = np.array(images.splits, object), np.array(images.classes, object)
     image, partner = found["image"].to_numpy(int), found["partner"].to_numpy(int)
     paired = partner >= 0
-    suggested = np.where(paired, images.labels[partner], found["predicted"])
+    predicted = found["predicted"].fillna(-1).to_numpy(int)  # of label errors alone
+    suggested = np.where(paired, images.labels[partner], predicted)
     rows = pd.DataFrame(
         {
             "split": splits[images.split[image]],

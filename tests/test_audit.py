@@ -1,0 +1,177 @@
+"""The stage `audit`: from an entry of params.yaml to findings, numbers and a section of the page."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from ruamel.yaml import YAML
+
+from stages import audit, report
+from stages.auditing import findings
+from stages.config import params
+from stages.evaluation import predictions
+from stages.plots._style import percent
+from stages.reporting import audits
+from stages.runtime.errors import UserError
+from tests.conftest import clone_of_work_tree, only, run, write_params
+from tools import audit_data
+
+ENTRY = {"similarity": 0.8, "ratio": 0.35, "folds": 5}
+
+
+def change_params(folder: Path, change: Any) -> None:
+    yaml = YAML()
+    values = yaml.load(folder / "params.yaml")
+    change(values)
+    yaml.dump(values, folder / "params.yaml")
+
+
+@pytest.fixture(scope="module")
+def audited(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The evaluated project, of which CIFAR-10 is audited. Each of its test images has a copy in the training split."""
+    folder = tmp_path_factory.mktemp("audited") / "project"
+    shutil.copytree(evaluated, folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        change_params(folder, lambda values: values["audits"].update(cifar10={"features": "cifar10", **ENTRY}))
+        plant(folder)
+        audit.audit("cifar10")
+    return folder
+
+
+def plant(folder: Path) -> None:
+    """Write CIFAR-10's records again: 20 test images, of which half are training images, one with another label."""
+    from stages.data import writer
+    from tests.reporting.project import images
+
+    train = list(images("cifar10", 40))
+    test = list(images("cifar10", 20))
+    for at in range(10):
+        key, _, label = test[at]
+        test[at] = (key, train[at][1], (label + 1) % 10 if at == 0 else label)
+    classes = params.load().datasets["cifar10"].class_names
+    examples = [(split, *example) for split, each in (("train", train), ("test", test)) for example in each]
+    writer.write("cifar10", classes, ["train", "test"], examples)
+
+
+def test_audit_writes_findings_and_their_numbers(audited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(audited)
+    rows = findings.read("cifar10")
+    exact = rows[rows["kind"] == "exact_duplicate"]
+    assert len(exact) == 10 and set(exact["split"]) == {"test"} and set(exact["partner_split"]) == {"train"}
+    metrics = json.loads((audited / "reports/audit/cifar10.json").read_text())
+    assert metrics["images"] == {"train": 40, "test": 20}
+    assert metrics["findings"]["exact_duplicate"] == {"train": 0, "test": 0, "test-train": 10}
+    assert metrics["findings"]["conflicting_labels"]["test-train"] == 1
+    assert metrics["test_images_with_training_duplicate"] == 10
+    assert sum(sum(row.values()) for row in metrics["findings"].values()) == len(rows)
+
+
+def test_page_shows_findings_and_accuracy_without_duplicated_test_images(
+    audited: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(audited)
+    report.report()
+    page = Path("reports/index.html").read_text()
+    assert page.count('id="audit-') == 1 and 'href="#audits"' in page
+    model = "cifar10_small_cnn_augmented"
+    predicted = predictions.read(model)
+    duplicated = findings.with_training_duplicate(findings.read("cifar10"))
+    clean = np.array([key not in duplicated for key in predicted.keys])
+    accuracy = percent(float(predicted.correct[clean].mean()))
+    assert f"{accuracy} on the 10 test images without a duplicate in the training split" in page
+    (view,) = audits.views(params.load())
+    shown = view.examples["Exact duplicates"]
+    assert len(shown) == audits.PER_KIND
+    assert all(first.embedded.source == second.embedded.source for first, second in shown)
+    assert len(view.examples["Duplicates with conflicting labels"]) == 1
+
+
+def test_page_without_audits_has_no_section(reported: Path) -> None:
+    assert "#audits" not in (reported / "reports/index.html").read_text()
+
+
+def test_findings_that_are_missing_or_corrupt_are_one_line(audited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(audited)
+    path = Path("data/audit/cifar10.parquet")
+    content = path.read_bytes()
+    try:
+        path.write_bytes(content[:-10])
+        with pytest.raises(UserError, match=r"data/audit/cifar10.parquet: corrupt: .* audit@cifar10"):
+            findings.read("cifar10")
+        pd.DataFrame({"key": ["0"]}).to_parquet(path)
+        with pytest.raises(UserError, match="its columns are not those of an audit"):
+            findings.read("cifar10")
+        path.unlink()
+        with pytest.raises(UserError, match=r"cifar10.parquet: missing; run `dvc repro audit@cifar10`"):
+            findings.read("cifar10")
+    finally:
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"mnits": {"features": "mnist", **ENTRY}}, "audits.mnits: there is no 'mnits'; did you mean 'mnist'"),
+        ({"mnist": {"features": "imagenette_vgg16", **ENTRY}}, "audits.mnist.features: there is no 'imagenette_vgg16'"),
+        ({"mnist": {"features": "mnist", **ENTRY, "folds": 1}}, "audits.mnist.folds: 1: "),
+        ({"mnist": {"features": "mnist", "similarity": 0.8}}, "audits.mnist.ratio: missing"),
+    ],
+)
+def test_wrong_entry_is_one_line(project: Path, entry: Any, message: str) -> None:
+    change_params(project, lambda values: values["audits"].update(entry))
+    with pytest.raises(UserError) as error:
+        params.load()
+    assert message in str(error.value)
+
+
+def test_audit_data_adds_entries_and_nothing_else(project: Path) -> None:
+    before = (project / "params.yaml").read_text().splitlines()
+    for name in ("mnist", "imagenette", "mnist"):
+        audit_data.add(name)
+    after = (project / "params.yaml").read_text().splitlines()
+    added = [line for line in after if line not in before]
+    assert added == [
+        "audits:",
+        "  imagenette: {features: imagenette_vgg16, similarity: 0.8, ratio: 0.35, folds: 5}",
+        "  mnist: {features: mnist, similarity: 0.8, ratio: 0.35, folds: 5}",
+    ]
+    assert [line for line in before if line not in after] == ["audits: {}"]
+    assert set(params.load().audits) == {"mnist", "imagenette"}
+
+
+def test_audit_data_of_an_unknown_dataset_is_one_line(project: Path) -> None:
+    with pytest.raises(UserError, match="datasets: there is no 'cifar'; did you mean 'cifar10'"):
+        audit_data.add("cifar")
+    with pytest.raises(UserError, match="name a dataset"):
+        audit_data.add("")
+    write_params(project, lambda values: values.update(audits={"mnist": {"features": "mnist", **ENTRY}}))
+    text = (project / "params.yaml").read_text().replace("audits:\n  mnist:", "audits: {mnist:")
+    assert "audits: {mnist:" in text  # YAML that the tool does not extend
+    head, _, tail = text.partition("audits: {mnist:")
+    flow = (
+        f"audits: {{mnist: {{features: mnist, similarity: 0.8, ratio: 0.35, folds: 5}}}}\n{tail.partition('gates:')[1]}"
+    )
+    (project / "params.yaml").write_text(head + flow + tail.partition("gates:")[2])
+    with pytest.raises(UserError, match="cannot be extended as it is written"):
+        audit_data.add("cifar10")
+
+
+def test_dvc_audits_only_what_is_asked_for(tmp_path: Path) -> None:
+    """In a clone: no stage without an entry; with one, DVC runs it, and leaves nothing but its numbers to Git."""
+    folder = clone_of_work_tree(tmp_path / "clone", lambda values: only(values, "mnist_dense"))
+    listed = run(folder, "dvc", "stage", "list", "--name-only")
+    assert listed.returncode == 0, listed.stderr
+    assert "audit@" not in listed.stdout
+    assert (folder / "data/audit/README.md").exists()
+    assert run(folder, "python", "-m", "tools.audit_data", "mnist").returncode == 0
+    done = run(folder, "dvc", "repro", "audit@mnist")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Running stage 'audit@mnist'" in done.stdout
+    status = run(folder, "git", "status", "--short", "--untracked-files=all").stdout
+    assert {line[3:] for line in status.splitlines()} == {"dvc.lock", "params.yaml", "reports/audit/mnist.json"}
+    assert "audit@mnist' didn't change" in run(folder, "dvc", "repro", "audit@mnist").stdout
