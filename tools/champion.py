@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from stages.config import params
-from stages.config.messages import choices
+from stages.inference.locate import find_model
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
@@ -14,7 +13,7 @@ DOWNLOADED = Path(".dvc/tmp/champion")
 
 
 def resolve_model(text: str) -> Path:
-    """The file of a model: of a name in params.yaml, of a path, of `NAME@champion`, or of the only `champion`.
+    """The file of a model: of a name in data/models, of a path, of `NAME@champion`, or of the only `champion`.
 
     Raises:
         UserError: there is no such model, no champion, or more than one.
@@ -22,13 +21,7 @@ def resolve_model(text: str) -> Path:
     name, at, alias = text.rpartition("@")
     if text == ALIAS or (at and alias == ALIAS):
         return _champion_file(name)
-    known = params.load().models if paths.PARAMS.exists() else {}
-    path = paths.model(text) if text in known else Path(text)
-    if text in known and not path.exists():
-        raise UserError(f"{path}: missing; run `dvc repro train@{text}` or `dvc pull`")
-    if not path.is_file():
-        raise UserError(f"{text!r}: neither a model of params.yaml nor a file; {choices(text, [*known, ALIAS])}")
-    return path
+    return find_model(text)
 
 
 def _champion_file(name: str) -> Path:

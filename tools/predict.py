@@ -11,18 +11,18 @@ from tqdm import tqdm
 
 from stages.config import params
 from stages.inference.files import Prediction, find_images, predict_files
-from stages.inference.locate import find_model
 from stages.inference.output import csv_lines, json_lines, printable, table, width
 from stages.inference.predictor import Predictor
 from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
+from tools.champion import resolve_model
 
 
 def parse() -> argparse.Namespace:
     """The command line; `--help` explains it."""
     parser = argparse.ArgumentParser(prog="python -m tools.predict", description="Predict the classes of images.")
-    parser.add_argument("model", metavar="MODEL", help="name of a model in data/models, or path of a .keras file")
+    parser.add_argument("model", metavar="MODEL", help="a name in data/models, the path of a .keras file, or champion")
     parser.add_argument(
         "images",
         metavar="PATH",
@@ -45,7 +45,7 @@ def predict(arguments: argparse.Namespace) -> None:
     if arguments.top < 1:
         raise UserError(f"--top {arguments.top}: choose a positive number")
     threads = params.load().threads
-    path = find_model(arguments.model)
+    path = resolve_model(arguments.model)
     images = find_images(arguments.images)
     if not images:
         raise UserError(f"{' '.join(map(printable, arguments.images))}: no images; name files or other folders")

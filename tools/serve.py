@@ -7,8 +7,8 @@ from pathlib import Path
 
 from stages.config import params
 from stages.inference.limits import Limits
-from stages.inference.locate import find_model
 from stages.runtime.cli import guard
+from tools.champion import resolve_model
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -17,7 +17,7 @@ def serve(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: there is no such model, or the address cannot be used.
     """
-    path = find_model(arguments.model)
+    path = resolve_model(arguments.model)
     from stages.inference import server
     from stages.inference.predictor import Predictor
 
@@ -41,7 +41,7 @@ def _positive(kind: type) -> Callable[[str], float]:
 def parser() -> argparse.ArgumentParser:
     """The command line: each of `Limits` is an option."""
     found = argparse.ArgumentParser(prog="python -m tools.serve", description="Serve a model over HTTP.")
-    found.add_argument("model", metavar="MODEL", help="a name in params.yaml, or the path of a .keras file")
+    found.add_argument("model", metavar="MODEL", help="a name in data/models, the path of a .keras file, or champion")
     found.add_argument("--host", default="127.0.0.1", help="0.0.0.0 also answers other machines (%(default)s)")
     found.add_argument("--port", type=int, default=8000, help="0 for any (%(default)s)")
     found.add_argument("--log", type=Path, help="a file for one line a request (standard error)")

@@ -103,7 +103,7 @@ def test_promotion_registers_tags_and_describes_the_champion(
 
     assert resolve_model("champion") == resolve_model(f"{NAME}@champion") == paths.model(NAME)
     shutil.move(paths.model(NAME), tmp_path / "model.keras")  # as in a clone that has not pulled
-    with pytest.raises(UserError, match=f"{NAME}.keras: missing; run `dvc repro train@{NAME}` or `dvc pull`"):
+    with pytest.raises(UserError, match=f"{NAME}.keras: no such model; run `dvc repro train@{NAME}` or `dvc pull`"):
         resolve_model(NAME)
     found = resolve_model("champion")
     assert found.read_bytes() == (tmp_path / "model.keras").read_bytes()
@@ -111,7 +111,7 @@ def test_promotion_registers_tags_and_describes_the_champion(
     assert resolve_model(str(tmp_path / "model.keras")) == tmp_path / "model.keras"
     shutil.move(tmp_path / "model.keras", paths.model(NAME))
     for text, message in (
-        ("mnist_dens", "neither a model of params.yaml nor a file; did you mean 'mnist_dense'"),
+        ("mnist_dens", "data/models/mnist_dens.keras: no such model; "),
         ("mnist_cnn@champion", "mnist_cnn: no model was promoted; `make promote MODEL=mnist_cnn` does that"),
     ):
         with pytest.raises(UserError, match=message):
