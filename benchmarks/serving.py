@@ -48,7 +48,9 @@ def measure(quick: bool) -> Result:
         with servers(name) as (requests, ports):
             for clients in CLIENTS:
                 count = clients * (2 if quick else 32) + 32
-                contenders = {side: _round(ports[side], requests[side], clients, count) for side in (MLFLOW, OURS)}
+                contenders = {
+                    side: _round(side, ports[side], requests[side], clients, count) for side in (MLFLOW, OURS)
+                }
                 interleaved(contenders, 1)  # connections, graphs
                 results = interleaved(contenders, 1 if quick else 5)
                 title = f"{name}, {clients} client{'s' if clients > 1 else ''}"
@@ -204,7 +206,7 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
     return body
 
 
-def _round(port: int, requests: list[bytes], clients: int, count: int) -> Callable[[], Round]:
+def _round(side: str, port: int, requests: list[bytes], clients: int, count: int) -> Callable[[], Round]:
     """A round in which clients send `count` requests in all. Its value has the seconds of each."""
 
     async def load() -> list[float]:
@@ -225,7 +227,11 @@ def _round(port: int, requests: list[bytes], clients: int, count: int) -> Callab
 
     def run_round() -> Round:
         start = time.perf_counter()
-        seconds = asyncio.run(load())
+        try:
+            seconds = asyncio.run(load())
+        except (OSError, asyncio.TimeoutError) as error:
+            reason = str(error) or f"no answer in {TIMEOUT:g} seconds"
+            raise UserError(f"benchmarks: {side} failed with {clients} clients: {reason}") from None
         return Round(time.perf_counter() - start, seconds)
 
     return run_round

@@ -212,7 +212,7 @@ def test_request_beyond_the_memory_is_told_to_come_back_and_then_served(server: 
 def test_benchmark_sends_every_request_and_reads_its_answer(server: Server) -> None:
     request = serving_benchmark._request("/predict", "image/jpeg", image_file(200))
     before = server.log.read_text().count("POST /predict")
-    found = serving_benchmark._round(server.port, [request], clients=3, count=10)()
+    found = serving_benchmark._round("server", server.port, [request], clients=3, count=10)()
     assert len(found.value) == 10 and 0 < max(found.value) <= found.seconds
     assert server.log.read_text().count("POST /predict") == before + 10
 
