@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 from stages.auditing.quality import MEASURES, measure
 from stages.runtime.progress import progress
@@ -56,10 +56,22 @@ def describe(dataset: str) -> Images:
         images.keys[at], images.labels[at] = key, label
         content = str(pixels.shape).encode() + pixels.tobytes()
         images.digests[at] = hashlib.blake2b(content, digest_size=DIGEST).digest()
-        images.thumbnails[at] = np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BOX)).reshape(SIDE, SIDE, -1)
+        images.thumbnails[at] = thumbnail(image).reshape(SIDE, SIDE, -1)
         for name, value in measure(image).items():
             images.measures[name][at] = value
     return images
+
+
+def thumbnail(image: Image.Image) -> np.ndarray:
+    """The thumbnail of an image as uint8; that of the mirrored image is its mirror.
+
+    Pillow rounds the edges of the averaged boxes to one side, so the mean with the mirrored way is taken.
+    """
+    left, right = (
+        np.asarray(each.resize((SIDE, SIDE), Image.Resampling.BOX), np.uint16)
+        for each in (image, ImageOps.mirror(image))
+    )
+    return ((left + right[:, ::-1]) // 2).astype(np.uint8)
 
 
 def _decoded(dataset: str, splits: list[str], channels: int) -> Iterator[tuple[str, int, np.ndarray]]:

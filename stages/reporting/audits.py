@@ -96,7 +96,7 @@ def _examples(name: str, rows: pd.DataFrame) -> dict[str, list[list[Tile]]]:
     for table in chosen.values():
         for row in table.itertuples():
             keys[row.split].add(row.key)
-            if row.partner_key is not None:
+            if pd.notna(row.partner_key):
                 keys[row.partner_split].add(row.partner_key)
     found = {split: images.split_images(name, split, wanted) for split, wanted in keys.items()}
 
@@ -107,9 +107,9 @@ def _examples(name: str, rows: pd.DataFrame) -> dict[str, list[list[Tile]]]:
     for kind, table in chosen.items():
         for row in table.itertuples():
             tiles = [tile(row.split, row.key, row.label)]
-            if row.partner_key is not None:
+            if pd.notna(row.partner_key):
                 tiles.append(tile(row.partner_split, row.partner_key, row.partner_label))
-            elif row.partner_label is not None:
+            elif pd.notna(row.partner_label):
                 tiles[0] = tiles[0]._replace(caption=f"{row.label} → {row.partner_label}?")
             examples.setdefault(TITLES[kind], []).append(tiles)
     return examples

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageFilter
 
 from stages.auditing import duplicates, findings, labels, quality
-from stages.auditing.images import Images, describe
+from stages.auditing.images import Images, describe, thumbnail
 from stages.runtime.errors import UserError
 from tests.auditing.planted import CLASSES, shapes
 
@@ -87,6 +87,13 @@ def test_changed_copies_are_near_duplicates_and_other_images_are_not(change: Any
     images = written(encoded["train"], encoded["test"])
     found = named(duplicates.find(images, 0.8, 0.35), images, "near_duplicate")
     assert found == {("test", f"{at}", "train", f"{10 + at}") for at in range(5)}
+
+
+def test_thumbnail_of_a_mirrored_image_is_the_mirrored_thumbnail() -> None:
+    for side in (28, 45, 100):  # no multiples of the thumbnail's side
+        image = Image.fromarray(np.random.default_rng(side).integers(0, 256, (side, side, 3)).astype(np.uint8))
+        mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        assert (thumbnail(mirrored) == thumbnail(image)[:, ::-1]).all()
 
 
 def test_copy_of_an_exact_duplicate_is_near_to_both_splits() -> None:
