@@ -33,7 +33,20 @@ def test_params_file_of_repository_is_valid() -> None:
     assert values.models
 
 
+def search(**space: Any) -> Callable[[Any], object]:
+    """Give mnist_dense this search space; `optimizer__name` is the key optimizer.name."""
+    return lambda v: v.update(search={"mnist_dense": {key.replace("__", "."): value for key, value in space.items()}})
+
+
 INVALID: list[tuple[Callable[[Any], object], str]] = [
+    (lambda v: v.update(search={"mnist": {"epochs": {"low": 1, "high": 2}}}), "search.mnist: there is no 'mnist'"),
+    (search(learning_rat={"low": 0.1, "high": 1.0}), "search.mnist_dense: learning_rat: unknown key with value 0.1"),
+    (search(learning_rate={"low": -0.1, "high": 1.0}), "search.mnist_dense: learning_rate: -0.1: "),
+    (search(learning_rate={"low": 1.0, "high": 0.1}), "search.mnist_dense.learning_rate: {'high': 0.1, 'low': 1.0}: "),
+    (search(learning_rate={"low": 1, "choices": [1, 2]}), "search.mnist_dense.learning_rate: {'choices': [1, 2], 'l"),
+    (search(batch_size={"choices": [8]}), "search.mnist_dense.batch_size.choices: [8]: "),
+    (search(optimizer__name={"choices": ["adam", "adan"]}), "search.mnist_dense: optimizer.name: there is no 'adan'"),
+    (search(augment__rotation={"choices": [1, 2]}), "search.mnist_dense: the model has no 'augment' with keys; "),
     (lambda v: v.update(seed=-1), "seed: -1: "),
     (lambda v: v.update(sed=1), "sed: unknown key with value 1; did you mean 'seed'?"),
     (lambda v: v.pop("train"), "train: missing"),

@@ -90,7 +90,7 @@ def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
                 intermediate_values={1: 0.8, 2: 0.8},
             )
         )
-    for rate in (0.001, 0.004):
+    for rate in (0.0009, 0.004):  # neither is that of HEAD, which would not train again
         found.study.enqueue_trial({"learning_rate": rate})
     logs = repository / ".dvc/tmp/search/mnist_dense"
 
@@ -115,9 +115,9 @@ def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
     assert not psutil.pid_exists(orphan)
     assert folders(repository) == []
     states = {(row["learning_rate"], row["state"]): row for row in rows(repository, "mnist_dense-tpe")[5:]}
-    assert set(states) == {("0.001", "complete"), ("0.004", "pruned")}
-    assert states["0.001", "complete"]["validation_accuracy"] == "0.9"
-    best = f"search-mnist_dense-tpe-{states['0.001', 'complete']['trial']}"
+    assert set(states) == {("0.0009", "complete"), ("0.004", "pruned")}
+    assert states["0.0009", "complete"]["validation_accuracy"] == "0.91"
+    best = f"search-mnist_dense-tpe-{states['0.0009', 'complete']['trial']}"
     assert experiments(repository) == {best}
     assert f"dvc exp apply {best}" in done.stdout
     assert (repository / "reports/search/mnist_dense-tpe.png").stat().st_size > 1000
