@@ -135,7 +135,8 @@ def test_removing_a_model_leaves_nothing_of_it_for_the_report(clone: Path) -> No
     text, lock = (clone / "params.yaml").read_text(), (clone / "dvc.lock").read_text()
     yaml = YAML()
     values = yaml.load(text)
-    del values["models"]["mnist_dense"], values["gates"]["mnist_dense"]
+    for section in ("models", "gates", "search"):
+        del values[section]["mnist_dense"]
     yaml.dump(values, clone / "params.yaml")
     assert repro(clone) == {"report"}
     assert list(clone.glob("reports/**/mnist_dense.*")) == []
