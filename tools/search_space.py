@@ -91,7 +91,7 @@ def _axis(parameter: ParameterConfig, count: int) -> list[Value]:
     values = low * (high / low) ** positions if parameter.log else low + (high - low) * positions
     if isinstance(low, int) and isinstance(high, int):
         return list(dict.fromkeys(round(value) for value in values))
-    return [float(np.clip(value, low, high)) for value in values]
+    return [float(np.clip(float(f"{value:.12g}"), low, high)) for value in values]
 
 
 def current(model: ModelConfig, space: Space) -> Values | None:

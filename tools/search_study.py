@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -87,9 +88,9 @@ class SearchStudy:
                 self.study.enqueue_trial(point)
             elif not tried and (own := search_space.current(self.model, self.space)):
                 self.study.enqueue_trial(own)
-        self.study.sampler = optuna.samplers.TPESampler(
-            n_startup_trials=STARTUP, multivariate=True, seed=(self.seed + len(tried)) % 2**32
-        )
+        # Not seed + number: then the trials of two neighboring seeds would be the same, one later
+        seed = int(np.random.SeedSequence([self.seed, len(tried)]).generate_state(1)[0])
+        self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, multivariate=True, seed=seed)
         return self.study.ask(search_space.distributions(self.space))
 
     def same(self, trial: Trial) -> FrozenTrial | None:
