@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,12 @@ from stages.config import params
 from stages.evaluation import predictions
 from stages.plots._style import percent
 from stages.reporting import audits
+from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.conftest import clone_of_work_tree, only, run, write_params
 from tools import audit_data
 
+MODEL = "cifar10_small_cnn_augmented"
 ENTRY = {"similarity": 0.8, "ratio": 0.35, "folds": 5}
 
 
@@ -39,6 +42,7 @@ def audited(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         change_params(folder, lambda values: values["audits"].update(cifar10={"features": "cifar10", **ENTRY}))
         plant(folder)
+        predict()
         audit.audit("cifar10")
     return folder
 
@@ -56,6 +60,15 @@ def plant(folder: Path) -> None:
     classes = params.load().datasets["cifar10"].class_names
     examples = [(split, *example) for split, each in (("train", train), ("test", test)) for example in each]
     writer.write("cifar10", classes, ["train", "test"], examples)
+
+
+def predict() -> None:
+    """Let the model be right about the ten copies and three of the ten other test images."""
+    predicted = predictions.read(MODEL)
+    order = [int(key.rpartition("_")[2].partition(".")[0]) for key in predicted.keys]
+    right = np.array(order) < 13
+    changed = np.where(right, predicted.true, (predicted.true + 1) % 10).astype(np.int32)
+    predictions.write(paths.predictions(MODEL), replace(predicted, predicted=changed))
 
 
 def test_audit_writes_findings_and_their_numbers(audited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,12 +91,8 @@ def test_page_shows_findings_and_accuracy_without_duplicated_test_images(
     report.report()
     page = Path("reports/index.html").read_text()
     assert page.count('id="audit-') == 1 and 'href="#audits"' in page
-    model = "cifar10_small_cnn_augmented"
-    predicted = predictions.read(model)
-    duplicated = findings.with_training_duplicate(findings.read("cifar10"))
-    clean = np.array([key not in duplicated for key in predicted.keys])
-    accuracy = percent(float(predicted.correct[clean].mean()))
-    assert f"{accuracy} on the 10 test images without a duplicate in the training split" in page
+    shown_accuracy = f"test accuracy {percent(13 / 20)}; {percent(3 / 10)} on the 10 test images without a duplicate"
+    assert shown_accuracy in page
     (view,) = audits.views(params.load())
     shown = view.examples["Exact duplicates"]
     assert len(shown) == audits.PER_KIND
