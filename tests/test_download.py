@@ -44,6 +44,7 @@ def write_entry(folder: Path, files: dict[str, list[MirrorConfig]]) -> None:
         "not_in_pretraining": {},
         "models": {},
         "gates": {},
+        "search": {},
         "weights": {"net": {"files": listed}},
     }
     YAML(typ="safe", pure=True).dump(values, folder / "params.yaml")
@@ -102,7 +103,7 @@ def test_ctrl_c_during_a_download_leaves_nothing(server: Server, tmp_path: Path)
         text=True,
     ) as process:
         try:
-            while not list(tmp_path.rglob("one.h5")):
+            while process.poll() is None and not list(tmp_path.rglob("one.h5")):
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=10)
@@ -134,7 +135,7 @@ def write_datasets(folder: Path, change: Callable[[Any], None]) -> None:
     values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
     for dataset in values["datasets"].values():
         dataset["synthetic"] = {"train": 20, "test": 10}
-    values |= {"features": {}, "not_in_pretraining": {}, "models": {}, "gates": {}}
+    values |= {"features": {}, "not_in_pretraining": {}, "models": {}, "gates": {}, "search": {}}
     change(values)
     YAML(typ="safe", pure=True).dump(values, folder / "params.yaml")
 

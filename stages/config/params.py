@@ -38,9 +38,9 @@ class Params(Config):
     not_in_pretraining: dict[Name, NotInPretrainingConfig]
     train: TrainConfig
     models: dict[Name, ModelConfig]
-    export: list[Name]  # models
+    export: list[Name] = Field(default_factory=list)  # models
     gates: dict[Name, GateConfig]
-    audits: dict[Name, AuditConfig]
+    audits: dict[Name, AuditConfig] = Field(default_factory=dict)
     search: dict[Name, SearchSpace] = Field(default_factory=dict)
 
     @model_validator(mode="after")
