@@ -14,6 +14,7 @@ from stages.runtime.files import atomic_write
 
 FOLDER = Path("reports/search")
 SHOWN = 5  # trials in the table
+FEW = 6  # values of a key that all get a tick
 FEWEST = 8  # complete trials to estimate how much each key matters
 
 
@@ -98,6 +99,11 @@ def _plot(
         each.plot(values if numbers else values.astype(str), complete["validation_accuracy"], "o", color=BLUE)
         if numbers and (values > 0).all() and values.max() > 10 * values.min():
             each.set_xscale("log")
+            each.xaxis.set_major_formatter(lambda value, position: f"{value:g}")  # the default one writes TeX
+            each.xaxis.set_minor_formatter("")
+            if len(ticks := sorted(set(values))) <= FEW:
+                each.set_xticks(ticks)
+                each.minorticks_off()
         share = f": explains {importances[key]:.0%}" if key in importances else ""
         each.set(title=key + share, xlabel=key)
     figure.savefig(path, format="png", dpi=110, metadata={"Software": None})

@@ -90,8 +90,7 @@ def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
                 intermediate_values={1: 0.8, 2: 0.8},
             )
         )
-    for rate in (0.0009, 0.004):  # neither is that of HEAD, which would not train again
-        found.study.enqueue_trial({"learning_rate": rate})
+    found.study.enqueue_trial({"learning_rate": 0.0009})  # that of HEAD would not train again
     logs = repository / ".dvc/tmp/search/mnist_dense"
 
     interrupted = start(repository, logs / "tpe-5.log")
@@ -104,11 +103,13 @@ def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
     assert "interrupted after 5 of 7 trials: the same command resumes" in said
     assert folders(repository) == []
 
-    killed = start(repository, logs / "tpe-7.log")  # 6 is the one that was queued before
+    killed = start(repository, logs / "tpe-6.log")
     killed.kill()
     killed.communicate()
-    orphan = study().study.trials[7].user_attrs["process"][0]
+    found = study()
+    orphan = found.study.trials[6].user_attrs["process"][0]
     assert psutil.pid_exists(orphan)
+    found.study.enqueue_trial({"learning_rate": 0.004})
 
     done = run(repository, *arguments("mnist_dense", 7))
     assert done.returncode == 0, done.stderr
