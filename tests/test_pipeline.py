@@ -139,7 +139,9 @@ def test_removing_a_model_leaves_nothing_of_it_for_the_report(clone: Path) -> No
         del values[section]["mnist_dense"]
     yaml.dump(values, clone / "params.yaml")
     assert repro(clone) == {"report"}
-    left = [path for path in clone.glob("reports/**/mnist_dense.*") if "published" not in path.parts]  # measured results
+    left = [
+        path for path in clone.glob("reports/**/mnist_dense.*") if "published" not in path.parts
+    ]  # measured results
     assert left == []
     assert run(clone, "dvc", "status", "--quiet", "report").returncode == 0
     (clone / "params.yaml").write_text(text)
