@@ -20,12 +20,9 @@ from stages.runtime.files import atomic_write, file_hash
 from stages.tracking import registry
 from stages.tracking.registry import ALIAS
 from tools.base import git
-from tools.champion import resolve_model
 from tools.gate import judge
 from tools.model_card import Promotion, card
 from tools.revision import Revision
-
-__all__ = ["promote", "resolve_model"]
 
 CARDS = Path("reports/cards")
 FIRST = "v1.0.0"

@@ -12,7 +12,7 @@ from fastapi import FastAPI, HTTPException
 from stages.inference.answers import Image, Prediction
 from stages.inference.batching import Batcher
 from stages.inference.limits import Limits
-from stages.inference.overlay import draw
+from stages.inference.overlay import draw_png
 from stages.inference.predictor import Predictor
 from stages.inference.uploads import Upload, check_pixels
 
@@ -72,7 +72,7 @@ class Service:
         if explain:
             heat = await self.batcher.work(self._model.explain, pixels[np.newaxis], order[:1])
             if heat is not None:
-                png = await loop.run_in_executor(self._decoders, draw, pixels, heat[0])
+                png = await loop.run_in_executor(self._decoders, draw_png, pixels, heat[0])
                 overlay = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         predictions = [
             Prediction.model_validate({"class": self.classes[label], "probability": float(probabilities[label])})

@@ -4,8 +4,9 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from PIL import Image
+from PIL import Image, ImageOps
 
+from stages.inference.overlay import draw
 from stages.plots import _registry
 from stages.reporting import explain, figures, images
 from stages.reporting.files import EmbeddedImage, embed_figure, embed_image, save
@@ -109,4 +110,5 @@ def _model_view(
 def _explanation(image: Image.Image, heat: explain.Heat, row: Any) -> EmbeddedImage | None:
     if row.key not in heat:
         return None
-    return embed_image(explain.overlay(image, heat[row.key]), f"What speaks for “{row.predicted}” in this image")
+    square = ImageOps.fit(image, (min(image.size),) * 2)  # what the model sees of it
+    return embed_image(draw(square, heat[row.key]), f"What speaks for “{row.predicted}” in this image")

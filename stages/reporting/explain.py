@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from PIL import Image, ImageOps
 
 from stages.data import reader
 from stages.inference.grad_cam import GradCam
@@ -21,8 +20,6 @@ from stages.training.saving import read_signature
 IMAGES = 4  # of a model
 MODELS = 24  # the first; to load one takes about a second
 BATCH = 64  # examples that are read at once
-COLOR = np.array([255, 80, 0], np.float32)  # orange
-OPACITY = 0.65  # where the heat is highest
 
 Heat = dict[str, np.ndarray]  # of an image by its key: float32 (height, width) in [0, 1]
 
@@ -42,15 +39,6 @@ def heat_maps(models: list[Model]) -> dict[str, Heat]:
         model.name: _explain(model, inputs[model.config.dataset, model.config.image_size])
         for model in progress(models, len(models), "explanations", "models")
     }
-
-
-def overlay(image: Image.Image, heat: np.ndarray) -> Image.Image:
-    """An image, cropped to a square, on which the heat lies in orange."""
-    side = min(image.size)
-    square = ImageOps.fit(image.convert("RGB"), (side, side))
-    resized = Image.fromarray(np.round(255 * heat).astype(np.uint8)).resize((side, side), Image.Resampling.BILINEAR)
-    opacity = OPACITY * np.asarray(resized, np.float32)[..., np.newaxis] / 255
-    return Image.fromarray(np.round((1 - opacity) * np.asarray(square) + opacity * COLOR).astype(np.uint8))
 
 
 def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[str, np.ndarray]:

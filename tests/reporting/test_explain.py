@@ -1,10 +1,9 @@
-"""Heat maps for the report: their images are those of the evaluation, and lie where the heat is."""
+"""Heat maps for the report: their images are those of the evaluation."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from stages.data import reader, writer
 from stages.reporting import explain
@@ -21,13 +20,3 @@ def test_inputs_are_those_of_the_evaluation(tmp_path: Path, monkeypatch: pytest.
     for key, pixels in zip(test.keys, test.inputs, strict=True):
         if key in found:
             np.testing.assert_array_equal(found[key], pixels)
-
-
-def test_overlay_is_orange_where_the_heat_is_and_else_the_image() -> None:
-    heat = np.zeros((4, 4), np.float32)
-    heat[:2, :2] = 1
-    image = Image.new("L", (12, 8), 100)  # of which the centered square is shown
-    found = np.asarray(explain.overlay(image, heat))
-    assert found.shape == (8, 8, 3)
-    np.testing.assert_array_equal(found[6:, 6:], np.full((2, 2, 3), 100))
-    np.testing.assert_array_equal(found[0, 0], np.round(0.35 * 100 + 0.65 * np.array([255, 80, 0])))
