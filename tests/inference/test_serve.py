@@ -1,5 +1,6 @@
 """The server as its clients meet it: answers, the page in a browser, load, hostile uploads, its end."""
 
+import asyncio
 import errno
 import io
 import json
@@ -23,6 +24,7 @@ from PIL import Image
 
 from benchmarks import serving as serving_benchmark
 from stages.inference.predictor import Predictor
+from stages.inference.server import bind
 from tests.conftest import run
 from tests.inference.browser import browser, missing
 from tests.inference.container import copy_files
@@ -215,6 +217,26 @@ def test_benchmark_sends_every_request_and_reads_its_answer(server: Server) -> N
     found = serving_benchmark._round("server", server.port, [request], clients=3, count=10)()
     assert len(found.value) == 10 and 0 < max(found.value) <= found.seconds
     assert server.log.read_text().count("POST /predict") == before + 10
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_connections_do_not_hold_answers_back(host: str) -> None:
+    async def accept() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def on_connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            connection = writer.get_extra_info("socket")
+            accepted.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        with bind(host, 0) as bound:
+            async with await asyncio.start_server(on_connection, sock=bound):
+                _, writer = await asyncio.open_connection(host, bound.getsockname()[1])
+                no_delay = await accepted
+                writer.close()
+        return no_delay
+
+    assert asyncio.run(accept())
 
 
 def test_thousands_of_connections_are_bounded_and_close_by_themselves(server: Server) -> None:
