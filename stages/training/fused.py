@@ -13,18 +13,6 @@ import tensorflow as tf
 MIN_GPU_EPSILON = 1.001e-5  # cuDNN refuses less
 
 
-def with_fused_batch_norm(model: keras.Model) -> keras.Model:
-    """The same layers and variables, except that batch normalization of images in training runs in one kernel.
-
-    Models inside the model are copied in the same way. A model without batch normalization is returned as it is.
-    """
-    layers = model._flatten_layers(include_self=False)
-    if not any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers):
-        return model
-    copy: keras.Model = keras.models.clone_model(model, clone_function=_fused, recursive=True)
-    return copy
-
-
 class FusedBatchNormalization(keras.layers.Layer):
     """A built BatchNormalization, with its variables, in another implementation."""
 
@@ -59,8 +47,8 @@ class FusedBatchNormalization(keras.layers.Layer):
         return outputs.y
 
 
-def _fused(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Replace a batch normalization that the kernel can compute; return any other layer as it is."""
+def fused_batch_norm(layer: keras.layers.Layer) -> FusedBatchNormalization | None:
+    """A replacement for a batch normalization that the kernel can compute; None for any other layer."""
     possible = (
         type(layer) is keras.layers.BatchNormalization
         and layer.trainable  # else Keras's gradient needs no batch statistics, and cuDNN's is not deterministic
@@ -70,4 +58,4 @@ def _fused(layer: keras.layers.Layer) -> keras.layers.Layer:
         and layer.compute_dtype in ("float32", "bfloat16", "float16")
         and (layer.epsilon >= MIN_GPU_EPSILON or not tf.config.list_logical_devices("GPU"))
     )
-    return FusedBatchNormalization(layer) if possible else layer
+    return FusedBatchNormalization(layer) if possible else None

@@ -37,10 +37,11 @@ def normalization(sequential: bool = True, **options: Any) -> Any:
 def test_fused_step_equals_numpy(scale: bool, dtype: str, tolerance: float) -> None:
     import tensorflow as tf
 
-    from stages.training.fused import FusedBatchNormalization, with_fused_batch_norm
+    from stages.training.build import build_train_model
+    from stages.training.fused import FusedBatchNormalization
 
     model = normalization(scale=scale, dtype=dtype)
-    fused = with_fused_batch_norm(model)
+    fused = build_train_model(model, model.input_shape[1])
     assert [type(layer) for layer in fused.layers[1].layers] == [FusedBatchNormalization]
 
     def step(images: Any) -> Any:
@@ -71,11 +72,12 @@ def test_fused_step_equals_numpy(scale: bool, dtype: str, tolerance: float) -> N
 
 @pytest.mark.parametrize("sequential", [True, False])
 def test_fused_validation_equals_keras_and_changes_nothing(sequential: bool) -> None:
-    from stages.training.fused import FusedBatchNormalization, with_fused_batch_norm
+    from stages.training.build import build_train_model
+    from stages.training.fused import FusedBatchNormalization
 
     model = normalization(sequential)
     model.layers[1].layers[-1].moving_variance.assign([0.5, 1, 4])
-    fused = with_fused_batch_norm(model)
+    fused = build_train_model(model, model.input_shape[1])
     assert type(fused.layers[1].layers[-1]) is FusedBatchNormalization
     before = model.get_weights()
     np.testing.assert_array_equal(fused(IMAGES, training=False), model(IMAGES, training=False))
@@ -86,19 +88,12 @@ def test_fused_validation_equals_keras_and_changes_nothing(sequential: bool) -> 
 def test_layers_that_the_kernel_cannot_compute_stay_those_of_keras() -> None:
     import keras
 
-    from stages.training.fused import with_fused_batch_norm
+    from stages.training.build import build_train_model
 
     dense = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
     for model in [dense, normalization(trainable=False), normalization(synchronized=True)]:
-        layers = with_fused_batch_norm(model)._flatten_layers(include_self=False)
+        layers = build_train_model(model, model.input_shape[1])._flatten_layers(include_self=False)
         assert any(isinstance(layer, keras.layers.BatchNormalization) for layer in layers)
-
-
-def test_model_without_batch_normalization_is_not_copied() -> None:
-    from stages.training.fused import with_fused_batch_norm
-
-    model = model_of(config())
-    assert with_fused_batch_norm(model) is model
 
 
 def test_model_trained_with_the_kernel_is_saved_with_layers_of_keras(tmp_path: Path) -> None:
