@@ -7,6 +7,8 @@ batch of 1,024 took 6 to 14 times as long as the product. The saved model keeps 
 This module imports TensorFlow at the top: import it late.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -25,10 +27,9 @@ class SmallMapConv2D(keras.layers.Layer):
         self.layer = layer
         self.built = True
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         """The shape of the convolution's outputs."""
-        shape: tuple[int | None, ...] = self.layer.compute_output_shape(input_shape)
-        return shape
+        return self.layer.compute_output_shape(input_shape)
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Convolve (n, height, width, channels)."""

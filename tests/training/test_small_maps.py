@@ -53,7 +53,6 @@ def test_step_equals_that_of_keras(
     upstream = tf.constant(RNG.normal(size=(images, *model.output_shape[1:])), tf.float32)
 
     def step(network: Any) -> Any:
-        @tf.function
         def run() -> Any:
             with tf.GradientTape() as tape:
                 tape.watch(inputs)
@@ -61,7 +60,8 @@ def test_step_equals_that_of_keras(
                 loss = tf.reduce_sum(outputs * upstream)
             return outputs, *tape.gradient(loss, [inputs, *network.trainable_variables])
 
-        return [one.numpy() for one in run()], {one.type for one in run.get_concrete_function().graph.get_operations()}
+        graph = tf.function(run).get_concrete_function()
+        return [one.numpy() for one in graph()], {one.type for one in graph.graph.get_operations()}
 
     (found, operations), (expected, _) = step(fast), step(model)
     assert ("Conv2D" not in operations) == as_product
