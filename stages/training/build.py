@@ -70,13 +70,14 @@ def build_train_model(model: "keras.Model", image_size: int) -> "keras.Model":
         image_size: height and width of the images, if they are not those of `model`.
     """
     from stages.training.fused import fused_batch_norm
+    from stages.training.fused_activation import fused_activation
     from stages.training.progressive import with_image_size
     from stages.training.small_maps import small_map_conv
 
     train_model = without_cast(model)
     if image_size != model.input_shape[1]:
         train_model = with_image_size(train_model, image_size)
-    return _with_fast_layers(train_model, fused_batch_norm, small_map_conv)
+    return _with_fast_layers(train_model, fused_batch_norm, fused_activation, small_map_conv)
 
 
 def _with_fast_layers(model: "keras.Model", *replacements: Callable[..., Any]) -> "keras.Model":

@@ -1,0 +1,53 @@
+"""Activations in one pass: the numbers of Keras's own, and closer to those of float32."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+RNG = np.random.default_rng(0)
+
+
+def network(activation: str, dtype: str) -> Any:
+    import keras
+
+    return keras.Sequential([keras.Input((5,)), keras.layers.Activation(activation, dtype=dtype)])
+
+
+@pytest.mark.parametrize("activation", ["gelu", "mish", "silu"])
+@pytest.mark.parametrize(
+    ("dtype", "rounding"), [("float32", 1e-5), ("mixed_bfloat16", 2**-7), ("mixed_float16", 2**-10)]
+)
+def test_step_equals_that_of_keras(activation: str, dtype: str, rounding: float) -> None:
+    import tensorflow as tf
+
+    from stages.training.build import build_train_model
+    from stages.training.fused_activation import FusedActivation
+
+    inputs = tf.constant(RNG.normal(size=(400, 5)) * 3, tf.as_dtype(dtype.removeprefix("mixed_")))
+    upstream = tf.constant(RNG.normal(size=(400, 5)), inputs.dtype)
+
+    def step(model: Any, inputs: Any, upstream: Any) -> list[np.ndarray]:
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = model(inputs, training=True)
+        return [tf.cast(one, tf.float64).numpy() for one in (outputs, tape.gradient(outputs, inputs, upstream))]
+
+    plain = network(activation, dtype)
+    fast = build_train_model(plain, 5)
+    assert type(fast.layers[-1]) is FusedActivation
+    exact = step(network(activation, "float32"), tf.cast(inputs, tf.float32), tf.cast(upstream, tf.float32))
+    found, keras_own = step(fast, inputs, upstream), step(plain, inputs, upstream)
+    for one, other, expected in zip(found, keras_own, exact, strict=True):
+        np.testing.assert_allclose(one, expected, rtol=rounding, atol=1e-6)
+        assert np.abs(one - expected).mean() <= np.abs(other - expected).mean() + 1e-6
+
+
+def test_validation_and_single_pass_activations_are_those_of_keras() -> None:
+    from stages.training.build import build_train_model
+
+    inputs = RNG.normal(size=(7, 5)).astype(np.float32)
+    model = network("gelu", "float32")
+    np.testing.assert_array_equal(build_train_model(model, 5)(inputs, training=False), model(inputs, training=False))
+    model = network("relu", "float32")
+    assert build_train_model(model, 5) is model
