@@ -47,11 +47,14 @@ def build(
     for number, width in enumerate(widths):
         size, stride = (3, 2) if number else (5, 1)
         shortcut = layers.AveragePooling2D(2, padding="same")(outputs) if stride == 2 else outputs
+        combine = layers.add
         if shortcut.shape[-1] != width:
-            shortcut = conv(width, 1)(shortcut)
+            # The same as an addition, because the weights are random and symmetric. TensorFlow's graph optimizer fuses
+            # a convolution, its bias, an addition and LeakyReLU in bfloat16, and then takes 0.2 as the slope
+            shortcut, combine = conv(width, 1)(shortcut), layers.subtract
         outputs = activation(norm()(conv(width, size)(outputs)))
         outputs = norm()(conv(width, size, stride)(outputs))
-        outputs = activation(layers.add([outputs, shortcut]))
+        outputs = activation(combine([outputs, shortcut]))
     outputs = layers.Flatten()(outputs)
     head = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")  # PyTorch's own
     outputs = layers.Dense(num_classes, use_bias=False, kernel_initializer=head, dtype="float32")(outputs)

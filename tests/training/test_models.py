@@ -36,3 +36,26 @@ def test_model_of_params_trains_and_changes_all_its_trained_weights(name: str) -
         if np.array_equal(old, new) and not (path.endswith("/gamma") and np.all(new == 1))
     ]
     assert set(same) <= {"whitening/kernel", "whitening/bias"}  # frozen; trained in the first epochs of a longer run
+
+
+@pytest.mark.parametrize("name", {model.architecture: name for name, model in VALUES.models.items()}.values())
+def test_model_computes_the_same_in_a_graph_as_without(name: str) -> None:
+    """TensorFlow's graph optimizer fuses operations for bfloat16; one of its fusions forgets a leaky ReLU's slope."""
+    import keras
+    import tensorflow as tf
+
+    config = VALUES.models[name]
+    shape = SHAPES.get(config.dataset, (config.image_size, config.image_size, 3))
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (8, *shape)).astype("float16" if config.dataset in VALUES.features else "uint8")
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build_model(config, shape, images.dtype, 10)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    for variable in model.variables:
+        if len(variable.shape) == 1:  # scales and offsets: no branch starts as zero
+            variable.assign(variable + 0.1 * rng.random(variable.shape))
+    eager, graph = (np.log(call(images) + 1e-9) for call in (model, tf.function(model)))
+    assert np.abs(eager - graph).mean() < 0.05 * eager.std()
