@@ -7,8 +7,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 LOAD_BATCH = 256  # examples that `load` reads at once
+ALIGNMENT = 64  # bytes: TensorFlow shares only arrays that begin at a multiple with NumPy
+
+
+class Rows(NamedTuple):
+    """Where a training finds the examples of some batches: the example of batches[i, j] is row positions[i, j]."""
+
+    inputs: "tf.Tensor"  # (rows, …)
+    labels: "tf.Tensor"  # (rows,) int32
+    positions: np.ndarray  # (steps, batch_size) int64
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,41 @@ class SplitArrays:
     keys: np.ndarray
     inputs: np.ndarray
     labels: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of examples."""
+        return len(self.labels)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows one call of `rows` may take."""
+        return len(self)
+
+    def rows(self, batches: np.ndarray, columns: Any = slice(None)) -> Rows:
+        """The whole split, which costs nothing; arguments as in `stages.data.stream.StreamedSplit.rows`."""
+        return Rows(*self._tensors, batches)
+
+    @cached_property
+    def _tensors(self) -> "tuple[tf.Tensor, tf.Tensor]":
+        return as_tensor(self.inputs), as_tensor(self.labels)
+
+
+def aligned_empty(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    """An array without values that `as_tensor` does not copy."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def as_tensor(array: np.ndarray) -> "tf.Tensor":
+    """The array as a tensor in this machine's memory, the same memory if it is aligned."""
+    import tensorflow as tf
+
+    with tf.device("cpu"):
+        if array.ctypes.data % ALIGNMENT or not (array.flags.c_contiguous and array.flags.writeable):
+            return tf.constant(array)
+        return tf.experimental.dlpack.from_dlpack(array.__dlpack__())
 
 
 def info(name: str) -> Any:
@@ -45,12 +90,12 @@ def info(name: str) -> Any:
     try:
         found = tfds.builder_from_directory(folder).info
     except Exception as error:  # JSON, protobuf and TFDS raise errors without a common base class
-        raise _corrupt(name, f"dataset_info.json or features.json: {str(error).splitlines()[0]}") from None
+        raise corrupt(name, f"dataset_info.json or features.json: {str(error).splitlines()[0]}") from None
     for split, expected in found.splits.items():
         size = sum(shard.stat().st_size for shard in map(Path, expected.filepaths) if shard.exists())
         # Each record has 16 bytes of lengths and checksums. TensorFlow cannot see a cut between two records.
         if size != expected.num_bytes + 16 * expected.num_examples:
-            raise _corrupt(
+            raise corrupt(
                 name, f"split {split!r} has {size:,} bytes, which is not the size of {expected.num_examples:,} examples"
             )
     return found
@@ -105,10 +150,7 @@ def batches(
         try:
             batch = next(iterator, None)
         except tf.errors.OpError as error:
-            if decode and isinstance(error, tf.errors.InvalidArgumentError):
-                for example in read(name, split, decode=False):  # one of them names the invalid image
-                    decode_image(name, example["key"].numpy().decode(), example["input"])
-            raise _corrupt(name, f"split {split!r}: {re.sub('{{.*?}} | .Op:.*', '', error.message)}") from None
+            raise read_error(name, split, error, decode) from None
         if batch is None:
             return
         yield batch
@@ -160,6 +202,32 @@ def crop_and_resize(image: "tf.Tensor", size: int) -> "tf.Tensor":
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 
+def read_error(name: str, split: str, error: Any, decode: bool = True) -> UserError:
+    """What to tell a person about an error of TensorFlow in the records of a split, which may have been decoded."""
+    import tensorflow as tf
+
+    if decode and isinstance(error, tf.errors.InvalidArgumentError):
+        for example in read(name, split, decode=False):
+            try:
+                decode_image(name, example["key"].numpy().decode(), example["input"])
+            except UserError as found:  # it names the invalid image
+                return found
+    message = re.sub("{{.*?}} | .Op:.*", "", error.message)
+    return corrupt(name, f"split {split!r}: {' '.join(message.split())}")
+
+
+def input_spec(name: str, split: str, image_size: int | None) -> tuple[tuple[int, ...], Any]:
+    """Shape and NumPy dtype of one input of a split.
+
+    Raises:
+        UserError: the images differ in size and no image_size is given.
+    """
+    spec = read(name, split, image_size).element_spec["input"]
+    if not spec.shape.is_fully_defined():
+        raise UserError(f"{name}: its images differ in size; give the model an image_size in params.yaml")
+    return tuple(spec.shape), spec.dtype.as_numpy_dtype
+
+
 def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
     """Load a whole split into memory.
 
@@ -167,12 +235,10 @@ def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
         UserError: the images differ in size and no image_size is given, or the records are corrupt.
     """
     size = info(name).splits[split].num_examples
-    spec = read(name, split, image_size).element_spec["input"]
-    if not spec.shape.is_fully_defined():
-        raise UserError(f"{name}: its images differ in size; give the model an image_size in params.yaml")
+    shape, dtype = input_spec(name, split, image_size)
     arrays = SplitArrays(
         keys=np.empty(size, object),
-        inputs=np.empty((size, *spec.shape), spec.dtype.as_numpy_dtype),
+        inputs=aligned_empty((size, *shape), dtype),
         labels=np.empty(size, np.int32),
     )
     start = 0
@@ -185,8 +251,11 @@ def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
     return arrays
 
 
-def _corrupt(name: str, what: str) -> UserError:
+def corrupt(name: str, what: str) -> UserError:
+    """The error for records that are not what was written; it names the stage that writes them again."""
+    # Only this stage counts conversions
+    stage = "preprocess_folder" if paths.conversions(name).exists() else "preprocess"
+    stage = "extract" if paths.backbone(name).exists() else stage
     return UserError(
-        f"{paths.records(name)}: corrupt: {what}; write it again with "
-        f"`dvc repro --force --single-item preprocess@{name}`, or extract@{name} if it holds features"
+        f"{paths.records(name)}: corrupt: {what}; write it again with `dvc repro --force --single-item {stage}@{name}`"
     )
