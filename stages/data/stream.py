@@ -19,7 +19,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from stages.data import index, reader
-from stages.data.reader import Rows, SplitArrays, aligned_empty, as_tensor
+from stages.data.arrays import Rows, SplitArrays, aligned_empty, as_tensor
 from stages.runtime import paths
 from stages.runtime.progress import progress
 
@@ -158,14 +158,14 @@ class StreamedSplit:
 
     def _get(self, number: int, row: np.ndarray) -> None:
         assert self._file is not None
-        if os.preadv(self._file.fileno(), [row], int(number) * self._row_bytes) != self._row_bytes:
+        if os.preadv(self._file.fileno(), [row.data], int(number) * self._row_bytes) != self._row_bytes:
             raise OSError(f"{paths.DECODED}: a temporary file was cut")
 
     def _put(self, number: int, row: np.ndarray) -> None:
         if self._file is None:
             return
         with suppress(OSError):  # no space left: what is not in the file is decoded each time
-            self._kept[number] = os.pwrite(self._file.fileno(), row, int(number) * self._row_bytes) == self._row_bytes
+            self._kept[number] = os.pwrite(self._file.fileno(), row.data, int(number) * self._row_bytes) == self._row_bytes
 
 
 class StreamedInputs:

@@ -80,7 +80,7 @@ def code_files(config: ModelConfig) -> list[Path]:
     folder = Path(__file__).parent
     stages = folder.parent
     others = [stages / "models" / f"{config.architecture}.py", stages / "runtime" / "numerics.py"]
-    others += [stages / "data" / f"{module}.py" for module in ("reader", "index", "stream")]
+    others += [stages / "data" / f"{module}.py" for module in ("reader", "arrays", "index", "stream")]
     return [*sorted(folder.rglob("*.py")), *others]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from stages.data.reader import Rows
+from stages.data.arrays import Rows
 from stages.data.stream import Split
 from stages.runtime.progress import progress
 from stages.training.augment import Batch

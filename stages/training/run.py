@@ -47,7 +47,7 @@ def run(
     from stages.training import checkpoint
     from stages.training.build import build_model, build_strategy
     from stages.training.loop import train_epochs
-    from stages.training.predict import predict
+    from stages.training.predict import Facts, predict_records
     from stages.training.saving import save
 
     info = reader.info(model.dataset)
@@ -78,11 +78,10 @@ def run(
     _write_history(name, rows)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n")
-    validation_images = len(validation)
-    del train, validation, network  # before the test split is loaded
-    test = reader.load(model.dataset, "test", model.image_size)
+    facts = Facts(classes, compute_dtype, len(validation))
+    del train, validation, network  # before the test split is read
     title = f"{name}: test split"
-    predicted = predict(paths.model(name), test, classes, compute_dtype, validation_images, title, model.test_time)
+    predicted = predict_records(paths.model(name), model.dataset, model.image_size, facts, title, model.test_time)
     predictions.write(paths.predictions(name), predicted)
 
 
