@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 GIB = 2**30
-BYTES_AT_ONCE = 32 << 20  # of the rows that one call reads; a training holds three times as much
+BYTES_AT_ONCE = 16 << 20  # of the rows that one call reads; a training holds three times as much
 PARALLEL = 16  # examples that are read and decoded at the same time, more than cores: some wait for the disk
 DISK_SHARE = 0.5  # of the free space that the temporary file may take
 SHARDS_AT_ONCE = 8
@@ -116,7 +116,7 @@ class StreamedSplit:
         kept = self._kept[indices]
         for number, position in zip(indices[kept], positions[kept], strict=True):
             self._get(number, target[position])
-        count = max(1, min(reader.LOAD_BATCH, self.rows_at_once // 4))
+        count = max(PARALLEL, min(reader.LOAD_BATCH, self.rows_at_once // 4))
         missing = np.flatnonzero(~kept)
         for start in range(0, len(missing), count):
             chosen = missing[start : start + count]
@@ -165,7 +165,8 @@ class StreamedSplit:
         if self._file is None:
             return
         with suppress(OSError):  # no space left: what is not in the file is decoded each time
-            self._kept[number] = os.pwrite(self._file.fileno(), row.data, int(number) * self._row_bytes) == self._row_bytes
+            written = os.pwrite(self._file.fileno(), row.data, int(number) * self._row_bytes)
+            self._kept[number] = written == self._row_bytes
 
 
 class StreamedInputs:

@@ -21,7 +21,7 @@ from stages.training.test_time._mean import mean_prediction
 if TYPE_CHECKING:
     import keras
 
-PART_BYTES = 32 << 20  # of the inputs, or of the probabilities, of a part
+PART_BYTES = 16 << 20  # of the inputs, or of the probabilities, of a part
 
 
 class Facts(NamedTuple):
