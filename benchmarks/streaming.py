@@ -196,10 +196,11 @@ def by_grain(dataset: str, image_size: int) -> Iterator[int]:
     features = tfds.builder_from_directory(paths.records(dataset)).info.features
     files = [os.open(shard, os.O_RDONLY) for shard in shards]
 
-    @tf.function(input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
-    def decode(record: Any) -> Any:
+    def decode_record(record: Any) -> Any:
         found = features.deserialize_example(record)
         return reader.crop_and_resize(found["input"], image_size), found["label"]
+
+    decode = tf.function(decode_record, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 
     def read(number: int) -> Any:
         file, offset = files[numbers[number]], int(offsets[number])
