@@ -52,10 +52,10 @@ def compare(datasets: list[str], features: list[str], sizes: tuple[int, ...]) ->
                 shutil.copy("params.yaml", folder)
                 write_archives(Path(folder), source, dataset)
                 if stage == "extract":
-                    _run(Path(folder), "preprocess", source)
+                    run_stage(Path(folder), "preprocess", source)
                     backbone = values.features[name].backbone
                     write_weights(Path(folder), backbone, values.weights[backbone])
-                found = _run(Path(folder), stage, name)
+                found = run_stage(Path(folder), stage, name)
             row.values[f"{factor}×"] = [found.seconds / images * 1000]
             peaks.values[f"{factor}×"] = [found.memory]
             log(f"{row.name}, {images:,} images: {found.seconds:.1f} s, {found.memory:,.0f} MiB")
@@ -71,7 +71,7 @@ def compare(datasets: list[str], features: list[str], sizes: tuple[int, ...]) ->
     return Result([memory, seconds], targets)
 
 
-def _run(folder: Path, stage: str, name: str) -> Process:
+def run_stage(folder: Path, stage: str, name: str) -> Process:
     """Run a stage in `folder`."""
     start = time.perf_counter()
     command = [sys.executable, "-m", f"stages.{stage}", name]

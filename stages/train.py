@@ -15,7 +15,7 @@ def train(name: str) -> None:
     """Train the model `name` of params.yaml, print each epoch and log it in MLflow."""
     values = params.load()
     model = lookup(values.resolved_models, name, "models")
-    arguments = name, model, values.seed, values.train.validation_fraction, values.threads
+    arguments = name, model, values.seed, values.train.validation_fraction, values.threads, values.memory
     if values.engine == "ray" and os.environ.get("RAY_ADDRESS"):  # Ray on this machine alone would gain nothing
         from stages.cluster.remote import run_remotely
 

@@ -6,13 +6,14 @@ The import of TensorFlow Datasets takes a second: import this module after the c
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from stages.data.arrays import SplitArrays as SplitArrays
+from stages.data.arrays import aligned_empty
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 
@@ -20,15 +21,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 LOAD_BATCH = 256  # examples that `load` reads at once
-
-
-@dataclass(frozen=True)
-class SplitArrays:
-    """A split in memory: keys (n,), inputs (n, …) as uint8 pixels or float16 features, labels (n,) as int32."""
-
-    keys: np.ndarray
-    inputs: np.ndarray
-    labels: np.ndarray
 
 
 def info(name: str) -> Any:
@@ -45,12 +37,12 @@ def info(name: str) -> Any:
     try:
         found = tfds.builder_from_directory(folder).info
     except Exception as error:  # JSON, protobuf and TFDS raise errors without a common base class
-        raise _corrupt(name, f"dataset_info.json or features.json: {str(error).splitlines()[0]}") from None
+        raise corrupt(name, f"dataset_info.json or features.json: {str(error).splitlines()[0]}") from None
     for split, expected in found.splits.items():
         size = sum(shard.stat().st_size for shard in map(Path, expected.filepaths) if shard.exists())
         # Each record has 16 bytes of lengths and checksums. TensorFlow cannot see a cut between two records.
         if size != expected.num_bytes + 16 * expected.num_examples:
-            raise _corrupt(
+            raise corrupt(
                 name, f"split {split!r} has {size:,} bytes, which is not the size of {expected.num_examples:,} examples"
             )
     return found
@@ -105,10 +97,7 @@ def batches(
         try:
             batch = next(iterator, None)
         except tf.errors.OpError as error:
-            if decode and isinstance(error, tf.errors.InvalidArgumentError):
-                for example in read(name, split, decode=False):  # one of them names the invalid image
-                    decode_image(name, example["key"].numpy().decode(), example["input"])
-            raise _corrupt(name, f"split {split!r}: {re.sub('{{.*?}} | .Op:.*', '', error.message)}") from None
+            raise read_error(name, split, error, decode) from None
         if batch is None:
             return
         yield batch
@@ -160,6 +149,32 @@ def crop_and_resize(image: "tf.Tensor", size: int) -> "tf.Tensor":
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 
+def read_error(name: str, split: str, error: Any, decode: bool = True) -> UserError:
+    """What to tell a person about an error of TensorFlow in the records of a split, which may have been decoded."""
+    import tensorflow as tf
+
+    if decode and isinstance(error, tf.errors.InvalidArgumentError):
+        for example in read(name, split, decode=False):
+            try:
+                decode_image(name, example["key"].numpy().decode(), example["input"])
+            except UserError as found:  # it names the invalid image
+                return found
+    message = re.sub("{{.*?}} | .Op:.*", "", error.message)
+    return corrupt(name, f"split {split!r}: {' '.join(message.split())}")
+
+
+def input_spec(name: str, split: str, image_size: int | None) -> tuple[tuple[int, ...], Any]:
+    """Shape and NumPy dtype of one input of a split.
+
+    Raises:
+        UserError: the images differ in size and no image_size is given.
+    """
+    spec = read(name, split, image_size).element_spec["input"]
+    if not spec.shape.is_fully_defined():
+        raise UserError(f"{name}: its images differ in size; give the model an image_size in params.yaml")
+    return tuple(spec.shape), spec.dtype.as_numpy_dtype
+
+
 def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
     """Load a whole split into memory.
 
@@ -167,12 +182,10 @@ def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
         UserError: the images differ in size and no image_size is given, or the records are corrupt.
     """
     size = info(name).splits[split].num_examples
-    spec = read(name, split, image_size).element_spec["input"]
-    if not spec.shape.is_fully_defined():
-        raise UserError(f"{name}: its images differ in size; give the model an image_size in params.yaml")
+    shape, dtype = input_spec(name, split, image_size)
     arrays = SplitArrays(
         keys=np.empty(size, object),
-        inputs=np.empty((size, *spec.shape), spec.dtype.as_numpy_dtype),
+        inputs=aligned_empty((size, *shape), dtype),
         labels=np.empty(size, np.int32),
     )
     start = 0
@@ -185,8 +198,11 @@ def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
     return arrays
 
 
-def _corrupt(name: str, what: str) -> UserError:
+def corrupt(name: str, what: str) -> UserError:
+    """The error for records that are not what was written; it names the stage that writes them again."""
+    # Only this stage counts conversions
+    stage = "preprocess_folder" if paths.conversions(name).exists() else "preprocess"
+    stage = "extract" if paths.backbone(name).exists() else stage
     return UserError(
-        f"{paths.records(name)}: corrupt: {what}; write it again with "
-        f"`dvc repro --force --single-item preprocess@{name}`, or extract@{name} if it holds features"
+        f"{paths.records(name)}: corrupt: {what}; write it again with `dvc repro --force --single-item {stage}@{name}`"
     )

@@ -4,7 +4,7 @@
 def macro_f1(predictions: Predictions) -> float: ...
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
 
@@ -15,7 +15,6 @@ from stages.evaluation.predictions import Predictions
 
 CALIBRATION_BINS = 15
 DIGITS = 6  # as many as float32 probabilities carry, and as a reviewer can read in a diff
-BLOCK = 2**22  # probabilities that are computed with at once
 Z = 1.959963984540054  # the standard normal distribution's 97.5 % quantile, of a 95 % interval
 
 Function = Callable[[Predictions], float | None]  # None: does not apply to these predictions
@@ -102,7 +101,7 @@ def loss(predictions: Predictions) -> float:
     """Mean cross-entropy in nats, of probabilities that are normalized in float64."""
     total = 0.0
     smallest = np.finfo(float).eps
-    for true, block in _blocks(predictions):
+    for true, block in predictions.blocks():
         rows = block.astype(float)
         chosen = rows[np.arange(len(true)), true] / rows.sum(axis=1)
         total -= float(np.log(np.clip(chosen, smallest, 1)).sum())
@@ -120,7 +119,7 @@ def macro_f1(predictions: Predictions) -> float:
 def top3_accuracy(predictions: Predictions) -> float:
     """Share of images whose class is among the three most probable; of equal probabilities, the later class leads."""
     hits = 0
-    for true, block in _blocks(predictions):
+    for true, block in predictions.blocks():
         own = block[np.arange(len(true)), true][:, None]
         later = np.arange(block.shape[1]) > true[:, None]
         ahead = ((block > own) | ((block == own) & later)).sum(axis=1)
@@ -171,10 +170,3 @@ def wilson(share: float, number: int) -> tuple[float, float]:
     low = 0.0 if share == 0 else (center - radius) / scale
     high = 1.0 if share == 1 else (center + radius) / scale
     return low, high
-
-
-def _blocks(predictions: Predictions) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Labels and probabilities of some images at a time: what is computed from them takes little memory."""
-    size = max(1, BLOCK // len(predictions.classes))
-    for start in range(0, len(predictions.true), size):
-        yield predictions.true[start : start + size], predictions.probabilities[start : start + size]

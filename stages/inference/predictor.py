@@ -11,13 +11,12 @@ from stages.config.parts import load_part
 from stages.inference.locate import find_weights, signature
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
+from stages.training.test_time._mean import mean_prediction
 
 if TYPE_CHECKING:
     import keras
 
     from stages.inference.grad_cam import GradCam
-
-SMALLEST = np.finfo(np.float32).tiny  # as in stages.training.predict
 
 
 class Predictor:
@@ -95,12 +94,7 @@ class Predictor:
         """
         if self._views is None:
             return self._probabilities(pixels)
-        # The mean of the logarithms over all views, as in stages.training.predict
-        total = np.zeros((len(pixels), len(self.classes)))
-        for weight, view in self._views(pixels):
-            total += weight * np.log(np.maximum(self._probabilities(view), SMALLEST), dtype=np.float64)
-        shares = np.exp(total - total.max(axis=1, keepdims=True))
-        return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+        return mean_prediction(self._views(pixels), self._probabilities)[0]
 
     def explain(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Which parts of images speak for a class: the heat maps of Grad-CAM.

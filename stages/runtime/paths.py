@@ -5,6 +5,7 @@ from pathlib import Path
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
+DECODED = Path(".dvc/tmp/decoded")  # temporary files of trainings that do not fit into memory, without names
 CONVERTED = Path(".dvc/tmp/converted.sqlite")  # may be removed: images are then decoded again
 PUBLISHED = Path("reports/published.yaml")
 MEASURED = Path("reports/published")  # results on the published data, a folder for each seed

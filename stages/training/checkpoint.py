@@ -17,9 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.config.models import ModelConfig
-from stages.data.reader import SplitArrays
-from stages.runtime import paths
-from stages.runtime.files import atomic_write
+from stages.runtime import dvc_lock, paths
+from stages.runtime.files import atomic_write, file_hash
 
 if TYPE_CHECKING:
     import keras
@@ -42,21 +41,46 @@ def checkpoint_path(
     config: ModelConfig,
     environment: Mapping[str, str],
     seed: int,
-    train: SplitArrays,
-    validation: SplitArrays,
+    data: str,
 ) -> Path:
-    """The checkpoint of a training; its name covers everything that determines the result."""
+    """The checkpoint of a training; its name covers everything that determines the result.
+
+    Args:
+        name: the model.
+        config: its resolved configuration.
+        environment: from `stages.runtime.numerics.environment`.
+        seed: of the training.
+        data: from `data_identity`.
+    """
     facts = {"config": config.model_dump(mode="json"), "environment": dict(environment), "seed": seed}
     code = [path.read_bytes() for path in code_files(config)]
-    arrays = [train.inputs, train.labels, validation.inputs, validation.labels]
-    return paths.CHECKPOINTS / f"{name}-{_hash([json.dumps(facts).encode(), *code, *arrays])}.npz"
+    return paths.CHECKPOINTS / f"{name}-{_hash([json.dumps(facts).encode(), *code, data.encode()])}.npz"
+
+
+def data_identity(dataset: str, splits: list[str]) -> str:
+    """What no other training or validation data have, without reading them if DVC has done so.
+
+    It is DVC's hash of the records, and names, sizes and times of their files, because the records may have been
+    written since without DVC. Records that dvc.lock does not know are hashed here.
+
+    Args:
+        dataset: whose records the training reads.
+        splits: the training and the validation split, in the syntax of TFDS.
+    """
+    folder = paths.records(dataset)
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    known = dvc_lock.output_hash(folder)
+    contents = [file_hash(path, "blake2b") for path in files] if known is None else [known]
+    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return json.dumps([splits, contents, stats])
 
 
 def code_files(config: ModelConfig) -> list[Path]:
-    """The modules that can change a training with given data: all of stages/training and the architecture."""
+    """The modules that can change a training with given records."""
     folder = Path(__file__).parent
     stages = folder.parent
     others = [stages / "models" / f"{config.architecture}.py", stages / "runtime" / "numerics.py"]
+    others += [stages / "data" / f"{module}.py" for module in ("reader", "arrays", "index", "stream")]
     return [*sorted(folder.rglob("*.py")), *others]
 
 
@@ -96,11 +120,10 @@ def remove_others(path: Path, name: str) -> None:
             other.unlink(missing_ok=True)
 
 
-def _hash(parts: Iterable[bytes | np.ndarray]) -> str:
+def _hash(parts: Iterable[bytes]) -> str:
     """16 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=8)
     for part in parts:
-        data = part if isinstance(part, bytes) else np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
-        digest.update(len(data).to_bytes(8, "little"))
-        digest.update(data)
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
     return digest.hexdigest()

@@ -1,18 +1,23 @@
-"""An epoch as a TensorFlow graph over batches: no step returns to Python or waits for an input pipeline.
+"""An epoch as a TensorFlow graph over batches: no step returns to Python.
 
-The examples lie in memory, pixels as bytes; a step gathers those of its batch by their indices.
+A step gathers the examples of its batch, pixels as bytes, from the whole split in memory, or from the part of a
+streamed split that was read while the graph ran for the part before.
 
 This module imports TensorFlow at the top: import it late.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from stages.data.reader import SplitArrays
+from stages.data.arrays import Rows
+from stages.data.stream import Split
 from stages.runtime.progress import progress
 from stages.training.augment import Batch
 from stages.training.step import Step
@@ -28,7 +33,7 @@ EvalEpoch = Callable[[str], tuple[float, float]]
 def make_train_epoch(
     strategy: tf.distribute.Strategy,
     set_hyperparameters: Callable[[tf.Tensor], None],
-    data: SplitArrays,
+    data: Split,
     num_classes: int,
     batch_size: int,
     after_step: Callable[[], None] = lambda: None,
@@ -53,11 +58,11 @@ def make_train_epoch(
 
 
 def make_eval_epoch(
-    strategy: tf.distribute.Strategy, eval_step: Step, data: SplitArrays, num_classes: int, batch_size: int
+    strategy: tf.distribute.Strategy, eval_step: Step, data: Split, num_classes: int, batch_size: int
 ) -> EvalEpoch:
     """Return a function that runs `eval_step` on all examples. Other arguments as in `make_train_epoch`."""
     epoch = _make_epoch(strategy, lambda rates: None, lambda: None, tf.identity, data, num_classes, batch_size)
-    indices = np.arange(len(data.keys))
+    indices = np.arange(len(data))
     return lambda title: epoch(eval_step, title, 0, indices, np.zeros(-(-len(indices) // batch_size), np.float32))
 
 
@@ -71,25 +76,21 @@ def _make_epoch(
     set_hyperparameters: Callable[[tf.Tensor], None],
     after_step: Callable[[], None],
     convert: Callable[[tf.Tensor], tf.Tensor],
-    data: SplitArrays,
+    data: Split,
     num_classes: int,
     batch_size: int,
 ) -> TrainEpoch:
-    with tf.device("cpu"):
-        inputs, labels = tf.constant(data.inputs), tf.constant(data.labels)
-
-    def step_on_device(step: Step, indices: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def step_on_device(step: Step, rows: Rows, indices: tf.Tensor, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         context = tf.distribute.get_replica_context()
-        own = indices[context.replica_id_in_sync_group :: context.num_replicas_in_sync]
+        own = slice(context.replica_id_in_sync_group, None, context.num_replicas_in_sync)
         with tf.device("cpu"):
-            own_inputs, own_labels = tf.gather(inputs, own), tf.gather(labels, own)
-        batch = Batch(convert(own_inputs), own_labels, own, epoch, num_classes)
-        losses, correct = step(batch, indices.shape[0])
+            inputs, labels = (tf.gather(values, rows.positions[own]) for values in (rows.inputs, rows.labels))
+        losses, correct = step(Batch(convert(inputs), labels, indices[own], epoch, num_classes), indices.shape[0])
         return tf.reduce_sum(tf.cast(losses, tf.float64)), tf.reduce_sum(tf.cast(correct, tf.float64))
 
-    def run_step(step: Step, indices: tf.Tensor, rates: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
+    def run_step(step: Step, rows: Rows, indices: tf.Tensor, rates: tf.Tensor, epoch: tf.Tensor) -> tf.Tensor:
         set_hyperparameters(rates)
-        sums = strategy.run(step_on_device, (step, indices, epoch))
+        sums = strategy.run(step_on_device, (step, rows, indices, epoch))
         after_step()
         return tf.stack([strategy.reduce("SUM", one, axis=None) for one in sums])
 
@@ -97,21 +98,30 @@ def _make_epoch(
     def graph(step: Step, size: int, rates_shape: tuple[int, ...]) -> Callable[..., tf.Tensor]:
         """`step` on any number of batches of one size."""
 
-        def run_steps(batches: tf.Tensor, rates: tf.Tensor, epoch: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
+        def run_steps(rows: Rows, batches: tf.Tensor, rates: tf.Tensor, epoch: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
             for number in tf.range(tf.shape(batches)[0]):
-                sums += run_step(step, batches[number], rates[number], epoch)
+                of_batch = rows._replace(positions=rows.positions[number])
+                sums += run_step(step, of_batch, batches[number], rates[number], epoch)
             return sums
 
-        specs = [([None, size], tf.int64), ([None, *rates_shape], tf.float32), ([], tf.int64), ([2], tf.float64)]
-        return tf.function(run_steps).get_concrete_function(*(tf.TensorSpec(*spec) for spec in specs))
+        batches = tf.TensorSpec([None, size], tf.int64)
+        inputs, labels = (
+            tf.TensorSpec([None, *data.inputs.shape[1:]], data.inputs.dtype),
+            tf.TensorSpec([None], tf.int32),
+        )
+        specs = [([None, *rates_shape], tf.float32), ([], tf.int64), ([2], tf.float64)]
+        return tf.function(run_steps).get_concrete_function(
+            Rows(inputs, labels, batches), batches, *(tf.TensorSpec(*spec) for spec in specs)
+        )
 
     def run_epoch(step: Step, title: str, epoch: int, indices: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
         sums = tf.zeros(2, tf.float64)
-        for batches, batch_rates in progress(
-            _calls(indices, rates, batch_size), len(indices), title, "images", size=lambda call: call[0].size
+        calls = _calls(data, partial(_columns, strategy), indices, rates, batch_size)
+        for rows, batches, batch_rates in progress(
+            calls, len(indices), title, "images", size=lambda call: call[1].size
         ):
             sums = graph(step, batches.shape[1], rates.shape[1:])(
-                *map(tf.constant, (batches, batch_rates)), tf.constant(epoch, tf.int64), sums
+                rows, *map(tf.constant, (batches, batch_rates)), tf.constant(epoch, tf.int64), sums
             )
             sums.numpy()  # wait for it
         loss, accuracy = (sums / len(indices)).numpy().tolist()
@@ -120,16 +130,41 @@ def _make_epoch(
     return run_epoch
 
 
-def _calls(indices: np.ndarray, rates: np.ndarray, batch_size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches and rates for each call of the graph: as many steps as take about `SECONDS_PER_CALL`."""
+def _columns(strategy: tf.distribute.Strategy, size: int) -> Any:
+    """Which examples of a batch of this size the devices of this process take, as a slice or a mask: all."""
+    return slice(None)
+
+
+def _calls(
+    data: Split, columns: Callable[[int], Any], indices: np.ndarray, rates: np.ndarray, batch_size: int
+) -> Iterator[tuple[Rows, np.ndarray, np.ndarray]]:
+    """Rows, batches and rates for each call of the graph: as many steps as take about `SECONDS_PER_CALL`.
+
+    The rows of a call are read while the graph runs for the call before.
+    """
     whole = len(indices) // batch_size
-    start, count = 0, 1
-    while start < whole:
-        stop = min(start + count, whole)
-        began = time.monotonic()
-        yield indices[start * batch_size : stop * batch_size].reshape(-1, batch_size), rates[start:stop]
-        if time.monotonic() - began < SECONDS_PER_CALL:
-            count *= 2
-        start = stop
-    if rest := len(indices) - whole * batch_size:
-        yield indices[-rest:].reshape(1, rest), rates[whole:]
+    most = max(1, data.rows_at_once // batch_size)
+    count = 1
+
+    def parts() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        start = 0
+        while start < whole:
+            stop = min(start + count, whole)
+            yield indices[start * batch_size : stop * batch_size].reshape(-1, batch_size), rates[start:stop]
+            start = stop
+        if rest := len(indices) - whole * batch_size:
+            yield indices[-rest:].reshape(1, rest), rates[whole:]
+
+    def read(part: tuple[np.ndarray, np.ndarray]) -> tuple[Rows, np.ndarray, np.ndarray]:
+        return data.rows(part[0], columns(part[0].shape[1])), *part
+
+    with ThreadPoolExecutor(1) as pool:
+        following = parts()
+        pending = [pool.submit(read, part) for part in itertools.islice(following, 1)]
+        while pending:
+            call = pending.pop().result()
+            pending = [pool.submit(read, part) for part in itertools.islice(following, 1)]
+            began = time.monotonic()
+            yield call
+            if time.monotonic() - began < SECONDS_PER_CALL:
+                count = min(2 * count, most)

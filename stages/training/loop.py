@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.config.models import ModelConfig
-from stages.data.reader import SplitArrays
+from stages.data.stream import Split
 from stages.runtime.errors import UserError
 from stages.training import checkpoint
 from stages.training.augment import build_augmentations
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def train_epochs(
     model: "keras.Model",
     config: ModelConfig,
-    train: SplitArrays,
-    validation: SplitArrays,
+    train: Split,
+    validation: Split,
     seed: int,
     checkpoint_path: Path | None = None,
     title: str = "training",
@@ -45,7 +45,7 @@ def train_epochs(
     Args:
         model: uncompiled, built in the scope of its distribution strategy.
         config: the resolved configuration.
-        train: the training data.
+        train: the training data, in memory or streamed.
         validation: measured after each epoch.
         seed: of the order and the augmentations.
         checkpoint_path: where to resume from and save to; None: nowhere.
@@ -72,7 +72,7 @@ def train_epochs(
             f"params.yaml: batch_size {config.batch_size} is not a multiple of this machine's {devices} devices; "
             "change it, or set distribution to null"
         )
-    num_images = len(train.keys) // devices * devices  # of each epoch: no device is without an image
+    num_images = len(train) // devices * devices  # of each epoch: no device is without an image
     if config.drop_last and num_images > config.batch_size:
         num_images -= num_images % config.batch_size
     steps = -(-num_images // config.batch_size)
@@ -110,7 +110,7 @@ def train_epochs(
         if config.patience and epoch - state.best_epoch > config.patience:
             break
         epoch_title = f"{title}: epoch {epoch + 1}/{config.epochs}"
-        indices = np.random.default_rng([seed, epoch]).permutation(len(train.keys))[:num_images]
+        indices = np.random.default_rng([seed, epoch]).permutation(len(train))[:num_images]
         loss, accuracy = train_epoch(train_steps[image_sizes[epoch]], epoch_title, epoch, indices, rates[epoch])
         if averaging and epoch + 1 == config.epochs:
             averaging.finish()

@@ -1,24 +1,35 @@
-"""Predictions of a saved model."""
+"""Predictions of a saved model, a part of the test split at a time."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stages.config.models import PartConfig
 from stages.config.parts import load_part
-from stages.data.reader import SplitArrays
+from stages.data import reader
+from stages.data.arrays import SplitArrays
 from stages.evaluation.predictions import Predictions
 from stages.runtime.files import file_hash
 from stages.runtime.progress import progress
 from stages.training.memory import eval_batch_size
+from stages.training.test_time._mean import mean_prediction
 
 if TYPE_CHECKING:
     import keras
 
-SMALLEST = np.finfo(np.float32).tiny  # probability whose logarithm is taken; a float32 softmax may give 0
+PART_BYTES = 16 << 20  # of the inputs, or of the probabilities, of a part
+
+
+class Facts(NamedTuple):
+    """What is recorded beside predictions."""
+
+    classes: list[str]  # class names in the order of the labels
+    compute_dtype: str
+    validation_images: int  # in the validation split
 
 
 def predict(
@@ -30,10 +41,7 @@ def predict(
     title: str,
     test_time: PartConfig | None = None,
 ) -> Predictions:
-    """Load a model and predict the test split.
-
-    With test-time augmentation (TTA), a prediction is the mean of the log-probabilities of all views of an image,
-    which is the mean of the logits of a softmax.
+    """Load a model and predict a split in memory.
 
     Args:
         path: the .keras file. No code that it may bring along is run.
@@ -42,53 +50,87 @@ def predict(
         compute_dtype: recorded in the result.
         validation_images: number of images in the validation split; recorded in the result.
         title: start of each line of progress.
-        test_time: the test-time augmentation. `build(*, options)` in a module of stages/training/test_time returns a
-            function of the images that yields weights, which sum to 1, and views; first the images as they are.
+        test_time: the test-time augmentation (TTA). `build(*, options)` in a module of stages/training/test_time
+            returns a function of the images that yields weights, which sum to 1, and views; first the images as they
+            are.
     """
+    facts = Facts(classes, compute_dtype, validation_images)
+    (found,) = _predict(path, facts, title, test_time, lambda size: [test], len(test))
+    return found
+
+
+def predict_records(
+    path: Path, dataset: str, image_size: int | None, facts: Facts, title: str, test_time: PartConfig | None
+) -> Iterator[Predictions]:
+    """Load a model and predict the test split of a dataset, with bounded memory.
+
+    Args:
+        path: as in `predict`.
+        dataset: its name.
+        image_size: as in `stages.data.reader.read`.
+        facts: recorded in the result.
+        title: as in `predict`.
+        test_time: as in `predict`.
+
+    Yields:
+        Predictions of some of the images, in the order of the records.
+    """
+    shape, dtype = reader.input_spec(dataset, "test", image_size)
+    most = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 4 * len(facts.classes))
+
+    def parts(batch_size: int) -> Iterator[SplitArrays]:
+        size = max(1, PART_BYTES // most // batch_size) * batch_size
+        for batch in reader.batches(dataset, "test", size, image_size):
+            keys = np.array([key.decode() for key in batch["key"]], object)
+            yield SplitArrays(keys, batch["input"], batch["label"].astype(np.int32))
+
+    total = reader.info(dataset).splits["test"].num_examples
+    yield from _predict(path, facts, title, test_time, parts, total)
+
+
+def _predict(
+    path: Path,
+    facts: Facts,
+    title: str,
+    test_time: PartConfig | None,
+    parts: Callable[[int], Iterable[SplitArrays]],
+    total: int,
+) -> Iterator[Predictions]:
+    """Predict each part, whose size is a multiple of the number of images that `parts` gets, except for the last."""
     import keras
 
     model = keras.models.load_model(path, compile=False, safe_mode=True)
-    if test_time is None:
-        probabilities, without_tta = _probabilities(model, test.inputs, title), None
-    else:
-        views = load_part("training.test_time", test_time.name).build(**test_time.options)
-        probabilities, without_tta = _average(model, views(test.inputs), title)
-    return Predictions(
-        keys=test.keys,
-        true=test.labels,
-        predicted=_labels(probabilities),
-        probabilities=probabilities,
-        classes=classes,
-        model_md5=file_hash(path, "md5"),
-        parameters=model.count_params(),
-        compute_dtype=compute_dtype,
-        validation_images=validation_images,
-        predicted_without_tta=without_tta,
-    )
+    batch_size = eval_batch_size(model)
+    views = load_part("training.test_time", test_time.name).build(**test_time.options) if test_time else None
+    steps, model_md5 = None, file_hash(path, "md5")
+    for part in parts(batch_size):
+        if steps is None:
+            batches = -(-total // batch_size) * (sum(1 for _ in views(part.inputs[:1])) if views else 1)
+            steps = progress(itertools.repeat(None), batches, title, "batches")
+            next(steps)  # the first batch begins
+        forward = partial(_probabilities, model, batch_size=batch_size, steps=steps)
+        if views is None:
+            probabilities, first = forward(part.inputs), None
+        else:
+            probabilities, first = mean_prediction(views(part.inputs), forward)
+        yield Predictions(
+            keys=part.keys,
+            true=part.labels,
+            predicted=_labels(probabilities),
+            probabilities=probabilities,
+            classes=facts.classes,
+            model_md5=model_md5,
+            parameters=model.count_params(),
+            compute_dtype=facts.compute_dtype,
+            validation_images=facts.validation_images,
+            predicted_without_tta=None if first is None else _labels(first),
+        )
 
 
-def _average(
-    model: "keras.Model", views: Iterable[tuple[float, np.ndarray]], title: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (images, classes) from all views, and the labels that the first view alone gives."""
-    total = np.zeros(1)
-    predicted = []
-    for number, (weight, images) in enumerate(views, 1):
-        probabilities = _probabilities(model, images, f"{title}, view {number}")
-        predicted.append(_labels(probabilities))
-        total = total + weight * np.log(np.maximum(probabilities, SMALLEST), dtype=np.float64)
-    shares = np.exp(total - total.max(axis=1, keepdims=True))
-    return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32), predicted[0]
-
-
-def _probabilities(model: "keras.Model", images: np.ndarray, title: str) -> np.ndarray:
-    """What a model predicts, (images, classes) float32."""
+def _probabilities(model: "keras.Model", images: np.ndarray, batch_size: int, steps: Iterator[Any]) -> np.ndarray:
+    """What a model predicts, (images, classes) float32. Each batch counts as one of `steps`."""
     import keras
 
-    batch_size = eval_batch_size(model)
-    batches = -(-len(images) // batch_size)
-    steps = progress(itertools.repeat(None), batches, title, "batches")
-    next(steps)  # the first batch begins
     callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: next(steps))
     outputs = model.predict(images, batch_size=batch_size, verbose=0, callbacks=[callback])
     return np.asarray(outputs, np.float32)

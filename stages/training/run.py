@@ -22,7 +22,7 @@ class TrainingInfo(NamedTuple):
 
 
 def run(
-    name: str, model: ModelConfig, seed: int, validation_fraction: float, threads: int
+    name: str, model: ModelConfig, seed: int, validation_fraction: float, threads: int, memory: float = 4.0
 ) -> Iterator[TrainingInfo | tuple[int, dict[str, float]]]:
     """Train a model, save it, load it again and predict the test split.
 
@@ -32,6 +32,7 @@ def run(
         seed: of the weights, the order of the images, dropout and augmentation.
         validation_fraction: of the published training split.
         threads: that share an operation.
+        memory: GiB that the inputs of a split may take; a larger split is streamed, with the same results.
 
     Yields:
         `TrainingInfo`, then the number and the row of the history of each epoch. When it ends, `outputs` are written.
@@ -41,17 +42,18 @@ def run(
     import tensorflow as tf
 
     from stages.data import reader
+    from stages.data.stream import open_split
     from stages.evaluation import predictions
     from stages.training import checkpoint
     from stages.training.build import build_model, build_strategy
     from stages.training.loop import train_epochs
-    from stages.training.predict import predict
+    from stages.training.predict import Facts, predict_records
     from stages.training.saving import save
 
     info = reader.info(model.dataset)
     train_split, validation_split = _splits(model.dataset, info.splits["train"].num_examples, validation_fraction)
-    train = reader.load(model.dataset, train_split, model.image_size)
-    validation = reader.load(model.dataset, validation_split, model.image_size)
+    train = open_split(model.dataset, train_split, model.image_size, memory)
+    validation = open_split(model.dataset, validation_split, model.image_size, memory)
     classes = info.features["label"].names
 
     keras.utils.set_random_seed(seed)
@@ -63,9 +65,10 @@ def run(
         for initializer, options in model.initialize.items():
             load_part("training.initializers", initializer).build(**options)(network, train.inputs)
     environment = numerics.environment(threads, compute_dtype)
-    checkpoint_path = checkpoint.checkpoint_path(name, model, environment, seed, train, validation)
+    data = checkpoint.data_identity(model.dataset, [train_split, validation_split])
+    checkpoint_path = checkpoint.checkpoint_path(name, model, environment, seed, data)
     checkpoint.remove_others(checkpoint_path, name)
-    yield TrainingInfo(network.count_params(), len(train.keys), compute_dtype, checkpoint_path)
+    yield TrainingInfo(network.count_params(), len(train), compute_dtype, checkpoint_path)
 
     rows = {}
     for epoch, row in train_epochs(network, model, train, validation, seed, checkpoint_path, name):
@@ -75,11 +78,10 @@ def run(
     _write_history(name, rows)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n")
-    validation_images = len(validation.keys)
-    del train, validation, network  # before the test split is loaded
-    test = reader.load(model.dataset, "test", model.image_size)
+    facts = Facts(classes, compute_dtype, len(validation))
+    del train, validation, network  # before the test split is read
     title = f"{name}: test split"
-    predicted = predict(paths.model(name), test, classes, compute_dtype, validation_images, title, model.test_time)
+    predicted = predict_records(paths.model(name), model.dataset, model.image_size, facts, title, model.test_time)
     predictions.write(paths.predictions(name), predicted)
 
 

@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import accuracy, common, extraction, growth, pipeline, preprocessing, readme, scaling, training
+from benchmarks import (
+    accuracy,
+    common,
+    extraction,
+    growth,
+    pipeline,
+    preprocessing,
+    readme,
+    scaling,
+    streaming,
+    training,
+)
 from benchmarks.__main__ import main
 from stages import preprocess
 from stages.download import download
@@ -207,6 +218,17 @@ def test_pipeline_is_timed_in_a_clone() -> None:
     parts = {row.name: row.medians["time"] for row in result.tables[1].rows}
     assert sum(parts.values()) == pytest.approx(result.tables[0].rows[2].medians["dvc repro"])
     assert parts["training"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+def test_streaming_is_measured_in_memory_and_streamed() -> None:
+    result = streaming.measure(quick=True)
+    epochs, _, loaders, memory = (table.rows[0].medians for table in result.tables)
+    assert list(epochs) == [streaming.MEMORY, streaming.WARM, streaming.COLD]
+    assert {"in order", "tf.data, random order"} <= set(loaders)
+    assert list(memory) == ["4×"]
+    assert all(value > 0 for found in (epochs, loaders, memory) for value in found.values())
 
 
 def test_accuracy_is_that_of_the_test_split(tiny: Path) -> None:

@@ -9,6 +9,7 @@ from PIL import Image
 
 from stages.data import reader, writer
 from stages.data.examples import Example
+from stages.data.stream import open_split
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 
@@ -117,9 +118,24 @@ def test_corrupt_shard_is_named(project: Path, how: str) -> None:
         shard.unlink()
     else:
         shard.write_bytes(corrupt(shard.read_bytes(), how))
-    with pytest.raises(UserError, match=r"^data/records/synthetic: corrupt: split 'train.*dvc repro --force") as caught:
-        reader.load("synthetic", "train[:20]")
-    assert str(caught.value).isprintable()
+    message = r"^data/records/synthetic: corrupt: split 'train.*dvc repro --force --single-item preprocess@synthetic`$"
+    for memory in (1, 0):
+        with pytest.raises(UserError, match=message) as caught:
+            open_split("synthetic", "train[:20]", None, memory).rows(np.arange(20)[None])
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("file", "stage"), [("records/own/backbone.json", "extract"), ("conversions/own.json", "preprocess_folder")]
+)
+def test_error_names_the_stage_that_wrote_the_records(project: Path, file: str, stage: str) -> None:
+    writer.write("own", ["a", "b", "c"], ["train"], pixels(3, (4, 4, 1)))
+    path = Path("data", file)
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("{}")
+    Path("data/records/own/features.json").write_text("")
+    with pytest.raises(UserError, match=f"--single-item {stage}@own`$"):
+        reader.info("own")
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])

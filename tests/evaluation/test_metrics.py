@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from stages.evaluation import metrics
+from stages.evaluation import metrics, predictions
 from stages.evaluation.predictions import Predictions
 from tests.reporting.project import make_predictions
 
@@ -61,7 +61,7 @@ def test_macro_f1_with_a_predicted_class_that_does_not_occur_is_over_the_classes
 
 def test_metrics_computed_in_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = metrics.compute(FOUR)
-    monkeypatch.setattr(metrics, "BLOCK", 4)
+    monkeypatch.setattr(predictions, "BLOCK", 4)
     assert metrics.compute(FOUR) == whole
 
 

@@ -1,5 +1,7 @@
 """Checkpoints: what a training needs to resume after it was killed, and when they are removed."""
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.runtime import paths
 from stages.training import checkpoint
 from stages.training.build import build_model
 from stages.training.checkpoint import TrainState, checkpoint_path
@@ -110,16 +113,13 @@ def test_corrupt_checkpoint_is_not_used(tmp_path: Path) -> None:
 def test_everything_that_determines_a_training_changes_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    train, validation = arrays(20), arrays(20, 1)
-
     def path(**changes: Any) -> Path:
         arguments: dict[str, Any] = {
             "name": "mnist_dense",
             "config": config(),
             "environment": ENVIRONMENT,
             "seed": 1,
-            "train": train,
-            "validation": validation,
+            "data": "records",
         }
         return checkpoint_path(**{**arguments, **changes})
 
@@ -130,17 +130,50 @@ def test_everything_that_determines_a_training_changes_its_checkpoint(
         path(environment={**ENVIRONMENT, "threads": "4"}),
         path(environment={**ENVIRONMENT, "compute_dtype": "bfloat16"}),
         path(seed=2),
-        path(train=arrays(20, 2)),
-        path(validation=arrays(20, 2)),
+        path(data="other records"),
     ]
     assert len({path(), *others}) == len(others) + 1
-    assert path() == path(train=arrays(20))
     before = path()
     changed = tmp_path / "step.py"
     changed.write_text("# another step")
     files = checkpoint.code_files
     monkeypatch.setattr(checkpoint, "code_files", lambda config: [*files(config), changed])
     assert path() != before
+
+
+def test_other_records_or_splits_have_another_identity_whether_dvc_knows_them_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shard = paths.records("mnist") / "mnist-train.tfrecord-00000-of-00001"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes(b"one")
+    splits = ["train[:-5]", "train[-5:]"]
+    time = shard.stat().st_mtime_ns
+
+    def identity(lock: str | None, content: bytes = b"one", splits: list[str] = splits) -> str:
+        paths.LOCK.unlink(missing_ok=True)
+        if lock:
+            out = {"path": "data/records/mnist", "md5": lock}
+            paths.LOCK.write_text(json.dumps({"stages": {"preprocess@mnist": {"outs": [out]}}}))
+            os.utime(paths.LOCK, (0, 0))  # nobody is writing it
+        if shard.read_bytes() != content:
+            shard.write_bytes(content)
+            if content == b"two":
+                os.utime(shard, ns=(time, time))
+        return checkpoint.data_identity("mnist", splits)
+
+    found = [
+        identity("0a.dir"),
+        identity("0b.dir"),  # DVC wrote other records
+        identity("0a.dir", splits=["train[:-6]", "train[-6:]"]),
+        identity("0a.dir", b"six"),  # written without DVC
+        identity(None, b"six"),
+        identity(None, b"two"),
+        identity(None),
+    ]
+    assert len(set(found)) == len(found)
+    assert identity(None) == found[-1]
 
 
 def test_code_files_are_the_trainer_and_the_architecture() -> None:
