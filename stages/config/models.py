@@ -18,7 +18,14 @@ class WorkersConfig(Config):
     workers: Annotated[int, Field(ge=2, le=1024)]
 
 
-Distribution = Literal["mirrored"] | WorkersConfig
+def _check_distribution(value: Any) -> Any:
+    """One message instead of one for each type of the union."""
+    if value != "mirrored" and not isinstance(value, (dict, WorkersConfig)):
+        raise ValueError("it should be mirrored, or a mapping such as {workers: 4}")
+    return value
+
+
+Distribution = Annotated[Literal["mirrored"] | WorkersConfig, BeforeValidator(_check_distribution)]
 
 
 class PartConfig(Config):

@@ -56,7 +56,7 @@ def test_gang_begins_again_without_repeating_items_when_its_chief_is_killed(
     )
 
 
-def test_gang_whose_worker_is_killed_again_and_again_is_one_line(marks: Path) -> None:
+def test_gang_whose_chief_is_always_killed_is_one_line(marks: Path) -> None:
     with pytest.raises(UserError, match=r"^worker 1 of 2 was killed, 3 times in a row; run the stage again"):
         list(run_gang(count, (marks, 0, 2, 99), 2))
     assert len(list(marks.iterdir())) == ATTEMPTS

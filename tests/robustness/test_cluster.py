@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from stages.download import download
-from tests.conftest import ROOT, clone_of_work_tree, only, run
+from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
 
 pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
 
@@ -84,16 +84,23 @@ def cluster() -> Iterator[Any]:
 
 
 def is_busy(node: Any) -> bool:
-    """Whether an actor works on this node, according to the title that Ray gives its process."""
+    """Whether an actor of Ray Data works on this node."""
+    return any(title.startswith("ray::MapWorker") and ".submit" in title for title in titles(node))
+
+
+def has_worker(node: Any) -> bool:
+    """Whether a worker of a gang is on this node."""
+    return any(title.startswith("ray::_Worker") for title in titles(node))
+
+
+def titles(node: Any) -> Iterator[str]:
+    """The titles that Ray gives the processes of a node."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     for process in raylet.children(recursive=True):
         try:
-            title = " ".join(process.cmdline())
+            yield " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if title.startswith("ray::MapWorker") and ".submit" in title:
-            return True
-    return False
 
 
 def test_ray_on_this_machine_computes_the_same_bytes(local: Path, tmp_path: Path) -> None:
@@ -150,6 +157,47 @@ def test_training_without_records_on_a_node_is_one_line(project: Path, cluster: 
     assert done.returncode == 1
     assert done.stderr.startswith("error: data/records/mnist: no records; ") and done.stderr.count("\n") == 1
     assert not (project / "data").exists()
+
+
+def test_worker_lost_during_a_training_changes_no_bytes(tmp_path: Path, cluster: Any) -> None:
+    """Three nodes with a processor each, two workers: a node is left for the one that is lost."""
+
+    def two_workers(values: Any) -> None:
+        only(values, "mnist_cnn")
+        values["threads"] = 1
+        values["train"] |= {"epochs": 60, "distribution": {"workers": 2}}
+
+    folders = [clone_of_work_tree(tmp_path / name, two_workers) for name in ("local", "ray")]
+    set_engine(folders[1], "ray")
+    environment = {**os.environ, "RAY_ADDRESS": cluster.address, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+    for folder in folders:
+        assert run(folder, "dvc", "repro", "preprocess").returncode == 0
+    local = run(folders[0], "dvc", "repro", "evaluate")
+    assert local.returncode == 0, local.stdout + local.stderr
+    command = ["dvc", "repro", "evaluate"]
+    with subprocess.Popen(command, cwd=folders[1], env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        output = ""
+        for line in process.stdout:
+            output += line
+            if line.startswith("epoch 1/60"):
+                lost = next(node for node in cluster.worker_nodes if has_worker(node))
+                cluster.remove_node(lost, allow_graceful=False)
+    assert process.returncode == 0, output
+    assert re.search(r"a worker of 2 was lost: .*; all workers start again from the last checkpoint", output), output
+    assert (folders[1] / "dvc.lock").read_text() == (folders[0] / "dvc.lock").read_text()
+
+
+def test_gang_that_the_cluster_has_no_room_for_is_one_line(project: Path, cluster: Any) -> None:
+    write_params(project, lambda values: values["train"].update(distribution={"workers": 4}))
+    set_engine(project, "ray")
+    command = [sys.executable, "-m", "stages.train", "mnist_dense"]
+    done = run(project, *command, PYTHONPATH=str(ROOT), RAY_ADDRESS=cluster.address)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: params.yaml: distribution: 4 workers need 1 CPU each, and the Ray cluster has"
+    )
+    assert done.stderr.count("\n") == 1
 
 
 def test_map_items_stops_reading_while_the_results_are_not_used(tmp_path: Path, cluster: Any) -> None:
