@@ -39,21 +39,22 @@ def make_copy_from_first_device(
 def _make_copy_from_first_worker(
     strategy: tf.distribute.Strategy, variables: list[keras.Variable]
 ) -> Callable[[], None]:
-    """A sum over the workers, to which all but the first contribute zeros."""
+    """A sum over the workers, which have a device each, and of which all but the first contribute zeros."""
+    chief = is_chief(strategy)
 
     def copy() -> None:
-        context = tf.distribute.get_replica_context()
         values = [tf.convert_to_tensor(variable) for variable in variables]
         own = [_summable(value) for value in values]
-        if context.replica_id_in_sync_group:
+        if not chief:
             own = [tf.zeros_like(value) for value in own]
-        sums = context.all_reduce(tf.distribute.ReduceOp.SUM, own)
+        sums = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, own)
         for variable, value, total in zip(variables, values, sums, strict=True):
             variable.assign(tf.cast(total, value.dtype))
 
-    return tf.function(lambda: strategy.run(copy))
+    return tf.function(lambda: strategy.run(copy), autograph=False)
 
 
 def _summable(value: tf.Tensor) -> tf.Tensor:
     """In a dtype that TensorFlow can sum over workers: the seeds of random layers are unsigned."""
-    return value if value.dtype.is_floating else tf.cast(value, tf.int64)
+    # The identity is on the device of this worker, which a variable's value in a graph does not tell
+    return tf.identity(value) if value.dtype.is_floating else tf.cast(value, tf.int64)
