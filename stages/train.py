@@ -15,14 +15,7 @@ def train(name: str) -> None:
     """Train the model `name` of params.yaml, print each epoch and log it in MLflow."""
     values = params.load()
     model = lookup(values.resolved_models, name, "models")
-    arguments = name, model, values.seed, values.train.validation_fraction, values.threads, values.memory
-    if values.engine == "ray" and os.environ.get("RAY_ADDRESS"):  # Ray on this machine alone would gain nothing
-        from stages.cluster.remote import run_remotely
-
-        inputs, all_gpus = [paths.records(model.dataset)], model.distribution is not None
-        events: Iterator[Any] = run_remotely(run.run, arguments, inputs, run.outputs(name), all_gpus, values.threads)
-    else:
-        events = run.run(*arguments)
+    events = _events(name, values)
     info: run.TrainingInfo = next(events)
     print(f"{name}: {info.parameters:,} parameters, {info.images:,} training images, {info.compute_dtype}", flush=True)
     extra = {
@@ -41,6 +34,28 @@ def train(name: str) -> None:
             run_logger.log_epoch(epoch, row)
         run_logger.log_model(paths.model(name))
     info.checkpoint.unlink(missing_ok=True)  # only now: until then the training could still resume
+
+
+def _events(name: str, values: params.Params) -> Iterator[Any]:
+    """What `run.run` yields for the model: here, on a node of the cluster, or in several workers."""
+    model = values.resolved_models[name]
+    arguments = name, model, values.seed, values.train.validation_fraction, values.threads, values.memory
+    inputs, outputs = [paths.records(model.dataset)], run.outputs(name)
+    if values.engine == "ray" and os.environ.get("RAY_ADDRESS"):  # Ray on this machine alone would gain nothing
+        if model.workers > 1:
+            from stages.cluster.remote_gang import run_gang_remotely
+
+            checkpoints = str(paths.CHECKPOINTS / f"{name}-*")
+            return run_gang_remotely(run.run, arguments, model.workers, inputs, outputs, checkpoints, values.threads)
+        from stages.cluster.remote import run_remotely
+
+        all_gpus = model.distribution is not None
+        return run_remotely(run.run, arguments, inputs, outputs, all_gpus, values.threads)
+    if model.workers > 1:
+        from stages.cluster.gang import run_gang
+
+        return run_gang(run.run, arguments, model.workers)
+    return run.run(*arguments)
 
 
 if __name__ == "__main__":

@@ -53,18 +53,22 @@ def run_remotely(
             item = ray.get(reference)
             if isinstance(item, UserError):
                 raise item
-            if isinstance(item, _Outputs):
-                for path, content in item.files.items():
-                    with atomic_write(Path(path)) as part:
-                        part.write_bytes(content)
+            if isinstance(item, Files):
+                item.write()
                 return
             yield item
 
 
-class _Outputs(NamedTuple):
-    """The last item that the node sends: contents of files by their paths."""
+class Files(NamedTuple):
+    """An item with which a node sends files: their contents by their paths."""
 
-    files: dict[str, bytes]
+    contents: dict[str, bytes]
+
+    def write(self) -> None:
+        """Write the files to the same paths in the working directory, each whole or not at all."""
+        for path, content in self.contents.items():
+            with atomic_write(Path(path)) as part:
+                part.write_bytes(content)
 
 
 def _run(
@@ -76,6 +80,6 @@ def _run(
         get_files(inputs)
         try:
             yield from function(*arguments)
-            yield _Outputs({path: Path(path).read_bytes() for path in outputs})
+            yield Files({path: Path(path).read_bytes() for path in outputs})
         except UserError as error:
             yield error

@@ -35,7 +35,7 @@ def explain(error: ValidationError, values: Any, prefix: str = "") -> str:
         prefix: the key under which the values stand.
     """
     # Of a union, report the error of the type that the value has.
-    first = min(error.errors(), key=lambda found: found["type"] in ("list_type", "dict_type"))
+    first = min(error.errors(), key=_is_of_another_type)
     parts = [prefix] if prefix else []
     for part in map(str, first["loc"]):  # without pydantic's own entries: types of a union, "[key]"
         inner = values.items() if isinstance(values, dict) else enumerate(values) if isinstance(values, list) else ()
@@ -52,6 +52,12 @@ def explain(error: ValidationError, values: Any, prefix: str = "") -> str:
     if first["type"] in ("model_type", "dict_type") and parts[-1:] != ["classes"]:
         message = "it should be a mapping, such as {name: ...}"
     return f"{'.'.join(parts) or 'the file'}: {short(first['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _is_of_another_type(error: Any) -> bool:
+    """Whether one of pydantic's errors says that a value has not the type of this part of a union."""
+    wants_text = error["type"] == "literal_error" and isinstance(error["input"], dict)
+    return wants_text or error["type"] in ("list_type", "dict_type")
 
 
 def printable(text: str) -> str:

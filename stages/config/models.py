@@ -7,10 +7,25 @@ from pydantic import BeforeValidator, ConfigDict, Field
 from stages.config.types import Config, Fraction, Name, Positive, Rate
 
 ComputeDtype = Literal["auto", "float32", "bfloat16", "float16"]
-Distribution = Literal["mirrored"]
 Epochs = Annotated[int, Field(gt=0, le=100_000)]
 ImageSize = Annotated[int, Field(ge=8, le=4096)]
 Glob = Annotated[str, Field(min_length=1)]  # of paths of variables: "whitening/kernel", "*/beta"
+
+
+class WorkersConfig(Config):
+    """`distribution: {workers: 4}`: processes, on one machine or several, that share each batch; a device each."""
+
+    workers: Annotated[int, Field(ge=2, le=1024)]
+
+
+def _check_distribution(value: Any) -> Any:
+    """One message instead of one for each type of the union."""
+    if value != "mirrored" and not isinstance(value, (dict, WorkersConfig)):
+        raise ValueError("it should be mirrored, or a mapping such as {workers: 4}")
+    return value
+
+
+Distribution = Annotated[Literal["mirrored"] | WorkersConfig, BeforeValidator(_check_distribution)]
 
 
 class PartConfig(Config):
@@ -85,6 +100,11 @@ class ModelConfig(Config):
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the architecture's `build`."""
         return dict(self.model_extra or {})
+
+    @property
+    def workers(self) -> int:
+        """Number of processes that train the model together."""
+        return self.distribution.workers if isinstance(self.distribution, WorkersConfig) else 1
 
 
 class TrainConfig(Config):

@@ -14,7 +14,7 @@ def merge(model: ModelConfig, train: TrainConfig, synthetic: bool) -> ModelConfi
     overrides: dict[str, Any] = {}
     if synthetic and model.synthetic_epochs:
         overrides["epochs"] = min(model.epochs, model.synthetic_epochs)
-    overrides |= train.model_dump(exclude={"validation_fraction"}, exclude_none=True)
+    overrides |= {key: value for key, value in train if key != "validation_fraction" and value is not None}
     if train.learning_rate:
         factor = train.learning_rate / model.learning_rate
         overrides["groups"] = {

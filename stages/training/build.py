@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.config.models import Distribution, GroupConfig, ModelConfig
+from stages.config.models import Distribution, GroupConfig, ModelConfig, WorkersConfig
 from stages.config.parts import load_part
 from stages.runtime.errors import UserError
+from stages.runtime.numerics import silent
 
 if TYPE_CHECKING:
     import keras
@@ -196,10 +197,20 @@ def weight_classes(loss_fn: Any, labels: np.ndarray, num_classes: int) -> Any:
 
 
 def build_strategy(distribution: Distribution | None) -> "tf.distribute.Strategy":
-    """One device, or all GPUs of this machine: a batch is split among them, and their gradients are summed."""
+    """One device, all GPUs of this machine, or workers, of which this process is one.
+
+    A batch is split among the devices, and their gradients are summed. With workers, call this before TensorFlow
+    computes anything, in a process that stages.cluster has started with the addresses of all in TF_CONFIG.
+    """
     import tensorflow as tf
 
     if distribution is None:
         return tf.distribute.get_strategy()
+    if isinstance(distribution, WorkersConfig):
+        with silent():
+            strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        if (found := strategy.num_replicas_in_sync) != distribution.workers:
+            raise RuntimeError(f"{found} devices instead of {distribution.workers} workers with one each")
+        return strategy
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in found])

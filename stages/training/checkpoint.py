@@ -61,7 +61,7 @@ def data_identity(dataset: str, splits: list[str]) -> str:
     """What no other training or validation data have, without reading them if DVC has done so.
 
     It is DVC's hash of the records, and names, sizes and times of their files, because the records may have been
-    written since without DVC. Records that dvc.lock does not know are hashed here.
+    written since without DVC. Records that dvc.lock does not know, as on another node, are hashed here.
 
     Args:
         dataset: whose records the training reads.
@@ -70,9 +70,9 @@ def data_identity(dataset: str, splits: list[str]) -> str:
     folder = paths.records(dataset)
     files = sorted(path for path in folder.iterdir() if path.is_file())
     known = dvc_lock.output_hash(folder)
-    contents = [file_hash(path, "blake2b") for path in files] if known is None else [known]
-    stats = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-    return json.dumps([splits, contents, stats])
+    if known is None:
+        return json.dumps([splits, [(path.name, file_hash(path, "blake2b")) for path in files]])
+    return json.dumps([splits, known, [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]])
 
 
 def code_files(config: ModelConfig) -> list[Path]:

@@ -58,9 +58,8 @@ def train_epochs(
     Raises:
         UserError: the loss is not finite, or the devices cannot share a batch.
     """
-    from keras.ops import convert_to_numpy
-
     from stages.training import progressive
+    from stages.training.devices import is_chief, make_copy_from_first_device
     from stages.training.epoch import make_eval_epoch, make_train_epoch
     from stages.training.groups import make_hyperparameter_setter
     from stages.training.step import Step, make_eval_step, make_train_step
@@ -69,7 +68,7 @@ def train_epochs(
     devices = strategy.num_replicas_in_sync
     if config.batch_size % devices:
         raise UserError(
-            f"params.yaml: batch_size {config.batch_size} is not a multiple of this machine's {devices} devices; "
+            f"params.yaml: batch_size {config.batch_size} is not a multiple of the {devices} devices that share it; "
             "change it, or set distribution to null"
         )
     num_images = len(train) // devices * devices  # of each epoch: no device is without an image
@@ -97,6 +96,8 @@ def train_epochs(
     train_epoch = make_train_epoch(strategy, set_hyperparameters, train, num_classes, config.batch_size, after_step)
     eval_step = make_eval_step(model, loss_fn)
     eval_epoch = make_eval_epoch(strategy, eval_step, validation, num_classes, eval_batch_size(model))
+    # Each has moving averages of its own: the first device's are used and saved
+    copy_from_first_device = make_copy_from_first_device(strategy, model.non_trainable_variables)
 
     variables = [*model.variables, *optimizer.variables]
     for part in [*augmentations, averaging]:
@@ -114,9 +115,7 @@ def train_epochs(
         loss, accuracy = train_epoch(train_steps[image_sizes[epoch]], epoch_title, epoch, indices, rates[epoch])
         if averaging and epoch + 1 == config.epochs:
             averaging.finish()
-        if devices > 1:  # each has moving averages of its own; the first device's are saved
-            for variable in model.non_trainable_variables:
-                variable.assign(convert_to_numpy(variable))
+        copy_from_first_device()
         val_loss, val_accuracy = eval_epoch(f"{epoch_title}, validation")
         if not (math.isfinite(loss) and math.isfinite(val_loss)):
             raise UserError(
@@ -135,7 +134,7 @@ def train_epochs(
         if val_loss < state.best_loss:
             state.best_loss, state.best_epoch = val_loss, epoch
             state.best_weights = model.get_weights() if config.restore_best else []
-        if checkpoint_path and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:
+        if checkpoint_path and is_chief(strategy) and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:
             checkpoint.save(checkpoint_path, variables, state)
             saved = time.monotonic()
         yield epoch + 1, row

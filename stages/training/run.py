@@ -35,7 +35,8 @@ def run(
         memory: GiB that the inputs of a split may take; a larger split is streamed, with the same results.
 
     Yields:
-        `TrainingInfo`, then the number and the row of the history of each epoch. When it ends, `outputs` are written.
+        `TrainingInfo`, then the number and the row of the history of each epoch. When it ends, `outputs` are written,
+        if the model has several workers by the first of them.
     """
     numerics.import_tensorflow(threads)
     import keras
@@ -46,10 +47,12 @@ def run(
     from stages.evaluation import predictions
     from stages.training import checkpoint
     from stages.training.build import build_model, build_strategy
+    from stages.training.devices import is_chief
     from stages.training.loop import train_epochs
     from stages.training.predict import Facts, predict_records
     from stages.training.saving import save
 
+    strategy = build_strategy(model.distribution)
     info = reader.info(model.dataset)
     train_split, validation_split = _splits(model.dataset, info.splits["train"].num_examples, validation_fraction)
     train = open_split(model.dataset, train_split, model.image_size, memory)
@@ -60,20 +63,24 @@ def run(
     tf.config.experimental.enable_op_determinism()
     compute_dtype = numerics.resolve_compute_dtype(model.compute_dtype)
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
-    with build_strategy(model.distribution).scope():
+    with strategy.scope():
         network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes))
         for initializer, options in model.initialize.items():
             load_part("training.initializers", initializer).build(**options)(network, train.inputs)
     environment = numerics.environment(threads, compute_dtype)
+    devices = {"devices": str(strategy.num_replicas_in_sync)}  # of a machine, fewer than it has may be visible
     data = checkpoint.data_identity(model.dataset, [train_split, validation_split])
-    checkpoint_path = checkpoint.checkpoint_path(name, model, environment, seed, data)
-    checkpoint.remove_others(checkpoint_path, name)
+    checkpoint_path = checkpoint.checkpoint_path(name, model, environment | devices, seed, data)
+    if is_chief(strategy):
+        checkpoint.remove_others(checkpoint_path, name)
     yield TrainingInfo(network.count_params(), len(train), compute_dtype, checkpoint_path)
 
     rows = {}
     for epoch, row in train_epochs(network, model, train, validation, seed, checkpoint_path, name):
         rows[epoch] = row
         yield epoch, row
+    if not is_chief(strategy):
+        return
     save(network, paths.model(name), _signature(model, classes, train.inputs.shape[1:], reader.backbone(model.dataset)))
     _write_history(name, rows)
     with atomic_write(paths.environment("train", name)) as part:

@@ -119,6 +119,12 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
         "datasets.mnist.format: there is no 'folder'",
     ),
     (lambda v: v["datasets"]["mnist"]["classes"].append("a\nb"), "datasets.mnist.classes"),
+    (
+        lambda v: v["train"].update(distribution="miror"),
+        "train.distribution: 'miror': it should be mirrored, or a mapping such as {workers: 4}",
+    ),
+    (lambda v: v["train"].update(distribution={"workers": 1}), "train.distribution.workers: 1: input should be"),
+    (lambda v: v["train"].update(distribution={"worker": 2}), "train.distribution.worker: unknown key"),
     (lambda v: v["datasets"]["mnist"]["classes"].append("1 "), "datasets.mnist.classes"),
     (lambda v: v["weights"]["vgg16"]["files"].update(b=MIRRORS), "weights.vgg16.files: "),
     (

@@ -15,7 +15,9 @@ import psutil
 import pytest
 
 from stages.download import download
-from tests.conftest import ROOT, clone_of_work_tree, only, run
+from stages.training import run as training
+from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
+from tests.test_train import write_records
 
 pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
 
@@ -84,16 +86,23 @@ def cluster() -> Iterator[Any]:
 
 
 def is_busy(node: Any) -> bool:
-    """Whether an actor works on this node, according to the title that Ray gives its process."""
+    """Whether an actor of Ray Data works on this node."""
+    return any(title.startswith("ray::MapWorker") and ".submit" in title for title in titles(node))
+
+
+def has_worker(node: Any) -> bool:
+    """Whether a worker of a gang is on this node."""
+    return any(title.startswith("ray::_Worker") for title in titles(node))
+
+
+def titles(node: Any) -> Iterator[str]:
+    """The titles that Ray gives the processes of a node."""
     raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
     for process in raylet.children(recursive=True):
         try:
-            title = " ".join(process.cmdline())
+            yield " ".join(process.cmdline())
         except psutil.Error:
             continue
-        if title.startswith("ray::MapWorker") and ".submit" in title:
-            return True
-    return False
 
 
 def test_ray_on_this_machine_computes_the_same_bytes(local: Path, tmp_path: Path) -> None:
@@ -150,6 +159,70 @@ def test_training_without_records_on_a_node_is_one_line(project: Path, cluster: 
     assert done.returncode == 1
     assert done.stderr.startswith("error: data/records/mnist: no records; ") and done.stderr.count("\n") == 1
     assert not (project / "data").exists()
+
+
+OFTEN_SAVED = """
+from stages import train
+from stages.runtime import cli
+from stages.training import run
+
+def often_saved(*arguments):  # Ray sends a function of this module whole
+    from stages.training import checkpoint, run
+    checkpoint.SECONDS_BETWEEN = 0.0
+    yield from run.run(*arguments)
+
+run.run = often_saved
+cli.run(train.train, "model")
+"""
+
+
+def test_worker_lost_during_a_training_changes_no_bytes(project: Path, cluster: Any) -> None:
+    """Three nodes with a processor each, and two workers: a node is left to replace the one that is lost."""
+    options = {"epochs": 300, "distribution": {"workers": 2}}
+    write_params(project, lambda values: (values["train"].update(options), values.update(threads=1)))
+    write_records()
+    files = training.outputs("mnist_dense")
+    done = run(project, sys.executable, "-m", "stages.train", "mnist_dense", PYTHONPATH=str(ROOT))
+    assert done.returncode == 0, done.stderr
+    local = [path.read_bytes() for path in files]
+    for path in files:
+        path.unlink()
+
+    set_engine(project, "ray")
+    process = subprocess.Popen(
+        [sys.executable, "-c", OFTEN_SAVED, "mnist_dense"],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        lines = []
+        for line in process.stdout:
+            lines.append(line)
+            if line.startswith("epoch 3/"):
+                lost = next(node for node in cluster.worker_nodes if has_worker(node))
+                cluster.remove_node(lost, allow_graceful=False)
+                assert list(Path(".dvc/tmp/checkpoints").iterdir())
+    assert process.returncode == 0, lines
+    (restart,) = [line for line in lines if "start again" in line]
+    assert re.match(r"a worker of 2 was lost: .*; all workers start again from the last checkpoint\n", restart)
+    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == [
+        f"epoch {number}/300" for number in range(1, 301)
+    ]
+    assert [path.read_bytes() for path in files] == local
+
+
+def test_gang_that_the_cluster_has_no_room_for_is_one_line(project: Path, cluster: Any) -> None:
+    write_params(project, lambda values: values["train"].update(distribution={"workers": 4}))
+    set_engine(project, "ray")
+    command = [sys.executable, "-m", "stages.train", "mnist_dense"]
+    done = run(project, *command, PYTHONPATH=str(ROOT), RAY_ADDRESS=cluster.address)
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: params.yaml: distribution: 4 workers need 1 CPU each, and the Ray cluster has"
+    )
+    assert done.stderr.count("\n") == 1
 
 
 def test_map_items_stops_reading_while_the_results_are_not_used(tmp_path: Path, cluster: Any) -> None:

@@ -172,4 +172,4 @@ def test_image_that_would_leave_a_device_without_work_is_left_out_of_the_epoch(t
 
 def test_batch_that_devices_cannot_share_is_one_line(tmp_path: Path) -> None:
     error = train(tmp_path, "mirrored", 70, batch_size=5)
-    assert "error: params.yaml: batch_size 5 is not a multiple of this machine's 2 devices" in error
+    assert "error: params.yaml: batch_size 5 is not a multiple of the 2 devices that share it" in error
