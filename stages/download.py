@@ -39,6 +39,9 @@ def _generate(name: str, entry: DatasetConfig | WeightsConfig, folder: Path) -> 
     key = f"params.yaml: {'datasets' if is_dataset else 'weights'}.{name}"
     part = entry.format if isinstance(entry, DatasetConfig) else name
     if find_spec(f"stages.data.synthetic.{part}") is None:
+        if not is_dataset and name in load_part("backbones", "_applications").NETWORKS:
+            part = "_applications"
+    if find_spec(f"stages.data.synthetic.{part}") is None:
         raise UserError(f"{key}.synthetic: there is no generator stages/data/synthetic/{part}.py; set it to null")
     files: dict[str, bytes] = load_part("data.synthetic", part).generate(name, entry)
     if set(files) != set(entry.files):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stages.config.folders import FORMAT
 from stages.config.messages import lookup
 from stages.config.models import ModelConfig, PartConfig
-from stages.config.parts import check_options, check_part
+from stages.config.parts import check_options, check_part, load_part
 from stages.config.search import Value, change
 from stages.runtime.errors import UserError
 
@@ -42,7 +42,8 @@ def check_references(params: "Params", path: Path) -> None:
     for name, features in params.features.items():
         lookup(params.datasets, features.dataset, f"features.{name}.dataset")
         lookup(params.weights, features.backbone, f"features.{name}.backbone")
-        check_part(f"{path}: features.{name}.backbone", "backbones", features.backbone)
+        if features.backbone not in (networks := load_part("backbones", "_applications").NETWORKS):
+            check_part(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks)
         if len(files := params.weights[features.backbone].files) > 1:
             raise UserError(
                 f"{path}: weights.{features.backbone}.files: {', '.join(files)}: {name} reads one; remove the others"

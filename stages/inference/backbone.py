@@ -8,23 +8,23 @@ from typing import Any
 
 import keras
 
-from stages.config.parts import load_part
-from stages.runtime import numerics
+from stages.data import features
 
 
 def build_backbone(backbone: dict[str, Any], weights: Path) -> keras.Model:
-    """Build the frozen backbone: uint8 pixels → features. It computes in the fastest number format of this machine.
+    """Build the frozen backbone: uint8 pixels → features, in the number format in which they were extracted.
 
     Args:
         backbone: of a signature.
         weights: its file, from `find_weights`.
     """
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(numerics.dtype_policy(numerics.resolve_compute_dtype("auto")))
-    try:
-        return load_part("backbones", backbone["name"]).build(backbone["image_size"], weights)
-    finally:
-        keras.config.set_dtype_policy(policy)
+    return features.build_backbone(
+        backbone["name"],
+        backbone["image_size"],
+        backbone.get("pooling"),
+        backbone.get("compute_dtype", "auto"),  # models of earlier versions do not say
+        weights,
+    )
 
 
 def join(backbone: keras.Model, head: keras.Model) -> keras.Model:

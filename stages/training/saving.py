@@ -47,7 +47,8 @@ def read_signature(path: Path) -> dict[str, Any]:
         image_size: height and width of the square images that it takes; null if it takes features.
         channels: of an image.
         test_time: the part of params.yaml that augments an image for prediction, or null.
-        backbone: whose features it takes: name, image_size, and weights, the hash of the file; null if it takes images.
+        backbone: whose features it takes: name, image_size, pooling, compute_dtype, and weights, the hash of the file;
+            null if it takes images.
 
     Raises:
         OSError, zipfile.BadZipFile, KeyError: it is not a model of this project.
