@@ -15,11 +15,13 @@ def train(name: str) -> None:
     """Train the model `name` of params.yaml, print each epoch and log it in MLflow."""
     values = params.load()
     model = lookup(values.resolved_models, name, "models")
-    arguments = name, model, values.seed, values.train.validation_fraction, values.threads
+    pretrained = values.pretrained_network(name)
+    arguments = name, model, values.seed, values.train.validation_fraction, values.threads, pretrained
     if values.engine == "ray" and os.environ.get("RAY_ADDRESS"):  # Ray on this machine alone would gain nothing
         from stages.cluster.remote import run_remotely
 
-        inputs, all_gpus = [paths.records(model.dataset)], model.distribution is not None
+        inputs = [paths.records(model.dataset), *([pretrained] if pretrained else [])]
+        all_gpus = model.distribution is not None
         events: Iterator[Any] = run_remotely(run.run, arguments, inputs, run.outputs(name), all_gpus, values.threads)
     else:
         events = run.run(*arguments)

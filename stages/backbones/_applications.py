@@ -76,7 +76,9 @@ def _scaled_in_float32(network: "keras.Model") -> "keras.Model":
         return network
 
     def clone(layer: "keras.layers.Layer") -> "keras.layers.Layer":
-        return type(layer).from_config({**layer.get_config(), "dtype": "float32"}) if isinstance(layer, kinds) else layer
+        if not isinstance(layer, kinds):
+            return layer
+        return type(layer).from_config({**layer.get_config(), "dtype": "float32"})
 
     cloned: keras.Model = keras.models.clone_model(network, clone_function=clone)
     return cloned
@@ -85,8 +87,8 @@ def _scaled_in_float32(network: "keras.Model") -> "keras.Model":
 def _finish_normalization(name: str, network: "keras.Model") -> None:
     """Give EfficientNet (not V2) the scale that Keras adds only to the weights it has downloaded itself.
 
-    Its Normalization layer divides by the square root of a variance of which the file holds the square root. Keras divides
-    by the square root of that once more, in a layer that it leaves out where weights come from a file.
+    The file holds a standard deviation as the variance, by whose square root a layer divides. Keras divides by the root
+    once more, in a layer that it leaves out where weights come from a file.
     """
     import keras
 

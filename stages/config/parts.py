@@ -21,7 +21,7 @@ def load_part(package: str, name: str) -> Any:
 
 
 def check_part(key: str, package: str, name: str, others: Iterable[str] = ()) -> None:
-    """Raise a `UserError` that starts with `key` if a package of stages/ has no module `name`; `others` exist as well."""
+    """Raise a `UserError` that starts with `key` if neither a package of stages/ nor `others` have a `name`."""
     known = sorted({*others, *(file.stem for file in STAGES.joinpath(*package.split(".")).glob("[a-z]*.py"))})
     if name not in known:
         raise UserError(f"{key}: there is no {name!r}; {choices(name, known)}")

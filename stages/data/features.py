@@ -31,9 +31,7 @@ def batches(dataset: str, splits: list[str], **options: Any) -> Iterator[Batch]:
             yield {"split": split, **batch}
 
 
-def build_backbone(
-    name: str, image_size: int, pooling: str | None, compute_dtype: str, weights: Path
-) -> "keras.Model":
+def build_backbone(name: str, image_size: int, pooling: str | None, compute_dtype: str, weights: Path) -> "keras.Model":
     """Build a frozen backbone: uint8 pixels (image_size, image_size, 3) → features.
 
     Args:

@@ -9,7 +9,7 @@ from stages.config.models import ModelConfig
 from stages.config.parts import load_part
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write
+from stages.runtime.files import atomic_write, file_hash
 
 
 class TrainingInfo(NamedTuple):
@@ -22,7 +22,12 @@ class TrainingInfo(NamedTuple):
 
 
 def run(
-    name: str, model: ModelConfig, seed: int, validation_fraction: float, threads: int
+    name: str,
+    model: ModelConfig,
+    seed: int,
+    validation_fraction: float,
+    threads: int,
+    pretrained: Path | None = None,
 ) -> Iterator[TrainingInfo | tuple[int, dict[str, float]]]:
     """Train a model, save it, load it again and predict the test split.
 
@@ -32,6 +37,7 @@ def run(
         seed: of the weights, the order of the images, dropout and augmentation.
         validation_fraction: of the published training split.
         threads: that share an operation.
+        pretrained: the file of a network to continue with.
 
     Yields:
         `TrainingInfo`, then the number and the row of the history of each epoch. When it ends, `outputs` are written.
@@ -59,11 +65,12 @@ def run(
     compute_dtype = numerics.resolve_compute_dtype(model.compute_dtype)
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
     with build_strategy(model.distribution).scope():
-        network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes))
+        network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes), pretrained)
         for initializer, options in model.initialize.items():
             load_part("training.initializers", initializer).build(**options)(network, train.inputs)
     environment = numerics.environment(threads, compute_dtype)
-    checkpoint_path = checkpoint.checkpoint_path(name, model, environment, seed, train, validation)
+    start = {**environment, "pretrained": file_hash(pretrained, "md5")} if pretrained else environment
+    checkpoint_path = checkpoint.checkpoint_path(name, model, start, seed, train, validation)
     checkpoint.remove_others(checkpoint_path, name)
     yield TrainingInfo(network.count_params(), len(train.keys), compute_dtype, checkpoint_path)
 

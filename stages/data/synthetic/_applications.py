@@ -13,7 +13,7 @@ from stages.data.synthetic._strokes import random_generator
 from stages.runtime.numerics import import_tensorflow
 
 IMAGE_SIZE = 96  # every network takes it; the weights do not depend on it
-GAIN = 1.4  # between 1, with which activations vanish in deep networks, and 2, with which those of residual ones explode
+GAIN = 1.4  # with 1, activations vanish in deep networks; with 2, those of residual ones explode
 
 
 def generate(name: str, weights: WeightsConfig) -> dict[str, bytes]:
@@ -41,9 +41,9 @@ def _values(variable: Any, rng: np.random.Generator) -> np.ndarray:
     """Normal kernels, small normal offsets, and ones where activations are scaled."""
     shape = tuple(variable.shape)
     if "kernel" in variable.name:
-        depthwise = "depthwise" in variable.path or shape[-1] == 1 and len(shape) == 4
+        depthwise = len(shape) == 4 and shape[-1] == 1
         fan_in = np.prod(shape[:2] if depthwise else shape[:-1])
         return rng.standard_normal(shape, np.float32) * np.float32((GAIN / fan_in) ** 0.5)
     if variable.name in ("bias", "beta"):
         return rng.standard_normal(shape, np.float32) * np.float32(0.1)
-    return np.zeros(shape, np.float32) if variable.name in ("mean", "moving_mean", "count") else np.ones(shape, np.float32)
+    return np.full(shape, variable.name not in ("mean", "moving_mean", "count"), np.float32)
