@@ -14,7 +14,7 @@ from stages.training.saving import read_signature, save
 
 
 def join(name: str) -> None:
-    """Write the network of an entry of `pretrained`, and hashes of the images: `train` has no dep of its own on them."""
+    """Write the network of an entry of `pretrained` and hashes of its images: `train` has no dep of its own on them."""
     values = params.load()
     config = lookup(values.pretrained, name, "pretrained")
     path = paths.model(config.head)

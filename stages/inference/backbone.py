@@ -71,7 +71,8 @@ def _without_code(backbone: keras.Model, inputs: keras.KerasTensor | None = None
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return layer.function(*args) if isinstance(layer, keras.layers.Lambda) else layer(*args, **kwargs)
 
+    tensors = None if inputs is None else keras.tree.pack_sequence_as(backbone.input, [inputs])  # of a list, too
     plain: keras.Model = keras.models.clone_model(
-        backbone, input_tensors=inputs, clone_function=lambda layer: layer, call_function=call
+        backbone, input_tensors=tensors, clone_function=lambda layer: layer, call_function=call
     )
     return plain
