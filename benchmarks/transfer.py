@@ -2,7 +2,7 @@
 
 Subsets of Imagenette, with VGG16's real weights. It needs their records and weights: `dvc repro preprocess@imagenette
 download_weights@vgg16` with `source: published`. Takes an hour or more. An interrupted benchmark resumes:
-each size and recipe is kept in `FOLDER` when it is done. The table is a remark of the result: it compares no contenders.
+each size and recipe is kept in `FOLDER` when it is done. The table is a remark of the result: nothing takes turns.
 """
 
 import json
@@ -75,8 +75,8 @@ def measure(quick: bool) -> Result:
     head = ["Images of a class", "Head", "Fine-tuned", "From scratch"]
     text = (
         f"{DATASET} at {IMAGE_SIZE} pixels, {BACKBONE}, one seed: accuracy in percent on {10 * VALIDATION} validation "
-        "images / all test images, and minutes of processor time. The head's include the features; those of fine-tuning "
-        "come on top."
+        "images / all test images, and minutes of processor time. The head's include its features; those of "
+        "fine-tuning come on top."
     )
     return Result([], [], [text, table(head, cells, ["", "r", "r", "r"])])
 
