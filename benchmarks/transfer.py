@@ -28,7 +28,7 @@ from stages.runtime.numerics import import_tensorflow
 
 DATASET, BACKBONE = "imagenette", "vgg16"
 IMAGE_SIZE = 96  # 224 would take five times as long
-VALIDATION = 30  # images of a class
+VALIDATION, TEST = 30, 50  # images of a class
 FOLDER = Path(".dvc/tmp/transfer")
 # Images of a class in training, None for all → epochs of fine-tuning, and at most so many from scratch
 SIZES: dict[int | None, tuple[int, int]] = {10: (20, 60), 50: (10, 40), 200: (4, 20), None: (1, 12)}
@@ -74,8 +74,8 @@ def measure(quick: bool) -> Result:
         cells.append([str(size or "all, about 900"), *(_cell(found[recipe]) for recipe in STAGES)])
     head = ["Images of a class", "Head", "Fine-tuned", "From scratch"]
     text = (
-        f"{DATASET} at {IMAGE_SIZE} pixels, {BACKBONE}, one seed: accuracy in percent on {10 * VALIDATION} validation "
-        "images / all test images, and minutes of processor time. The head's include its features; those of "
+        f"{DATASET} at {IMAGE_SIZE} pixels, {BACKBONE}, one seed: accuracy in percent on {10 * VALIDATION} validation and "
+        f"{10 * TEST} test images, and minutes of processor time. The head's include its features; those of "
         "fine-tuning come on top."
     )
     return Result([], [], [text, table(head, cells, ["", "r", "r", "r"])])
@@ -121,7 +121,7 @@ def _write_project(values: params.Params, size: int | None, epochs: tuple[int, i
     from stages.data import reader, writer
 
     classes = reader.info(DATASET).features["label"].names
-    examples = list(_subset(None if size is None else size + VALIDATION))
+    examples = list(_subset({"train": None if size is None else size + VALIDATION, "test": TEST}))
     (folder / "data/raw").mkdir(parents=True)
     (folder / paths.raw(BACKBONE)).symlink_to(paths.raw(BACKBONE).absolute())
     with inside(folder):
@@ -146,16 +146,16 @@ def _write_project(values: params.Params, size: int | None, epochs: tuple[int, i
     yaml.dump(content, folder / paths.PARAMS)
 
 
-def _subset(size: int | None) -> Iterator[Example]:
-    """The first `size` training images of each class, all if it is None, and all test images."""
+def _subset(sizes: dict[str, int | None]) -> Iterator[Example]:
+    """The first images of each class, so many of each split, or all if its number is None."""
     from stages.data import reader
 
-    for split in ("train", "test"):
+    for split, size in sizes.items():
         counts: Counter[int] = Counter()
         for batch in reader.batches(DATASET, split, 64, IMAGE_SIZE):
             for key, pixels, label in zip(batch["key"], batch["input"], batch["label"], strict=True):
                 counts[int(label)] += 1
-                if split == "test" or size is None or counts[int(label)] <= size:
+                if size is None or counts[int(label)] <= size:
                     yield split, key.decode(), pixels, int(label)
 
 

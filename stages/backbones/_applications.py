@@ -64,7 +64,8 @@ def build_untrained(name: str, image_size: int) -> "keras.Model":
             f"params.yaml: features: {NETWORKS[name]} does not fit images of {image_size} pixels: {reason}; choose "
             "another image_size"
         ) from None
-    return _scaled_in_float32(network)
+    network = _scaled_in_float32(network)
+    return keras.Model(network.inputs[0], network.outputs[0], name=network.name)  # some take a list of one input
 
 
 def _scaled_in_float32(network: "keras.Model") -> "keras.Model":
