@@ -74,9 +74,9 @@ def measure(quick: bool) -> Result:
         cells.append([str(size or "all, about 900"), *(_cell(found[recipe]) for recipe in STAGES)])
     head = ["Images of a class", "Head", "Fine-tuned", "From scratch"]
     text = (
-        f"{DATASET} at {IMAGE_SIZE} pixels, {BACKBONE}, one seed: accuracy in percent on {10 * VALIDATION} validation and "
-        f"{10 * TEST} test images, and minutes of processor time. The head's include its features; those of "
-        "fine-tuning come on top."
+        f"{DATASET} at {IMAGE_SIZE} pixels, {BACKBONE}, one seed: accuracy in percent on {10 * VALIDATION} validation, "
+        f"{10 * TEST} test images; minutes of processor time, the head's with its features, those of fine-tuning "
+        "on top of them."
     )
     return Result([], [], [text, table(head, cells, ["", "r", "r", "r"])])
 
