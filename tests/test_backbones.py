@@ -79,8 +79,8 @@ def test_features_are_those_of_keras_with_its_own_weights(
 def test_features_and_published_weights_of_other_networks_are_those_of_keras(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if name in ("inceptionv3", "xception"):
-        monkeypatch.setattr("tests.test_backbones.SIZE", 96)  # they take no smaller images
+    if name == "inceptionv3":
+        monkeypatch.setattr("tests.test_backbones.SIZE", 96)  # it takes no smaller images
     check(name, tmp_path, monkeypatch)
 
 
@@ -105,5 +105,5 @@ def test_weights_of_another_network_and_images_too_small_are_one_line(tmp_path: 
     weights = weights_of("mobilenetv3small", tmp_path)
     with pytest.raises(UserError, match=r"corrupt, or not MobileNet's: .* download_weights@mobilenet`$"):
         build_backbone("mobilenet", SIZE, None, "float32", weights)
-    with pytest.raises(UserError, match=r"features: Xception does not fit images of 32 pixels: .*; choose another"):
-        build_backbone("xception", 32, None, "float32", weights)
+    with pytest.raises(UserError, match=r"features: InceptionV3 does not fit images of 32 pixels: .*; choose another"):
+        build_backbone("inceptionv3", 32, None, "float32", weights)
