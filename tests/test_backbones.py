@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def keras_features(name: str, pixels: np.ndarray, patch: pytest.MonkeyPatch, wei
     with patch.context() as patched:
         patched.setattr(file_utils, "get_file", get_file)
         network = function(include_top=False, weights="imagenet", input_shape=(SIZE, SIZE, 3))
-    scaled = inspect.getmodule(function).preprocess_input(pixels.astype("float32"))
+    scaled = sys.modules[function.__module__].preprocess_input(pixels.astype("float32"))
     return network.predict(scaled, verbose=0), asked[-1]
 
 

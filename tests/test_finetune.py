@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +67,11 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def tune() -> "Iterator[Any]":
+def tune() -> Generator[Any, None, None]:
     values = params.load()
     start = values.pretrained_network("tuned")
     fraction = values.train.validation_fraction
-    return run.run("tuned", values.resolved_models["tuned"], 1, fraction, values.threads, start)
+    yield from run.run("tuned", values.resolved_models["tuned"], 1, fraction, values.threads, start)
 
 
 @pytest.mark.usefixtures("joined")
@@ -182,7 +182,11 @@ def test_mistake_in_params_is_one_line(tmp_path: Path, wrong: Any, message: str)
 def test_head_that_does_not_fit_another_image_size_is_one_line() -> None:
     from stages import join
 
-    write_params(Path(), lambda values: (change(values), values["pretrained"]["network"].update(image_size=96)))
+    def larger(values: Any) -> None:
+        change(values)
+        values["pretrained"]["network"]["image_size"] = 96
+
+    write_params(Path(), larger)
     try:
         with pytest.raises(UserError, match=r"network.image_size: features of shape \(3, 3, 1024\) do not fit"):
             join.join("network")
