@@ -4,16 +4,15 @@ Meaningful only on the published data. The table is a remark of the result: it c
 """
 
 import io
-import os
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from benchmarks.common import Result, log
+from benchmarks.common import Result, inside, log
 from stages.config import params
 from stages.reporting.markdown import table
 from stages.runtime.errors import UserError
@@ -116,7 +115,7 @@ def _at(rate: float, originals: dict[str, Any]) -> dict[str, str]:
         for split in SPLITS
         for at, image in enumerate(pixels[split])
     )
-    with tempfile.TemporaryDirectory() as folder, _inside(folder):
+    with tempfile.TemporaryDirectory() as folder, inside(Path(folder)):
         writer.write("planted", names, SPLITS, examples)
         images = describe("planted")
         found = {
@@ -142,17 +141,6 @@ def _at(rate: float, originals: dict[str, Any]) -> dict[str, str]:
             cells[f"{title}: {kind}, recall"] = f"{len(own & hits) / max(1, len(own)):.2f}"
     cells["label errors"] = _cell(flagged["wrong"], wrong)
     return cells
-
-
-@contextmanager
-def _inside(folder: str) -> Iterator[None]:
-    """A working directory: records lie relative to it."""
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def _some(random: np.random.Generator, number: int, rate: float) -> np.ndarray:

@@ -257,6 +257,17 @@ def quiet() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def inside(folder: Path) -> Iterator[None]:
+    """A working directory: records lie relative to it."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
 def log(line: str) -> None:
     """Print a line on the progress of a benchmark to standard error."""
     print(line, file=sys.stderr, flush=True)

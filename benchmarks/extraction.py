@@ -23,7 +23,6 @@ from benchmarks.common import (
 )
 from stages.config import params
 from stages.config.features import FeaturesConfig
-from stages.config.parts import load_part
 from stages.runtime import paths
 from stages.runtime.numerics import import_tensorflow, resolve_compute_dtype
 
@@ -118,7 +117,9 @@ def feature_set(name: str) -> tuple[FeaturesConfig, Path]:
 
 
 def _backbone(features: FeaturesConfig, weights: Path) -> "keras.Model":
-    return load_part("backbones", features.backbone).build(features.image_size, weights)
+    from stages.data.features import build_backbone
+
+    return build_backbone(features.backbone, features.image_size, features.pooling, "float32", weights)
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float:

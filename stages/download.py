@@ -38,6 +38,8 @@ def _generate(name: str, entry: DatasetConfig | WeightsConfig, folder: Path) -> 
     is_dataset = isinstance(entry, DatasetConfig)
     key = f"params.yaml: {'datasets' if is_dataset else 'weights'}.{name}"
     part = entry.format if isinstance(entry, DatasetConfig) else name
+    if not (is_dataset or find_spec(f"stages.data.synthetic.{part}")):
+        part = "_applications" if name in load_part("backbones", "_applications").NETWORKS else part
     if find_spec(f"stages.data.synthetic.{part}") is None:
         raise UserError(f"{key}.synthetic: there is no generator stages/data/synthetic/{part}.py; set it to null")
     files: dict[str, bytes] = load_part("data.synthetic", part).generate(name, entry)

@@ -22,7 +22,7 @@ def evaluate(name: str) -> None:
     epochs, validation_accuracy = read_history(name, model.restore_best)
     test_metrics = metrics.compute(predicted)
     pretraining = config.not_in_pretraining.get(config.image_dataset(name))
-    if pretraining and model.dataset in config.features:
+    if pretraining and config.model_features(name):
         test_metrics |= metrics.not_in_pretraining(predicted, pretraining.files)
     values = {
         **test_metrics,

@@ -21,7 +21,7 @@ COMPARED_IMAGES = 500  # at most, the first of the test split
 def export(name: str) -> None:
     """Write both files and reports/export/NAME.json; print what they are worth."""
     values = params.load()
-    model = lookup(values.models, name, "models")
+    model = lookup(values.resolved_models, name, "models")
     stored = predictions.read(name)
     import_tensorflow(values.threads, gpu=False)
     from stages.data import reader

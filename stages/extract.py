@@ -39,7 +39,13 @@ def extract(name: str) -> None:
     else:
         extractor = features.Extractor(config, values.threads, weights)
         environment = _write(name, dataset, map(extractor, read(image_size=config.image_size)))
-    backbone = {"name": config.backbone, "image_size": config.image_size, "weights": f"md5:{file_hash(weights, 'md5')}"}
+    backbone = {
+        "name": config.backbone,
+        "image_size": config.image_size,
+        "pooling": config.pooling,
+        "compute_dtype": environment["compute_dtype"],
+        "weights": f"md5:{file_hash(weights, 'md5')}",
+    }
     with atomic_write(paths.backbone(name)) as path:
         path.write_text(json.dumps(backbone, indent=1) + "\n")
     with atomic_write(paths.environment("extract", name)) as path:

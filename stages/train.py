@@ -38,9 +38,9 @@ def train(name: str) -> None:
 
 def _events(name: str, values: params.Params) -> Iterator[Any]:
     """What `run.run` yields for the model: here, on a node of the cluster, or in several workers."""
-    model = values.resolved_models[name]
-    arguments = name, model, values.seed, values.train.validation_fraction, values.threads, values.memory
-    inputs, outputs = [paths.records(model.dataset)], run.outputs(name)
+    model, pretrained = values.resolved_models[name], values.pretrained_network(name)
+    arguments = name, model, values.seed, values.train.validation_fraction, values.threads, values.memory, pretrained
+    inputs, outputs = [paths.records(model.dataset), *([pretrained] if pretrained else [])], run.outputs(name)
     if values.engine == "ray" and os.environ.get("RAY_ADDRESS"):  # Ray on this machine alone would gain nothing
         if model.workers > 1:
             from stages.cluster.remote_gang import run_gang_remotely

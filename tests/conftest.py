@@ -64,6 +64,7 @@ def only(values: Any, *models: str) -> None:
     """Leave these models, and the data that they need, for `write_params`."""
     values["models"] = {name: values["models"][name] for name in models}
     used = {model["dataset"] for model in values["models"].values()}
+    values["pretrained"] = {name: entry for name, entry in values["pretrained"].items() if name in used}
     values["features"] = {name: entry for name, entry in values["features"].items() if name in used}
     used |= {entry["dataset"] for entry in values["features"].values()}
     values["datasets"] = {name: entry for name, entry in values["datasets"].items() if name in used}

@@ -16,7 +16,7 @@ from stages.config import params
 from stages.config.references import PARTS
 from stages.plots import _registry
 from stages.runtime import paths
-from tests.conftest import ROOT, copy_work_tree
+from tests.conftest import ROOT, copy_work_tree, write_params
 
 ROW = re.compile(r"^\| `(stages/[^`]+)` \| ([^|]+) \|", re.MULTILINE)
 MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py"))
@@ -27,6 +27,7 @@ NO_RESULT = (
 )
 
 
+COMMON = ("optimizer", "schedule", "loss", "learning_rate", "batch_size", "epochs", "compute_dtype")
 FOUND_BY_NAME = [
     *[("train", "models"), ("train", "training/losses")],
     ("extract", "backbones"),
@@ -85,6 +86,27 @@ def test_change_of_auditing_code_or_of_what_it_reads_makes_audits_stale(tmp_path
         for module in ("stages/data/reader.py", "stages/data/formats/idx.py", "stages/runtime/numerics.py"):
             assert "audit@mnist" in stale_after_comment(audited, module), module
         assert "audit@mnist" not in stale_after_comment(audited, "stages/models/dense.py")
+
+
+def test_change_of_what_joins_a_network_makes_it_and_the_model_on_it_stale(tmp_path: Path) -> None:
+    copy_work_tree(tmp_path)
+
+    def change(values: Any) -> None:
+        values["pretrained"]["network"] = {"head": "imagenette_vgg16", "backbone": "vgg16", "dataset": "imagenette"}
+        common = {key: values["models"]["imagenette_vgg16"][key] for key in COMMON}
+        values["models"]["tuned"] = {"dataset": "network", "architecture": "pretrained", **common}
+
+    write_params(tmp_path, change)
+    with Repo(tmp_path) as tuned:
+        for stage in tuned.index.stages:
+            for dep in stage.deps:
+                if _is_code(dep):
+                    dep.save()
+        own = {"train@tuned", "evaluate@tuned", "report"}
+        assert stale_after_comment(tuned, "stages/models/pretrained.py") == own
+        for module in ("stages/join.py", "stages/inference/backbone.py", "stages/inference/locate.py"):
+            assert stale_after_comment(tuned, module) == {"join@network", *own}, module
+        assert {"join@network", *own} < stale_after_comment(tuned, "stages/models/dense.py")  # of its head
 
 
 @pytest.mark.parametrize("kind", ["architecture", "loss"])  # groups may name any optimizer and schedule

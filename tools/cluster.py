@@ -27,13 +27,22 @@ def main() -> None:
         data = [values.preprocess_stage(name) for name in values.datasets]
         data += [f"extract@{name}" for name in values.features]
         _dvc("repro", *data)
-        models = [f"train@{name}" for name in values.models]
-        stale = [name for name in models if name in json.loads(_dvc("status", "--json", *models, show=False))]
-        with ThreadPoolExecutor(MAX_TRAININGS) as pool:
-            failed = [name for name, succeeded in zip(stale, pool.map(_train, stale), strict=True) if not succeeded]
-        if failed:
-            raise UserError(f"{', '.join(failed)} failed; see above")
+        fine_tuned = {name for name, model in values.models.items() if model.dataset in values.pretrained}
+        _train_all([name for name in values.models if name not in fine_tuned])
+        if fine_tuned:
+            _dvc("repro", *(f"join@{name}" for name in values.pretrained))
+            _train_all([name for name in values.models if name in fine_tuned])
         _dvc("repro")
+
+
+def _train_all(names: list[str]) -> None:
+    """Train those of the models that are stale at the same time."""
+    models = [f"train@{name}" for name in names]
+    stale = [name for name in models if name in json.loads(_dvc("status", "--json", *models, show=False))]
+    with ThreadPoolExecutor(MAX_TRAININGS) as pool:
+        failed = [name for name, succeeded in zip(stale, pool.map(_train, stale), strict=True) if not succeeded]
+    if failed:
+        raise UserError(f"{', '.join(failed)} failed; see above")
 
 
 def run_beside(name: str, command: list[str], **options: Any) -> bool:

@@ -41,7 +41,7 @@ def promote(name: str, force: str) -> None:
     if force not in ("", "1"):
         raise UserError(f"FORCE: {force!r}: it should be 1, or empty")
     values = params.load()
-    model = lookup(values.models, name, "models")
+    model = lookup(values.resolved_models, name, "models")
     md5 = _committed(name)
     workspace = Revision()
     if name not in workspace.trainings:

@@ -127,6 +127,8 @@ def _measure(folder: Path, name: str, seed: int) -> None:
 def _data_stages(values: Any, name: str) -> list[str]:
     """The stages that make the data of a model, in their order."""
     dataset = values["models"][name]["dataset"]
+    if start := (values.get("pretrained") or {}).get(dataset):
+        return [*_data_stages(values, start["head"]), f"train@{start['head']}", f"join@{dataset}"]
     features = (values.get("features") or {}).get(dataset)
     images = features["dataset"] if features else dataset
     stage = "preprocess_folder" if images in (values.get("folders") or {}) else "preprocess"

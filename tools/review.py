@@ -13,7 +13,7 @@ from tools.revision import ABSENT, Revision, differences, points
 from tools.significance import Untestable, accuracy_test, holm, paired_test
 
 LEVEL = 0.05
-DATA = ("download@", "download_weights@", "preprocess@", "preprocess_folder@", "extract@")
+DATA = ("download@", "download_weights@", "preprocess@", "preprocess_folder@", "extract@", "join@")
 
 
 def review(base: str) -> None:

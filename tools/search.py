@@ -60,7 +60,7 @@ class Search:
     def run(self) -> None:
         """Run the trials that are missing, and report."""
         self._recover()
-        dataset, attributes = self.values.models[self.name].dataset, self.study.study.user_attrs
+        dataset, attributes = self.values.resolved_models[self.name].dataset, self.study.study.user_attrs
         run_id = parent.start(dataset, f"search {self.name} ({self.sampler})", attributes.get("mlflow_run"))
         if run_id:
             self.study.study.set_user_attr("mlflow_run", run_id)

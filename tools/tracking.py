@@ -19,7 +19,7 @@ def sync() -> None:
 
 def runs() -> None:
     """Print the run that trained each model of params.yaml as it lies in data/models, wherever DVC got it from."""
-    for name, model in params.load().models.items():
+    for name, model in params.load().resolved_models.items():
         if not paths.model(name).exists():
             print(f"{name}: no model; run `dvc repro train@{name}` or `dvc pull`")
             continue

@@ -1,6 +1,6 @@
 """The sections `features` and `not_in_pretraining` of params.yaml."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
@@ -15,6 +15,7 @@ class FeaturesConfig(Config):
     backbone: Name
     image_size: Annotated[int, Field(ge=32, le=4096)]
     compute_dtype: ComputeDtype
+    pooling: Literal["avg"] | None = None  # avg: the mean of each map, (channels,) instead of (height, width, channels)
 
 
 class NotInPretrainingConfig(Config):

@@ -16,6 +16,7 @@ from stages.config.folders import FolderConfig
 from stages.config.gates import GateConfig
 from stages.config.messages import explain
 from stages.config.models import ModelConfig, TrainConfig
+from stages.config.pretrained import PretrainedConfig
 from stages.config.references import check_references
 from stages.config.search import SearchSpace
 from stages.config.types import Config, Name
@@ -37,6 +38,7 @@ class Params(Config):
     weights: dict[Name, WeightsConfig]
     features: dict[Name, FeaturesConfig]
     not_in_pretraining: dict[Name, NotInPretrainingConfig]
+    pretrained: dict[Name, PretrainedConfig] = Field(default_factory=dict)
     train: TrainConfig
     models: dict[Name, ModelConfig]
     export: list[Name] = Field(default_factory=list)  # models
@@ -61,11 +63,17 @@ class Params(Config):
 
     @cached_property
     def resolved_models(self) -> dict[str, ModelConfig]:
-        """The configuration of each model as it is trained: with the overrides of `train`."""
-        return {
-            name: overrides.merge(model, self.train, self.is_model_synthetic(name))
-            for name, model in self.models.items()
-        }
+        """The configuration of each model as it is trained: with the overrides of `train`.
+
+        A model on a network of `pretrained` is trained on the images of that network, in its size.
+        """
+        found = {}
+        for name, model in self.models.items():
+            found[name] = overrides.merge(model, self.train, self.is_model_synthetic(name))
+            if start := self.pretrained.get(model.dataset):
+                size = start.image_size or self.features[self.models[start.head].dataset].image_size
+                found[name] = found[name].model_copy(update={"dataset": start.dataset, "image_size": size})
+        return found
 
     def is_synthetic(self, entry: DatasetConfig | WeightsConfig) -> bool:
         """Whether the files of an entry are generated instead of downloaded."""
@@ -73,12 +81,24 @@ class Params(Config):
 
     def image_dataset(self, model: str) -> str:
         """The dataset with a model's images: its own, or the one that its features are extracted from."""
+        dataset, features = self.models[model].dataset, self.model_features(model)
+        return features.dataset if features else dataset
+
+    def model_features(self, model: str) -> FeaturesConfig | None:
+        """The features that a model takes, or that the head of its pretrained network took; None without a backbone."""
         dataset = self.models[model].dataset
-        return self.features[dataset].dataset if dataset in self.features else dataset
+        if dataset in self.pretrained:
+            dataset = self.models[self.pretrained[dataset].head].dataset
+        return self.features.get(dataset)
+
+    def pretrained_network(self, model: str) -> Path | None:
+        """The file of the network that a model continues to train, if its dataset is an entry of `pretrained`."""
+        dataset = self.models[model].dataset
+        return paths.network(dataset) if dataset in self.pretrained else None
 
     def is_model_synthetic(self, model: str) -> bool:
         """Whether a model's images, or the weights that its features were extracted with, are generated."""
-        features = self.features.get(self.models[model].dataset)
+        features = self.model_features(model)
         return self.is_synthetic(self.datasets[self.image_dataset(model)]) or (
             features is not None and self.is_synthetic(self.weights[features.backbone])
         )

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ def load_part(package: str, name: str) -> Any:
     return importlib.import_module(f"stages.{package}.{name}")
 
 
-def check_part(key: str, package: str, name: str) -> None:
-    """Raise a `UserError` that starts with `key` if a package of stages/ has no module `name`."""
-    known = sorted(file.stem for file in STAGES.joinpath(*package.split(".")).glob("[a-z]*.py"))
+def check_part(key: str, package: str, name: str, others: Iterable[str] = ()) -> None:
+    """Raise a `UserError` that starts with `key` if neither a package of stages/ nor `others` have a `name`."""
+    known = sorted({*others, *(file.stem for file in STAGES.joinpath(*package.split(".")).glob("[a-z]*.py"))})
     if name not in known:
         raise UserError(f"{key}: there is no {name!r}; {choices(name, known)}")
 

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.config.folders import FORMAT
-from stages.config.messages import lookup
+from stages.config.messages import choices, lookup
 from stages.config.models import ModelConfig, PartConfig
-from stages.config.parts import check_options, check_part
+from stages.config.parts import check_options, check_part, load_part
+from stages.config.pretrained import PretrainedConfig
 from stages.config.search import Value, change
 from stages.runtime.errors import UserError
 
@@ -24,13 +25,14 @@ PART_MAPPINGS = {  # key of a model's entry, which maps names to options → pac
     "augment": "training.augmentations",
     "initialize": "training.initializers",
 }
+PRETRAINED = "pretrained"  # the architecture of models that continue a training
 PIXELS_ONLY = ("image_size", "augment", "progressive", "test_time")
 
 
 def check_references(params: "Params", path: Path) -> None:
     """Raise a `UserError` for the first name that does not exist, and for options that a module does not accept."""
     sections: dict[str, str] = {}
-    for section in ("datasets", "weights", "features"):  # they share the folders data/raw and data/records
+    for section in ("datasets", "weights", "features", "pretrained"):  # they share data/raw and data/records
         for name in getattr(params, section):
             if (taken := sections.setdefault(name, section)) != section:
                 raise UserError(f"{path}: {section}.{name}: the name is taken by {taken}.{name}; choose another")
@@ -42,16 +44,19 @@ def check_references(params: "Params", path: Path) -> None:
     for name, features in params.features.items():
         lookup(params.datasets, features.dataset, f"features.{name}.dataset")
         lookup(params.weights, features.backbone, f"features.{name}.backbone")
-        check_part(f"{path}: features.{name}.backbone", "backbones", features.backbone)
+        if features.backbone not in (networks := load_part("backbones", "_applications").NETWORKS):
+            check_part(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks)
         if len(files := params.weights[features.backbone].files) > 1:
             raise UserError(
                 f"{path}: weights.{features.backbone}.files: {', '.join(files)}: {name} reads one; remove the others"
             )
     for name in params.not_in_pretraining:
         lookup(params.datasets, name, f"not_in_pretraining.{name}")
+    for name, start in params.pretrained.items():
+        _check_pretrained(f"{path}: pretrained.{name}", name, start, params)
     for name, model in params.models.items():
-        lookup({**params.datasets, **params.features}, model.dataset, f"models.{name}.dataset")
-        _check_model(f"{path}: models.{name}", model, holds_features=model.dataset in params.features)
+        lookup({**params.datasets, **params.features, **params.pretrained}, model.dataset, f"models.{name}.dataset")
+        _check_model(f"{path}: models.{name}", model, params)
     for number, name in enumerate(params.export):
         lookup(params.models, name, f"export[{number}]")
         if name in params.export[:number]:
@@ -73,15 +78,36 @@ def check_change(params: "Params", model: ModelConfig, values: Mapping[str, Valu
     """Raise a `UserError` that starts with `what` if a model's entry would not be valid with other values."""
     changed = change(model, values, what)
     try:
-        _check_model("", changed, holds_features=model.dataset in params.features)
+        _check_model("", changed, params)
     except UserError as error:
         raise UserError(f"{what}: {str(error).lstrip('.: ')}") from None
 
 
-def _check_model(key: str, model: ModelConfig, holds_features: bool) -> None:
+def _check_pretrained(key: str, name: str, start: PretrainedConfig, params: "Params") -> None:
+    """Check that the head takes the features that the entry says, which dvc.yaml relies on."""
+    features = params.features.get(lookup(params.models, start.head, f"pretrained.{name}.head").dataset)
+    if features is None:
+        heads = [head for head, model in params.models.items() if model.dataset in params.features]
+        raise UserError(f"{key}.head: {start.head} takes no features; {choices(start.head, heads)}")
+    for what in ("backbone", "dataset"):
+        if getattr(start, what) != getattr(features, what):
+            raise UserError(
+                f"{key}.{what}: {getattr(start, what)}: the features of {start.head} are those of "
+                f"{getattr(features, what)}; correct it"
+            )
+
+
+def _check_model(key: str, model: ModelConfig, params: "Params") -> None:
     for pixels_only in PIXELS_ONLY:
-        if holds_features and getattr(model, pixels_only):
+        if model.dataset in params.features and getattr(model, pixels_only):
             raise UserError(f"{key}.{pixels_only}: {model.dataset} holds features, not images; remove it")
+    if (model.dataset in params.pretrained) != (model.architecture == PRETRAINED):
+        raise UserError(
+            f"{key}.architecture: {model.architecture}: an entry of `pretrained`, and no other dataset, needs "
+            f"{PRETRAINED}; change one of them"
+        )
+    if model.dataset in params.pretrained and model.image_size:
+        raise UserError(f"{key}.image_size: set it in pretrained.{model.dataset}: the network has one size")
     check_part(f"{key}.architecture", "models", model.architecture)
     check_options(key, "models", model.architecture, model.options)
     for part, package in {**PARTS, **OPTIONAL_PARTS}.items():

@@ -30,7 +30,7 @@ class GradCam:
         self._maps_are_inputs = maps is None
         if maps is None:
             # A head on features: its inputs are the maps
-            of_features = model.inputs[0].dtype != "uint8" or any(map(_last_maps, self._before))
+            of_features = model.inputs[0].dtype != "uint8" or any(_last_maps(one) is not None for one in self._before)
             if not of_features or len(network.inputs[0].shape) != 4:
                 raise ValueError("it has no convolution")
         self._network = keras.Model(network.inputs, [maps, _logits(network)] if maps is not None else _logits(network))

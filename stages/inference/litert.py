@@ -3,10 +3,8 @@
 This module imports TensorFlow at the top: import it late.
 """
 
-import json
 import time
 import warnings
-import zipfile
 from pathlib import Path
 
 import keras
@@ -14,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from stages.runtime import numerics
+from stages.training.saving import load_in
 
 
 def float32_twin(path: Path) -> keras.Model:
@@ -22,14 +21,7 @@ def float32_twin(path: Path) -> keras.Model:
     Args:
         path: the .keras file. No code that it may bring along is run.
     """
-    model = keras.models.load_model(path, compile=False, safe_mode=True)
-    with zipfile.ZipFile(path) as archive:
-        config = archive.read("config.json").decode()
-    for policy in ("mixed_bfloat16", "mixed_float16"):
-        config = config.replace(f'"{policy}"', '"float32"')
-    twin: keras.Model = keras.saving.deserialize_keras_object(json.loads(config), safe_mode=True)
-    twin.set_weights(model.get_weights())
-    return twin
+    return load_in(path, "float32")
 
 
 def to_float32(model: keras.Model) -> bytes:

@@ -14,6 +14,7 @@ SECTIONS = {
     "preprocess": "archives",
     "preprocess_folder": "folders",
     "extract": "features",
+    "join": "pretrained",
     "train": "models",
     "evaluate": "models",
     "export": "export",

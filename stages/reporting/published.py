@@ -12,7 +12,7 @@ from stages.reporting.markdown import table
 from stages.runtime import paths
 
 # The stages whose code and params decide which model comes out
-UPSTREAM = ("preprocess", "preprocess_folder", "extract", "train")
+UPSTREAM = ("preprocess", "preprocess_folder", "extract", "join", "train")
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def _causes(stages: dict[str, Any], model: str) -> Any:
         params = dict(stage.get("params", {}).get("params.yaml", {}))
         params = {key: value for key, value in params.items() if key not in ("seed", "source")}
         causes.append((name, {path: md5 for path, md5 in deps.items() if path.startswith("stages/")}, params))
+        waiting += [f"train@{Path(path).stem}" for path in deps if path.startswith("data/models/")]  # of join: its head
         records = [Path(path).name for path in deps if path.startswith("data/records/")]
         waiting += [f"{kind}@{data}" for data in records for kind in UPSTREAM[:-1] if f"{kind}@{data}" in stages]
     return causes

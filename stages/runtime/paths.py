@@ -20,13 +20,18 @@ def raw(name: str) -> Path:
 
 
 def records(name: str) -> Path:
-    """The folder with the TFRecords of a dataset or a feature set."""
+    """The folder with the TFRecords of a dataset or a feature set, or with a network to fine-tune."""
     return Path("data/records") / name
 
 
 def backbone(name: str) -> Path:
     """The backbone that computed a feature set, as JSON, beside its TFRecords."""
     return records(name) / "backbone.json"
+
+
+def network(name: str) -> Path:
+    """A network to fine-tune, in Keras's format."""
+    return records(name) / "network.keras"
 
 
 def counts(name: str) -> Path:

@@ -1,6 +1,7 @@
 """Build what a training needs from a model's configuration: the Keras model, its optimizer, its devices."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,13 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def build_model(config: ModelConfig, input_shape: tuple[int, ...], input_dtype: Any, num_classes: int) -> "keras.Model":
+def build_model(
+    config: ModelConfig,
+    input_shape: tuple[int, ...],
+    input_dtype: Any,
+    num_classes: int,
+    pretrained: Path | None = None,
+) -> "keras.Model":
     """Build the uncompiled model that is saved and predicts. It scales uint8 pixels to [0, 1] itself.
 
     Args:
@@ -23,6 +30,7 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], input_dtype: 
         input_shape: of one example.
         input_dtype: uint8 for pixels; anything else goes to the architecture as it is.
         num_classes: width of the output.
+        pretrained: the file of a network to continue with, which has inputs and outputs of these shapes.
 
     Raises:
         UserError: the architecture does not fit the inputs, or it has no variable of a name in `frozen`.
@@ -30,12 +38,18 @@ def build_model(config: ModelConfig, input_shape: tuple[int, ...], input_dtype: 
     import keras
 
     from stages.training.groups import freeze
+    from stages.training.saving import load_in
 
+    architecture = load_part("models", config.architecture)
+    if pretrained:
+        network = load_in(pretrained, keras.config.dtype_policy().name)
+        model: keras.Model = architecture.build(network, **config.options)
+        freeze(model, config.frozen)
+        return model
     inputs = outputs = keras.Input(input_shape, dtype=str(input_dtype))
     if input_dtype == np.uint8:
         # In float32: bfloat16 would round 1/255 and the pixels before the network can normalize them
         outputs = keras.layers.Rescaling(1 / 255, dtype="float32")(keras.ops.cast(outputs, "float32"))
-    architecture = load_part("models", config.architecture)
     try:
         network = architecture.build(tuple(outputs.shape[1:]), num_classes, **config.options)
     except ValueError as error:

@@ -57,4 +57,7 @@ def _rebuild(model: keras.Model, inputs: keras.KerasTensor) -> keras.Model:
         for layer in model.layers:
             outputs = call(layer, outputs)
         return keras.Model(inputs, outputs, name=model.name)
-    return keras.models.clone_model(model, input_tensors=inputs, clone_function=lambda layer: layer, call_function=call)
+    tensors = keras.tree.pack_sequence_as(model.input, [inputs])  # the networks of keras.applications take a list
+    return keras.models.clone_model(
+        model, input_tensors=tensors, clone_function=lambda layer: layer, call_function=call
+    )

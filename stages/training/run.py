@@ -9,7 +9,7 @@ from stages.config.models import ModelConfig
 from stages.config.parts import load_part
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write
+from stages.runtime.files import atomic_write, file_hash
 
 
 class TrainingInfo(NamedTuple):
@@ -22,7 +22,13 @@ class TrainingInfo(NamedTuple):
 
 
 def run(
-    name: str, model: ModelConfig, seed: int, validation_fraction: float, threads: int, memory: float = 4.0
+    name: str,
+    model: ModelConfig,
+    seed: int,
+    validation_fraction: float,
+    threads: int,
+    memory: float = 4.0,
+    pretrained: Path | None = None,
 ) -> Iterator[TrainingInfo | tuple[int, dict[str, float]]]:
     """Train a model, save it, load it again and predict the test split.
 
@@ -33,6 +39,7 @@ def run(
         validation_fraction: of the published training split.
         threads: that share an operation.
         memory: GiB that the inputs of a split may take; a larger split is streamed, with the same results.
+        pretrained: the file of a network to continue with.
 
     Yields:
         `TrainingInfo`, then the number and the row of the history of each epoch. When it ends, `outputs` are written,
@@ -64,13 +71,15 @@ def run(
     compute_dtype = numerics.resolve_compute_dtype(model.compute_dtype)
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
     with strategy.scope():
-        network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes))
+        network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes), pretrained)
         for initializer, options in model.initialize.items():
             load_part("training.initializers", initializer).build(**options)(network, train.inputs)
     environment = numerics.environment(threads, compute_dtype)
-    devices = {"devices": str(strategy.num_replicas_in_sync)}  # of a machine, fewer than it has may be visible
+    start = environment | {"devices": str(strategy.num_replicas_in_sync)}  # fewer than the machine has may be visible
+    if pretrained:
+        start["pretrained"] = file_hash(pretrained, "md5")
     data = checkpoint.data_identity(model.dataset, [train_split, validation_split])
-    checkpoint_path = checkpoint.checkpoint_path(name, model, environment | devices, seed, data)
+    checkpoint_path = checkpoint.checkpoint_path(name, model, start, seed, data)
     if is_chief(strategy):
         checkpoint.remove_others(checkpoint_path, name)
     yield TrainingInfo(network.count_params(), len(train), compute_dtype, checkpoint_path)

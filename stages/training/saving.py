@@ -38,6 +38,24 @@ def save(model: "keras.Model", path: Path, signature: dict[str, Any]) -> None:
             target.writestr(zipfile.ZipInfo(SIGNATURE), json.dumps(signature))
 
 
+def load_in(path: Path, policy: str) -> "keras.Model":
+    """Load a model with its layers in another number format.
+
+    Args:
+        path: the .keras file. No code that it may bring along is run.
+        policy: the Keras dtype policy of all layers but those that compute in float32 whatever the model's policy is.
+    """
+    import keras
+
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json").decode()
+    for saved in ("mixed_bfloat16", "mixed_float16"):
+        config = config.replace(f'"{saved}"', f'"{policy}"')
+    model: keras.Model = keras.saving.deserialize_keras_object(json.loads(config), safe_mode=True)
+    model.load_weights(path)
+    return model
+
+
 def read_signature(path: Path) -> dict[str, Any]:
     """What a saved model takes and returns.
 
@@ -47,7 +65,8 @@ def read_signature(path: Path) -> dict[str, Any]:
         image_size: height and width of the square images that it takes; null if it takes features.
         channels: of an image.
         test_time: the part of params.yaml that augments an image for prediction, or null.
-        backbone: whose features it takes: name, image_size, and weights, the hash of the file; null if it takes images.
+        backbone: whose features it takes: name, image_size, pooling, compute_dtype, and weights, the hash of the file;
+            null if it takes images.
 
     Raises:
         OSError, zipfile.BadZipFile, KeyError: it is not a model of this project.

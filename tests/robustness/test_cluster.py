@@ -179,7 +179,12 @@ cli.run(train.train, "model")
 def test_worker_lost_during_a_training_changes_no_bytes(project: Path, cluster: Any) -> None:
     """Three nodes with a processor each, and two workers: a node is left to replace the one that is lost."""
     options = {"epochs": 300, "distribution": {"workers": 2}}
-    write_params(project, lambda values: (values["train"].update(options), values.update(threads=1)))
+
+    def two_workers(values: Any) -> None:
+        values["train"].update(options)
+        values["threads"] = 1
+
+    write_params(project, two_workers)
     write_records()
     files = training.outputs("mnist_dense")
     done = run(project, sys.executable, "-m", "stages.train", "mnist_dense", PYTHONPATH=str(ROOT))
