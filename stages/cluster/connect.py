@@ -1,8 +1,7 @@
 """Connection to Ray. Only stages.cluster knows Ray, and no output depends on it.
 
-The cluster is the one at RAY_ADDRESS, or one of this machine's cores for the time of the work. Inputs are read, and
-outputs written, where the stage runs: the other nodes need the packages of requirements.txt and
-requirements-cluster.txt, but neither this repository nor its data.
+The cluster is the one at RAY_ADDRESS, or one of this machine's cores for the time of the work. The other nodes need the
+packages of requirements.txt and requirements-cluster.txt, but neither this repository nor its data.
 """
 
 import logging

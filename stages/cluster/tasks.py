@@ -21,7 +21,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import remove
 from stages.runtime.tasks import Function, Result, Task
 
-LOSSES = 5  # processes lost for each one that works: more than that is not the nodes' fault
+LOSSES = 5  # processes lost for each one of the pool: that is not the fault of a node
 
 Files = dict[str, np.ndarray]  # contents by paths: Ray reads an array where another process has put it, without a copy
 
@@ -114,7 +114,8 @@ def _pool(cpus: int) -> tuple[int, dict[str, Any]]:
         return gpus, {"num_gpus": 1}
     sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     cpus = min(cpus, *filter(None, sizes), cpus)
-    return sum(size // cpus for size in sizes), {"num_cpus": cpus}
+    # At least one, which waits for a node if there is none with a processor yet
+    return max(1, sum(size // cpus for size in sizes)), {"num_cpus": cpus}
 
 
 def _read_files(paths: Sequence[Path], folder: Path) -> Files:
