@@ -1,13 +1,9 @@
 """Images in data/records → bottleneck features of a frozen backbone in data/records: a dataset like any other."""
 
 import json
-from collections import Counter, defaultdict
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from stages.config import params
 from stages.config.messages import lookup
@@ -17,10 +13,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, file_hash, open_input
 from stages.runtime.numerics import import_tensorflow
 from stages.runtime.progress import progress
-from stages.runtime.tasks import Task, run_tasks
-
-if TYPE_CHECKING:
-    from stages.data.features import Extracted
+from stages.runtime.tasks import run_tasks
 
 
 def extract(name: str) -> None:
@@ -46,7 +39,7 @@ def extract(name: str) -> None:
             finished = progress(results, total, name, "images", lambda result: result[0].argument.images)
         else:
             finished = run_tasks(tasks, load())
-        environment = _describe(name, dataset, folder, dict(finished))
+        environment = features.describe(name, dataset, folder, list(finished))
         backbone = {
             "name": config.backbone,
             "image_size": config.image_size,
@@ -69,27 +62,6 @@ def _verify_weights(values: params.Params, backbone: str) -> Path:
         if not values.is_synthetic(entry) and not has_published_hash(path, mirrors):
             raise ValueError("its hash is not in params.yaml")
     return path
-
-
-def _describe(name: str, dataset: Any, folder: Path, extracted: dict[Task, "Extracted"]) -> dict[str, str]:
-    """Write what describes the shards of features in `folder`; return the environment that computed them."""
-    from stages.data import writer
-
-    found: dict[str, set[str]] = defaultdict(set)
-    sizes: Counter[str] = Counter()
-    for task, result in extracted.items():
-        sizes[task.argument.split] += result.size
-        for key, value in result.environment.items():
-            found[key].add(value)
-    if len(compute_dtypes := sorted(found["compute_dtype"])) > 1:
-        raise UserError(
-            f"params.yaml: features.{name}.compute_dtype: auto is {' and '.join(compute_dtypes)} on different nodes; "
-            "choose one"
-        )
-    (shape,) = {result.shape for result in extracted.values()}
-    splits = {split: (found.shard_lengths, sizes[split]) for split, found in dataset.splits.items()}
-    writer.write_info(folder, name, dataset.features["label"].names, np.empty(shape, np.float16), splits)
-    return {key: ", ".join(sorted(values)) for key, values in found.items()}
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ STORE = 1 << 30  # bytes of memory for objects, if the cluster is this machine
 
 @contextmanager
 def connected() -> Iterator[str]:
-    """Connect to Ray for the time of the block.
+    """Connect to Ray for the time of the block, unless this process is connected.
 
     Yields:
         The address of the cluster.
@@ -36,6 +36,9 @@ def connected() -> Iterator[str]:
         import ray.data
     except ImportError:
         raise UserError(f"params.yaml: engine: ray is not installed; {INSTALL}, or set it to local") from None
+    if ray.is_initialized():
+        yield ray.get_runtime_context().gcs_address
+        return
     address = os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
     try:

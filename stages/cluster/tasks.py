@@ -19,7 +19,7 @@ import numpy as np
 from stages.cluster.connect import connected
 from stages.runtime.errors import UserError
 from stages.runtime.files import remove
-from stages.runtime.tasks import Function, Result, Task
+from stages.runtime.tasks import Function, Result, Task, run_tasks
 
 LOSSES = 5  # processes lost for each one of the pool: that is not the fault of a node
 
@@ -27,7 +27,11 @@ Files = dict[str, np.ndarray]  # contents by paths: Ray reads an array where ano
 
 
 def run_on_nodes(
-    tasks: Sequence[Task], factory: Callable[[], Function], inputs: Sequence[Path], cpus: int
+    tasks: Sequence[Task],
+    factory: Callable[[], Function],
+    inputs: Sequence[Path] = (),
+    cpus: int = 1,
+    only_with_project: bool = False,
 ) -> Generator[tuple[Task, Result]]:
     """Connect to Ray and run tasks in a pool of processes; yield each and its result when its file is whole.
 
@@ -40,6 +44,8 @@ def run_on_nodes(
             processors allow.
         inputs: files that the factory reads.
         cpus: processor cores that a process uses.
+        only_with_project: leave nodes out that do not see the project's folder. If there is no other, this process runs
+            the tasks.
 
     Raises:
         UserError: as `connected`; or that the function or the factory raised; or the processes end again and again.
@@ -58,7 +64,7 @@ def run_on_nodes(
         busy: dict[Any, tuple[Any, Task | None, Path]] = {}
 
         def add_worker() -> None:
-            worker = start()
+            worker: Any = start()
             busy[worker.ready.remote()] = worker, None, folder
 
         for _ in range(size):
@@ -81,6 +87,11 @@ def run_on_nodes(
                 continue
             if isinstance(result, UserError):
                 raise result
+            if task is None and only_with_project and not result:
+                if not busy:
+                    yield from run_tasks(waiting, factory())
+                    return
+                continue
             if waiting:
                 following = waiting.popleft()
                 path = folder / f".{following.output.name}.{uuid.uuid4().hex}.part"
@@ -144,8 +155,9 @@ class _Worker:
         except UserError as error:
             self._error = error
 
-    def ready(self) -> tuple[UserError | None, None]:
-        return self._error, None
+    def ready(self) -> tuple[UserError | bool, None]:
+        """Return whether this process sees the project's folder."""
+        return self._error or self._sees_project, None
 
     def run(self, task: Task, path: Path) -> tuple[Result | UserError, np.ndarray | None]:
         """Run a task that writes to `path`; return its result, and the file if it is not where it belongs.

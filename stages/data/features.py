@@ -3,6 +3,7 @@
 The import of the reader and of the writer takes a second: import this module after the configuration has been checked.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from stages.config.parts import load_part
 from stages.data import reader, writer
 from stages.data.examples import Example
 from stages.runtime import numerics, paths
+from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
 from stages.runtime.tasks import Task
 
@@ -26,7 +28,7 @@ class Shard(NamedTuple):
     """A shard of a dataset of images."""
 
     split: str
-    index: int  # in its split
+    position: int  # in its split
     images: int
     before: int  # images in the shards before it, of all splits
 
@@ -100,7 +102,7 @@ def shard_extractor(
     extractor = Extractor(config, threads, weights)
 
     def extract(shard: Shard, path: Path) -> Extracted:
-        split = f"{shard.split}[{shard.index}shard:{shard.index + 1}shard]"
+        split = f"{shard.split}[{shard.position}shard:{shard.position + 1}shard]"
         batches = reader.batches(config.dataset, split, BATCH_SIZE, config.image_size)
         environment: dict[str, str] = {}
         shape: tuple[int, ...] = ()
@@ -117,3 +119,29 @@ def shard_extractor(
         return Extracted(environment, shape, size)
 
     return extract
+
+
+def describe(name: str, dataset: Any, folder: Path, extracted: list[tuple[Task, Extracted]]) -> dict[str, str]:
+    """Write what describes the shards of features in `folder`, after all of `shard_tasks` have written theirs.
+
+    Returns:
+        The environment that computed the features.
+
+    Raises:
+        UserError: several did, with different number formats.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    sizes: Counter[str] = Counter()
+    for task, result in extracted:
+        sizes[task.argument.split] += result.size
+        for key, value in result.environment.items():
+            found[key].add(value)
+    if len(compute_dtypes := sorted(found["compute_dtype"])) > 1:
+        raise UserError(
+            f"params.yaml: features.{name}.compute_dtype: auto is {' and '.join(compute_dtypes)} on different nodes; "
+            "choose one"
+        )
+    (shape,) = {result.shape for _, result in extracted}
+    splits = {split: (images.shard_lengths, sizes[split]) for split, images in dataset.splits.items()}
+    writer.write_info(folder, name, dataset.features["label"].names, np.empty(shape, np.float16), splits)
+    return {key: ", ".join(sorted(values)) for key, values in found.items()}

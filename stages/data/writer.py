@@ -77,7 +77,7 @@ def write(
         first = next(stream, None)
         if first is None:
             raise UserError(f"{name}: no images; check the archive")
-        feature, encode = _codec(first[2])
+        feature, encode = codec(first[2])
         writers = {
             split: tfds.core.writer.Writer(
                 serializer=_Serializer(_features(classes, feature).get_serialized_info()),
@@ -106,19 +106,25 @@ def write_shard(path: Path, examples: Iterable[tuple[str, np.ndarray, int]]) -> 
     """
     size = 0
 
-    def serialized() -> Iterator[tuple[str, bytes]]:
+    def records() -> Iterator[bytes]:
         nonlocal size
         for key, array, label in examples:
             data = serialize({"key": key.encode(), "input": array.tobytes(), "label": label})
             size += len(data)
-            yield key, data
+            yield data
 
-    tfds.core.writer.ExampleWriter(tfds.core.file_adapters.FileFormat.TFRECORD).write(path, serialized())
+    write_records(path, records())
     return size
 
 
+def write_records(path: Path, records: Iterable[bytes]) -> None:
+    """Write serialized examples to a shard, in their order."""
+    example_writer = tfds.core.writer.ExampleWriter(tfds.core.file_adapters.FileFormat.TFRECORD)
+    example_writer.write(path, (("", record) for record in records))
+
+
 def write_info(
-    folder: Path, name: str, classes: list[str], first: np.ndarray, splits: Mapping[str, tuple[list[int], int]]
+    folder: Path, name: str, classes: list[str], first: Any, splits: Mapping[str, tuple[list[int], int]]
 ) -> None:
     """Write what describes the shards in `folder`, which `write_shard` wrote.
 
@@ -126,10 +132,10 @@ def write_info(
         folder: of the shards.
         name: of the dataset.
         classes: class names in the order of the labels.
-        first: a feature tensor, which determines the type of input.
+        first: an example's input, which determines the type of all.
         splits: for each split the number of examples of each shard, and the sum of the shards' sizes.
     """
-    _write_info(folder, name, classes, _codec(first)[0], splits)
+    _write_info(folder, name, classes, codec(first)[0], splits)
 
 
 def _features(classes: list[str], feature: Any) -> Any:
@@ -170,8 +176,8 @@ def _write_examples(name: str, writers: Mapping[str, Any], encoded: Iterator[Enc
         raise UserError(f"{name}: split {empty[0]!r} has no images; check the archive")
 
 
-def _codec(first: Any) -> tuple[Any, Callable[[Iterator[Example]], Iterator[Encoded]]]:
-    """The TFDS feature for inputs like `first`, and the function that encodes them."""
+def codec(first: Any) -> tuple[Any, Callable[[Iterator[Example]], Iterator[Encoded]]]:
+    """Return the TFDS feature for inputs like `first`, and the function that encodes the inputs of examples."""
     if isinstance(first, bytes):  # JPEG files stay as they are
         return tfds.features.Image(shape=(None, None, 3)), iter
     if first.dtype == np.uint8:
