@@ -35,7 +35,7 @@ def extract(name: str) -> None:
         if values.engine == "ray":
             from stages.cluster.tasks import run_on_nodes
 
-            results = stack.enter_context(closing(run_on_nodes(tasks, load, [weights], values.threads)))
+            results = stack.enter_context(closing(run_on_nodes(tasks, load, [weights], values.threads, gpus=True)))
             finished = progress(results, total, name, "images", lambda result: result[0].argument.images)
         else:
             finished = run_tasks(tasks, load())

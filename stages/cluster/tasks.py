@@ -31,6 +31,7 @@ def run_on_nodes(
     factory: Callable[[], Function],
     inputs: Sequence[Path] = (),
     cpus: int = 1,
+    gpus: bool = False,
     only_with_project: bool = False,
 ) -> Generator[tuple[Task, Result]]:
     """Connect to Ray and run tasks in a pool of processes; yield each and its result when its file is whole.
@@ -39,11 +40,11 @@ def run_on_nodes(
     one wrote, or still writes, has a name of its own.
 
     Args:
-        tasks: in any order they are as many files of the same folder, which exists.
-        factory: called in each process. One process runs per GPU of the cluster or, without GPUs, as many as its
-            processors allow.
+        tasks: at least one. They write to the same folder, which exists, and may run in any order.
+        factory: called in each process; it returns the function for the tasks.
         inputs: files that the factory reads.
-        cpus: processor cores that a process uses.
+        cpus: processor cores that a process uses. There are as many processes as the processors of the cluster allow,
+        gpus: or one for each GPU of the cluster, if it has any.
         only_with_project: leave nodes out that do not see the project's folder. If there is no other, this process runs
             the tasks.
 
@@ -57,7 +58,7 @@ def run_on_nodes(
 
         here = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
         read = ray.remote(num_cpus=0, label_selector=here)(_read_files)
-        size, resources = _pool(cpus)
+        size, resources = _pool(cpus, gpus)
         start = partial(ray.remote(**resources)(_Worker).remote, Path.cwd(), token, read, factory, inputs)
         size = min(size, len(tasks))
         waiting, losses = deque(tasks), 0
@@ -117,12 +118,12 @@ def _token(folder: Path) -> Iterator[tuple[Path, str]]:
         path.unlink(missing_ok=True)
 
 
-def _pool(cpus: int) -> tuple[int, dict[str, Any]]:
+def _pool(cpus: int, gpus: bool) -> tuple[int, dict[str, Any]]:
     """How many processes there is room for, and what each of them takes."""
     import ray
 
-    if gpus := int(ray.cluster_resources().get("GPU", 0)):
-        return gpus, {"num_gpus": 1}
+    if gpus and (number := int(ray.cluster_resources().get("GPU", 0))):
+        return number, {"num_gpus": 1}
     sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
     cpus = min(cpus, *filter(None, sizes), cpus)
     # At least one, which waits for a node if there is none with a processor yet

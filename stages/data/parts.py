@@ -22,6 +22,7 @@ from stages.data.checked import Checked, Tally
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, remove
+from stages.runtime.numerics import import_tensorflow
 from stages.runtime.progress import progress
 from stages.runtime.tasks import Function, Result, Task
 
@@ -90,6 +91,7 @@ def write_parts(name: str, tally: Tally, inputs: Sequence[Read], run: Run) -> No
 
 def _part_writer(tally: Tally) -> Callable[[Read, Path], Part]:
     """Return the function that writes the examples of an input to a file, in no order that matters."""
+    import_tensorflow(gpu=False)
 
     def write(read: Read, path: Path) -> Part:
         found = tally.empty()
@@ -170,6 +172,7 @@ def _read_key(file: Path, place: np.void) -> str:
 
 def _shard_writer() -> Callable[[list[Slice], Path], None]:
     """Return the function that gathers the examples of a shard, which are in memory at the same time, and writes it."""
+    import_tensorflow(gpu=False)
 
     def write(slices: list[Slice], path: Path) -> None:
         records = [b""] * sum(len(found.positions) for found in slices)
