@@ -167,7 +167,8 @@ class _Worker:
         """
         try:
             with self._files(task.inputs):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                if not self._sees_project:
+                    path.parent.mkdir(parents=True, exist_ok=True)
                 result = self._function(task.argument, path)
                 if not self._sees_project:
                     return result, np.fromfile(path, np.uint8)

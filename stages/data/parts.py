@@ -67,10 +67,9 @@ def write_parts(name: str, tally: Tally, inputs: Sequence[Read], run: Run) -> No
         unsorted = folder / "parts"
         unsorted.mkdir(parents=True)
         tasks = [Task(read, (), unsorted / f"{number}") for number, read in enumerate(inputs)]
-        read = progress(
-            run(tasks, partial(_part_writer, tally)), None, name, "images", lambda done: len(done[1].places)
-        )
-        parts = dict(sorted(((task.output, part) for task, part in read), key=lambda item: int(item[0].name)))
+        done = progress(run(tasks, partial(_part_writer, tally)), None, name, "images", lambda one: len(one[1].places))
+        written = {task.output: part for task, part in done}
+        parts = {task.output: written[task.output] for task in tasks}  # in the order of the inputs
         for part in parts.values():
             tally.add(part.tally)
         tally.check_classes()
