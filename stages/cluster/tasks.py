@@ -36,8 +36,8 @@ def run_on_nodes(
 ) -> Generator[tuple[Task, Result]]:
     """Connect to Ray and run tasks in a pool of processes; yield each and its result when its file is whole.
 
-    A process works on one task at a time. If it is lost with its node, another one starts its task again: what the lost
-    one wrote, or still writes, has a name of its own.
+    A process works on one task, and has the next one already unless few are left. If it is lost with its node,
+    another one starts its tasks again: what the lost one wrote, or still writes, has a name of its own.
 
     Args:
         tasks: at least one. They write to the same folder, which exists, and may run in any order.
@@ -68,6 +68,14 @@ def run_on_nodes(
             worker: Any = start()
             busy[worker.ready.remote()] = worker, None, folder
 
+        def is_busy(worker: Any) -> bool:
+            return any(other is worker for other, *_ in busy.values())
+
+        def give_task(worker: Any) -> None:
+            task = waiting.popleft()
+            part = folder / f".{task.output.name}.{uuid.uuid4().hex}.part"
+            busy[worker.run.remote(task, part)] = worker, task, part
+
         for _ in range(size):
             add_worker()
         while any(task for _, task, _ in busy.values()) or waiting:
@@ -84,7 +92,8 @@ def run_on_nodes(
                     ) from None
                 if task:
                     waiting.appendleft(task)
-                add_worker()  # it waits for a node that has room
+                if not is_busy(worker):
+                    add_worker()  # it waits for a node that has room
                 continue
             if isinstance(result, UserError):
                 raise result
@@ -93,10 +102,10 @@ def run_on_nodes(
                     yield from run_tasks(waiting, factory())
                     return
                 continue
-            if waiting:
-                following = waiting.popleft()
-                path = folder / f".{following.output.name}.{uuid.uuid4().hex}.part"
-                busy[worker.run.remote(following, path)] = worker, following, path
+            if waiting and not is_busy(worker):
+                give_task(worker)
+            if len(waiting) > size:
+                give_task(worker)
             del worker  # without a task, it ends: a process that waits for a node gets its room
             if task:
                 if content is not None:
