@@ -24,7 +24,9 @@ from benchmarks.common import (
 from stages.config import params
 from stages.config.features import FeaturesConfig
 from stages.runtime import paths
+from stages.runtime.files import atomic_write
 from stages.runtime.numerics import import_tensorflow, resolve_compute_dtype
+from stages.runtime.tasks import run_tasks
 
 if TYPE_CHECKING:
     import keras
@@ -88,10 +90,10 @@ def stage(done: Done, name: str, images: int, folder: str) -> None:
     threads = params.load().threads
     import_tensorflow(threads)
     from stages.data import reader, writer
-    from stages.data.features import Extractor, batches
+    from stages.data.features import describe, shard_extractor, shard_tasks
 
     features, weights = feature_set(name)
-    extractor = Extractor(features, threads, weights)
+    extract = shard_extractor(name, features, images, threads, weights)
     compute_dtype = resolve_compute_dtype(features.compute_dtype)
     forward = images * operations(_backbone(features, weights))[0]
     classes = reader.info(features.dataset).features["label"].names
@@ -102,9 +104,12 @@ def stage(done: Done, name: str, images: int, folder: str) -> None:
     ]
     os.chdir(folder)
     writer.write(features.dataset, classes, ["train"], jpegs)
+    dataset = reader.info(features.dataset)
     while True:
-        outputs = map(extractor, batches(features.dataset, ["train"], image_size=features.image_size))
-        writer.write(name, classes, ["train"], (example for _, examples in outputs for example in examples))
+        with atomic_write(paths.records(name)) as target:
+            target.mkdir()
+            tasks = shard_tasks(name, features, dataset, target)
+            describe(name, dataset, target, list(run_tasks(tasks, extract)))
         done({"images": images, "gigaflop": forward / 1e9, "compute_dtype": compute_dtype})
         done(peak_matmul())
 

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from benchmarks.common import FOLDER, Done, Result, Row, Table, Target, contender, interleaved, log, rates
@@ -27,10 +28,10 @@ from stages.data import jpeg
 from stages.data.formats import image_folder
 from stages.runtime import paths
 from stages.runtime.numerics import import_tensorflow
+from stages.runtime.tasks import Task
 
 if TYPE_CHECKING:
     from stages.data.examples import Example
-    from stages.data.features import Batch
 
 HEIGHT, WIDTH, QUALITY = 375, 500, 93  # about 110 kB, which is 138 GB / 1,281,167 images
 FEATURE_SHAPE = (7, 7, 512)  # VGG16's output for an image, as float16
@@ -47,6 +48,9 @@ WORK = (  # of one core, in this order
 )
 FACTOR = 16  # times the synthetic dataset, for the overhead of Ray
 FAST = 1000.0  # images/s of a worker that stands for a GPU: an assumption
+SHARD = 1250  # images: ImageNet-1k has 1,024 shards
+WORKERS = (1, 2, 4, 8, 16)
+SHARDS = 8  # of each worker
 
 
 def measure(quick: bool) -> Result:
@@ -63,13 +67,14 @@ def measure(quick: bool) -> Result:
     with contender(backbone, name) as run_round:
         run_round()
         machine = Row(name, rates(interleaved({"all cores": run_round}, rounds), "images"))
-    slow = machine.medians["all cores"]
-    log(f"{name}: {slow:.1f} images/s")
-    simulated = []
-    for rate, batches in ((slow, 12), (FAST, 100)):
-        for workers in (1, 2, 4):
-            simulated.append(simulation(workers, rate, 4 if quick else batches))
-            log(f"{simulated[-1].name}: {simulated[-1].medians['reached']:.1f} images/s")
+    log(f"{name}: {machine.medians['all cores']:.1f} images/s")
+    simulated, head = [], []
+    for workers in (1, 2) if quick else WORKERS:
+        found = simulation(workers, 2 if quick else SHARDS)
+        title = f"{workers} × {FAST:,.0f} images/s"
+        simulated.append(Row(title, {"sum of workers": [workers * FAST], "reached": [found["images/s"]]}))
+        head.append(Row(title, {"driver": [found["driver"]], "driver, GCS and raylet": [found["head"]]}))
+        log(f"{title}: {found['images/s']:.0f} images/s, {found['driver']:.1f} and {found['head']:.1f} ms per shard")
     factor = 1 if quick else FACTOR
     stages = engines(name, factor)
     totals = {engine: sum(row.medians[engine] for row in stages) for engine in ("local", "ray")}
@@ -83,6 +88,7 @@ def measure(quick: bool) -> Result:
             Table("One core, synthetic images of ImageNet's size", "images/s", core),
             Table("The backbone", "images/s", [machine]),
             Table("Extract with Ray, with workers that sleep instead of computing", "images/s", simulated),
+            Table("Processor time of the head for a shard, in the same runs", "ms", head),
             Table("A stage with each engine, from start to end", "s", stages),
         ],
         [target],
@@ -117,15 +123,8 @@ def work_of_one_core(done: Done, images: int) -> None:
                 member = tarfile.TarInfo(f"all/{'train' if number else 'val'}/n{label}/{key}.JPEG")
                 member.size = len(data)
                 archive.addfile(member, io.BytesIO(data))
-        batches = [
-            {
-                "key": np.array([key.encode() for _, key, _, _ in batch]),
-                "input": np.array([data for _, _, data, _ in batch], object),
-            }
-            for batch in (examples[start : start + 32] for start in range(0, images, 32))
-        ]
-        features: list[Example] = [
-            ("train", key, np.random.default_rng(label).random(FEATURE_SHAPE).astype("f2"), label)
+        features = [
+            (key, np.random.default_rng(label).random(FEATURE_SHAPE).astype("f2"), label)
             for _, key, _, label in examples
         ]
         work: dict[str, Callable[[], object]] = {
@@ -134,8 +133,8 @@ def work_of_one_core(done: Done, images: int) -> None:
             "check and decode": lambda: [jpeg.find_error(data, decode=True) for _, _, data, _ in examples],
             "write records": lambda: writer.write("images", CLASSES, ["train"], examples),
             "read records": lambda: sum(1 for _ in reader.batches("images", "train", 32, decode=False)),
-            "decode and crop": lambda: [reader.decode_batch("images", 224, batch) for batch in batches],
-            "write features": lambda: writer.write("features", CLASSES, ["train"], features),
+            "decode and crop": lambda: sum(1 for _ in reader.batches("images", "train", 32, 224)),
+            "write features": lambda: writer.write_shard(Path("features"), features),
             "MD5, as DVC computes it": lambda: [hashlib.md5(data) for _, _, data, _ in examples],
         }
         while True:
@@ -166,74 +165,81 @@ def backbone(done: Done, name: str) -> None:
         done({"images": 2 * BATCH_SIZE})
 
 
-def simulation(workers: int, rate: float, batches: int) -> Row:
-    """The rate that `simulate` reaches, and the sum of the rates of its workers."""
-    with contender(simulate, workers, rate, batches) as run_round:
-        reached = run_round().value
-    return Row(f"{workers} × {rate:,.0f} images/s", {"sum of workers": [workers * rate], "reached": [reached]})
+def simulation(workers: int, shards: int) -> dict[str, float]:
+    """What `simulate` measures."""
+    with contender(simulate, workers, shards) as run_round:
+        return run_round().value
 
 
-def simulate(done: Done, workers: int, rate: float, batches: int) -> None:
-    """Turn records with files of ImageNet's size into records of features, with workers that only sleep.
+def simulate(done: Done, workers: int, shards: int) -> None:
+    """Turn shards of images into shards of features as `extract` does, with workers that sleep instead of computing.
 
-    One process reads and one writes, as in `extract`. Each worker is a node of a cluster whose nodes are processes of
-    this machine.
+    The workers are processes of a node beside the one that this process is on. A shard has as many images as one of
+    ImageNet; its files have a hundredth of the size, because two cores cannot move 16,000 images per second.
 
     Args:
-        done: called with the images per second, from the first result to the last record.
+        done: called with the images per second while the workers work, and the processor time, in ms for each shard, of
+            this process and of those that Ray starts beside it.
         workers: their number.
-        rate: images/s of each worker.
-        batches: number of batches per worker.
+        shards: for each worker.
     """
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "PYTHONPATH": str(FOLDER.parent)}
     from ray.cluster_utils import Cluster
 
-    from stages.cluster.map import map_items
+    from stages.cluster.tasks import run_on_nodes
 
-    import_tensorflow()
-    from stages.data import reader, writer
-    from stages.data.features import BATCH_SIZE
-
-    images = workers * batches * BATCH_SIZE
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
-        file = generate_jpeg(0)
-        writer.write(
-            "images", CLASSES, ["train"], (("train", f"{number}", file, number % 2) for number in range(images))
+        source = Path("images")
+        source.write_bytes(bytes(SHARD * 1100))
+        Path("features").mkdir()
+        number = workers * shards
+        tasks = [Task(source, (source,), Path("features") / f"{index}") for index in range(number)]
+        nodes = Cluster(
+            initialize_head=True,
+            head_node_args={"num_cpus": 0, "object_store_memory": 200_000_000, "include_dashboard": False},
         )
-        nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 500_000_000})
         try:
-            for _ in range(workers):
-                nodes.add_node(num_cpus=1, object_store_memory=200_000_000)
+            nodes.add_node(num_cpus=workers, object_store_memory=200_000_000)
             nodes.wait_for_nodes()
             os.environ["RAY_ADDRESS"] = nodes.address
-            read = partial(reader.batches, "images", "train", BATCH_SIZE, decode=False)
-            with map_items(read, _identity, partial(Sleeper, BATCH_SIZE / rate)) as results:
-                next(results)
-                start = time.perf_counter()
-                writer.write("features", CLASSES, ["train"], (example for found in results for example in found))
-                seconds = time.perf_counter() - start
+            head = [psutil.Process(), *(psutil.Process(process) for process in _processes(nodes.head_node))]
+            finished = []
+            for _ in run_on_nodes(tasks, partial(_sleeper, workers)):
+                finished.append((time.perf_counter(), *map(_processor_time, head)))
         finally:
             nodes.shutdown()
-    done((images - BATCH_SIZE) / seconds)
+    seconds, driver, *beside = (float(number) for number in np.array(finished[-1]) - np.array(finished[0]))
+    done(
+        {
+            "images/s": number * SHARD / (seconds + SHARD / FAST),  # the first shard was begun that much earlier
+            "driver": 1000 * driver / (number - 1),
+            "head": 1000 * (driver + sum(beside)) / (number - 1),
+        }
+    )
 
 
-def _identity(batch: "Batch") -> "Batch":
-    return batch
+def _processes(node: Any) -> list[int]:
+    """The processes of Ray that a head has and other nodes do not need, and that which runs every node."""
+    return [node.all_processes[name][0].process.pid for name in ("gcs_server", "raylet")]
 
 
-class Sleeper:
-    """Stands in for a backbone."""
+def _processor_time(process: psutil.Process) -> float:
+    return float(sum(process.cpu_times()[:2]))
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
 
-    def __call__(self, batch: "Batch") -> "list[Example]":
-        time.sleep(self.seconds)
-        return [
-            ("train", key.decode(), np.ones(FEATURE_SHAPE, np.float16), int(label))
-            for key, label in zip(batch["key"], batch["label"], strict=True)
-        ]
+def _sleeper(workers: int) -> Callable[[Path, Path], None]:
+    """Stands in for `features.shard_extractor`. Waits for the other workers, so that all begin at the same time."""
+    Path(f"started.{os.getpid()}").touch()
+    while len(list(Path().glob("started.*"))) < workers:
+        time.sleep(0.1)
+
+    def extract(source: Path, path: Path) -> None:
+        images = source.read_bytes()
+        time.sleep(SHARD / FAST)
+        path.write_bytes(images[: len(images) // 2])
+
+    return extract
 
 
 def engines(name: str, factor: int) -> list[Row]:

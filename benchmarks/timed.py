@@ -67,7 +67,11 @@ def _time_heavy_modules(stage: str) -> None:
     from stages.data import reader, writer
 
     reader.load = timed("reading records", reader.load)
-    writer.write = timed("extraction" if stage == "extract" else "writing records", writer.write)
+    writer.write = timed("writing records", writer.write)
+    if stage == "extract":
+        from stages.data import features
+
+        features.shard_extractor = _time_result("extraction", features.shard_extractor)
     if stage == "train":
         import keras
 

@@ -1,7 +1,6 @@
 """Archives in data/raw → TFRecords in data/records, images per class and split, and a list of invalid images."""
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -9,7 +8,7 @@ from stages.config import params
 from stages.config.messages import lookup
 from stages.config.parts import load_part
 from stages.data import jpeg
-from stages.data.checked import write_checked
+from stages.data.checked import Checked, Tally, write_checked
 from stages.data.examples import Example
 from stages.runtime import paths
 from stages.runtime.cli import run
@@ -27,22 +26,34 @@ def preprocess(name: str) -> None:
     values = params.load()
     dataset = lookup(values.archives, name, "datasets")
     import_tensorflow(gpu=False)
-    examples: Examples = load_part("data.formats", dataset.format).examples
+    module = load_part("data.formats", dataset.format)
+    examples: Examples = module.examples
     folder = paths.raw(name)
-    read = partial(examples, folder, dataset.classes)
-    check = partial(_check, values.skip_invalid_images)
-    with ExitStack() as stack:
-        if values.engine == "ray":
-            from stages.cluster.map import map_items
+    class_names, skip_invalid = dataset.class_names, values.skip_invalid_images
+    check = partial(_check, skip_invalid)
+    if values.engine == "local":
+        write_checked(name, class_names, map(check, examples(folder, dataset.classes)), folder, skip_invalid)
+    elif hasattr(module, "inputs"):
+        from stages.cluster.connect import connected
+        from stages.cluster.tasks import run_on_nodes
+        from stages.data.parts import write_parts
 
-            checked = stack.enter_context(map_items(read, check))
-        else:
-            checked = map(check, read())
-        write_checked(name, dataset.class_names, checked, folder, values.skip_invalid_images)
+        inputs = [partial(_read, check, read) for read in module.inputs(folder, dataset.classes)]
+        with connected():
+            run = partial(run_on_nodes, only_with_project=True)
+            write_parts(name, Tally(class_names, folder, skip_invalid), inputs, run)
+    else:
+        from stages.cluster.map import map_items
+
+        with map_items(partial(examples, folder, dataset.classes), check) as checked:
+            write_checked(name, class_names, checked, folder, skip_invalid)
 
 
-def _check(decode: bool, example: Example) -> tuple[Example, str]:
-    """An example, and what is wrong with its image, or an empty string."""
+def _read(check: Callable[[Example], Checked], read: Callable[[], Iterator[Example]]) -> Iterator[Checked]:
+    return map(check, read())
+
+
+def _check(decode: bool, example: Example) -> Checked:
     image = example[2]
     return example, jpeg.find_error(image, decode) if isinstance(image, bytes) else ""
 

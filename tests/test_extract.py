@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tensorflow_datasets.core.utils import shard_utils
 
 from stages.config import params
 from stages.data import reader, writer
@@ -30,6 +31,7 @@ def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyP
     classes = params.load().datasets["imagenette"].class_names
     splits = ["train"] * 4 + ["test"] * 2
     keys = [f"n/{i}.JPEG" for i in range(6)]
+    monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", 10_000)  # bytes: a shard for each image
     writer.write("imagenette", classes, ["train", "test"], zip(splits, keys, images, labels, strict=True))
 
     # In a process of its own: the number of threads can be set only once.
@@ -51,4 +53,6 @@ def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyP
         cosine = np.vdot(features.astype(float), expected[index]) / np.linalg.norm(features.astype(float))
         assert cosine / np.linalg.norm(expected[index]) > 0.999
         assert label == labels[index]
-    assert reader.info("imagenette_vgg16").features["label"].names == classes
+    written = reader.info("imagenette_vgg16")
+    assert written.features["label"].names == classes
+    assert {split: info.shard_lengths for split, info in written.splits.items()} == {"train": [1] * 4, "test": [1] * 2}

@@ -1,8 +1,7 @@
 """Connection to Ray. Only stages.cluster knows Ray, and no output depends on it.
 
-The cluster is the one at RAY_ADDRESS, or one of this machine's cores for the time of the work. Inputs are read, and
-outputs written, where the stage runs: the other nodes need the packages of requirements.txt and
-requirements-cluster.txt, but neither this repository nor its data.
+The cluster is the one at RAY_ADDRESS, or one of this machine's cores for the time of the work. The other nodes need the
+packages of requirements.txt and requirements-cluster.txt, but neither this repository nor its data.
 """
 
 import logging
@@ -22,7 +21,7 @@ STORE = 1 << 30  # bytes of memory for objects, if the cluster is this machine
 
 @contextmanager
 def connected() -> Iterator[str]:
-    """Connect to Ray for the time of the block.
+    """Connect to Ray for the time of the block, unless this process is connected.
 
     Yields:
         The address of the cluster.
@@ -37,6 +36,9 @@ def connected() -> Iterator[str]:
         import ray.data
     except ImportError:
         raise UserError(f"params.yaml: engine: ray is not installed; {INSTALL}, or set it to local") from None
+    if ray.is_initialized():
+        yield ray.get_runtime_context().gcs_address
+        return
     address = os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
     try:

@@ -1,7 +1,7 @@
 """Write the records of a dataset, and what was found on the way: images per class, and invalid images."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,73 @@ from stages.runtime.files import atomic_write
 
 SPLITS = ("train", "test")
 
+Checked = tuple[Example, str]  # an example, and what is wrong with its image or an empty string
+
+
+class Tally:
+    """Counts valid images, and lists the others."""
+
+    def __init__(self, class_names: list[str], source: Path, skip_invalid: bool) -> None:
+        """Count none.
+
+        Args:
+            class_names: in the order of the labels.
+            source: of the images, for messages.
+            skip_invalid: leave invalid images out instead of raising an error.
+        """
+        self.class_names = class_names
+        self._source, self._skip_invalid = source, skip_invalid
+        self.counts = {split: dict.fromkeys(class_names, 0) for split in SPLITS}
+        self.skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+
+    def empty(self) -> "Tally":
+        """A tally of the same kind of images that has counted none."""
+        return Tally(self.class_names, self._source, self._skip_invalid)
+
+    def add(self, other: "Tally") -> None:
+        """Add what another tally has counted and listed."""
+        for split in SPLITS:
+            for name, number in other.counts[split].items():
+                self.counts[split][name] += number
+            self.skipped[split] |= other.skipped[split]
+
+    def valid(self, checked: Iterable[Checked]) -> Iterator[Example]:
+        """Yield the valid ones of examples, each of which comes with what is wrong with it or an empty string.
+
+        Raises:
+            UserError: an image is invalid and `skip_invalid` is false.
+        """
+        for example, error in checked:
+            split, key, _, label = example
+            if error and not self._skip_invalid:
+                raise UserError(
+                    f"{self._source}: {split}: {key!r} {error}; remove it, or set skip_invalid_images: true in "
+                    "params.yaml"
+                )
+            if error:
+                self.skipped[split][key] = error
+                continue
+            self.counts[split][self.class_names[label]] += 1
+            yield example
+
+    def check_classes(self) -> None:
+        """Raise a `UserError` if a class has no training images."""
+        if absent := [label for label, count in self.counts["train"].items() if not count]:
+            raise UserError(
+                f"{self._source}: class {absent[0]!r} has no training images; remove it from classes or add some"
+            )
+
+    def write(self, name: str) -> None:
+        """Write data/counts/NAME.json and data/skipped/NAME.json."""
+        write_json(self.counts, paths.counts(name))
+        write_json(self.skipped, paths.skipped(name))
+        print(", ".join(f"{split}: {sum(self.counts[split].values()):,} images" for split in SPLITS))
+        if number := sum(map(len, self.skipped.values())):
+            print(f"skipped {number:,} files that are not valid images: {paths.skipped(name)}")
+
 
 def write_checked(
-    name: str, class_names: list[str], checked: Iterator[tuple[Example, str]], source: Path, skip_invalid: bool
+    name: str, class_names: list[str], checked: Iterator[Checked], source: Path, skip_invalid: bool
 ) -> None:
     """Write data/records/NAME, data/counts/NAME.json and data/skipped/NAME.json. Imports TensorFlow Datasets.
 
@@ -30,30 +94,14 @@ def write_checked(
     """
     from stages.data import writer
 
-    counts = {split: dict.fromkeys(class_names, 0) for split in SPLITS}
-    skipped: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
+    tally = Tally(class_names, source, skip_invalid)
 
-    def valid() -> Iterator[Example]:
-        for example, error in checked:
-            split, key, _, label = example
-            if error and not skip_invalid:
-                raise UserError(
-                    f"{source}: {split}: {key!r} {error}; remove it, or set skip_invalid_images: true in params.yaml"
-                )
-            if error:
-                skipped[split][key] = error
-                continue
-            counts[split][class_names[label]] += 1
-            yield example
-        if absent := [label for label, count in counts["train"].items() if not count]:
-            raise UserError(f"{source}: class {absent[0]!r} has no training images; remove it from classes or add some")
+    def examples() -> Iterator[Example]:
+        yield from tally.valid(checked)
+        tally.check_classes()
 
-    writer.write(name, class_names, SPLITS, valid())
-    write_json(counts, paths.counts(name))
-    write_json(skipped, paths.skipped(name))
-    print(", ".join(f"{split}: {sum(counts[split].values()):,} images" for split in SPLITS))
-    if number := sum(map(len, skipped.values())):
-        print(f"skipped {number:,} files that are not valid images: {paths.skipped(name)}")
+    writer.write(name, class_names, SPLITS, examples())
+    tally.write(name)
 
 
 def write_json(table: Any, target: Path) -> None:

@@ -1,20 +1,24 @@
-"""Compute bottleneck features: batches of images through a frozen backbone.
+"""Compute bottleneck features: shards of images through a frozen backbone.
 
-The import of the reader takes a second: import this module after the configuration has been checked.
+The import of the reader and of the writer takes a second: import this module after the configuration has been checked.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from stages.config.features import FeaturesConfig
 from stages.config.parts import load_part
-from stages.data import reader
+from stages.data import reader, writer
 from stages.data.examples import Example
-from stages.runtime import numerics
+from stages.runtime import numerics, paths
+from stages.runtime.errors import UserError
+from stages.runtime.progress import progress
+from stages.runtime.tasks import Task
 
 if TYPE_CHECKING:
     import keras
@@ -24,11 +28,38 @@ BATCH_SIZE = 32  # large enough for the full rate on a CPU
 Batch = Mapping[str, Any]  # the name of its split, and key, input and label as in `reader.batches`
 
 
-def batches(dataset: str, splits: list[str], **options: Any) -> Iterator[Batch]:
-    """Yield the batches of all splits with the options of `reader.batches`."""
-    for split in splits:
-        for batch in reader.batches(dataset, split, BATCH_SIZE, **options):
-            yield {"split": split, **batch}
+class Shard(NamedTuple):
+    """A shard of a dataset of images."""
+
+    split: str
+    position: int  # in its split
+    images: int
+    before: int  # images in the shards before it, of all splits
+
+
+class Extracted(NamedTuple):
+    """What is known of a shard of features after it was written."""
+
+    environment: dict[str, str]  # of the computation
+    shape: tuple[int, ...]  # of an image's features
+    size: int  # as `writer.write_shard` returns it
+
+
+def shard_tasks(name: str, config: FeaturesConfig, dataset: Any, folder: Path) -> list[Task]:
+    """A task for each shard of a dataset's images: it writes the shard of their features to `folder`.
+
+    So batches do not straddle shards, and the features do not depend on who computes which of them. `shard_extractor`
+    returns the function for these tasks; their arguments are of the type `Shard`.
+    """
+    images = paths.records(config.dataset)
+    described = tuple(path for path in sorted(images.iterdir()) if ".tfrecord-" not in path.name)
+    tasks, before = [], 0
+    for split, found in dataset.splits.items():
+        for index, (file, number) in enumerate(zip(found.filenames, found.shard_lengths, strict=True)):
+            output = writer.shard_path(folder, name, split, index, len(found.shard_lengths))
+            tasks.append(Task(Shard(split, index, number, before), (*described, images / file), output))
+            before += number
+    return tasks
 
 
 def build_backbone(name: str, image_size: int, pooling: str | None, compute_dtype: str, weights: Path) -> "keras.Model":
@@ -83,3 +114,63 @@ class Extractor:
             (batch["split"], key.decode(), np.ascontiguousarray(output), int(label))
             for key, output, label in zip(batch["key"], outputs, batch["label"], strict=True)
         ]
+
+
+def shard_extractor(
+    name: str, config: FeaturesConfig, total: int, threads: int, weights: Path
+) -> Callable[[Shard, Path], Extracted]:
+    """Load a backbone and return the function for `shard_tasks`, which writes a shard of features.
+
+    Args:
+        name: of the feature set, for the progress report.
+        config: its entry in params.yaml.
+        total: number of images of all splits, for the progress report.
+        threads: that share an operation.
+        weights: of the backbone.
+    """
+    extractor = Extractor(config, threads, weights)
+
+    def extract(shard: Shard, path: Path) -> Extracted:
+        split = f"{shard.split}[{shard.position}shard:{shard.position + 1}shard]"
+        batches = reader.batches(config.dataset, split, BATCH_SIZE, config.image_size)
+        environment: dict[str, str] = {}
+        shape: tuple[int, ...] = ()
+
+        def examples() -> Iterator[tuple[str, np.ndarray, int]]:
+            nonlocal environment, shape
+            for batch in progress(batches, total, name, "images", lambda batch: len(batch["label"]), shard.before):
+                environment, outputs = extractor({"split": shard.split, **batch})
+                for _, key, output, label in outputs:
+                    shape = output.shape
+                    yield key, output, label
+
+        size = writer.write_shard(path, examples())
+        return Extracted(environment, shape, size)
+
+    return extract
+
+
+def describe(name: str, dataset: Any, folder: Path, extracted: list[tuple[Task, Extracted]]) -> dict[str, str]:
+    """Write what describes the shards of features in `folder`, after all of `shard_tasks` have written theirs.
+
+    Returns:
+        The environment that computed the features.
+
+    Raises:
+        UserError: several did, with different number formats.
+    """
+    found: dict[str, set[str]] = defaultdict(set)
+    sizes: Counter[str] = Counter()
+    for task, result in extracted:
+        sizes[task.argument.split] += result.size
+        for key, value in result.environment.items():
+            found[key].add(value)
+    if len(compute_dtypes := sorted(found["compute_dtype"])) > 1:
+        raise UserError(
+            f"params.yaml: features.{name}.compute_dtype: auto is {' and '.join(compute_dtypes)} on different nodes; "
+            "choose one"
+        )
+    (shape,) = {result.shape for _, result in extracted}
+    splits = {split: (images.shard_lengths, sizes[split]) for split, images in dataset.splits.items()}
+    writer.write_info(folder, name, dataset.features["label"].names, np.empty(shape, np.float16), splits)
+    return {key: ", ".join(sorted(values)) for key, values in found.items()}

@@ -5,7 +5,7 @@ The import of TensorFlow Datasets takes a second: import this module after the c
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ def read(name: str, split: str, image_size: int | None = None, decode: bool = Tr
         name: of the dataset.
         split: in the syntax of TFDS.
         image_size: crop images to a centered square and resize them to this height and width.
-        decode: whether inputs are pixels; otherwise they are the stored files, for `decode_batch`.
+        decode: whether inputs are pixels; otherwise they are the stored files.
 
     Returns:
         input as uint8 (height, width, channels) for images, in the stored dtype and shape for features.
@@ -101,24 +101,6 @@ def batches(
         if batch is None:
             return
         yield batch
-
-
-def decode_batch(name: str, image_size: int, batch: Mapping[str, Any]) -> dict[str, Any]:
-    """Decode a batch of RGB images from `batches(decode=False)`, to the same pixels as with `decode=True`.
-
-    Other keys of the batch stay as they are.
-
-    Raises:
-        UserError: an image cannot be decoded.
-    """
-    import tensorflow as tf
-
-    with tf.device("cpu"):  # as in tf.data
-        images = [
-            crop_and_resize(decode_image(name, key.decode(), data, channels=3), image_size).numpy()
-            for key, data in zip(batch["key"], batch["input"], strict=True)
-        ]
-    return {**batch, "input": np.stack(images)}
 
 
 def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Tensor":

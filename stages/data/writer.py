@@ -10,6 +10,7 @@ The import of TensorFlow Datasets takes a second: import this module after the c
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,20 +33,25 @@ Encoded = tuple[str, str, bytes, int]  # an example with the bytes of its input
 
 
 class _Serializer(tfds.core.example_serializer.ExampleSerializer):
-    """Serializes examples to the same bytes in every process: protobuf's default order of map keys varies."""
+    """Serializes examples as `serialize` does."""
 
     def serialize_example(self, example: Mapping[str, bytes | int]) -> bytes:
-        import tensorflow as tf
+        return serialize(example)
 
-        # The same as TFDS's own serializer in a tenth of the time, because only two types of values occur.
-        features = {
-            name: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
-            if isinstance(value, int)
-            else tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-            for name, value in example.items()
-        }
-        message = tf.train.Example(features=tf.train.Features(feature=features))
-        return message.SerializeToString(deterministic=True)
+
+def serialize(example: Mapping[str, bytes | int]) -> bytes:
+    """Serialize an example to the same bytes in every process: protobuf's default order of map keys varies."""
+    import tensorflow as tf
+
+    # The same as TFDS's own serializer in a tenth of the time, because only two types of values occur.
+    features = {
+        name: tf.train.Feature(int64_list=tf.train.Int64List(value=[value]))
+        if isinstance(value, int)
+        else tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+        for name, value in example.items()
+    }
+    message = tf.train.Example(features=tf.train.Features(feature=features))
+    return message.SerializeToString(deterministic=True)
 
 
 def write(
@@ -71,15 +77,11 @@ def write(
         first = next(stream, None)
         if first is None:
             raise UserError(f"{name}: no images; check the archive")
-        feature, encode = _codec(first[2])
-        features = tfds.features.FeaturesDict(
-            {"key": tfds.features.Text(), "input": feature, "label": tfds.features.ClassLabel(names=classes)}
-        )
-        template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord")
+        feature, encode = codec(first[2])
         writers = {
             split: tfds.core.writer.Writer(
-                serializer=_Serializer(features.get_serialized_info()),
-                filename_template=template.replace(split=split),
+                serializer=_Serializer(_features(classes, feature).get_serialized_info()),
+                filename_template=_template(folder, name, split),
                 hash_salt=split,
                 disable_shuffling=False,
                 example_writer=tfds.core.writer.ExampleWriter(tfds.core.file_adapters.FileFormat.TFRECORD),
@@ -88,18 +90,79 @@ def write(
         }
         encoded = encode(itertools.chain([first], stream))
         _write_examples(name, writers, progress(encoded, total, name, "images"))
-        infos = []
-        for split, writer in writers.items():
-            lengths, size = writer.finalize()
-            infos.append(tfds.core.SplitInfo(split, lengths, size, filename_template=template.replace(split=split)))
-        tfds.folder_dataset.write_metadata(
-            data_dir=folder,
-            features=features,
-            split_infos=infos,
-            filename_template=template,
-            check_data=False,
-            supervised_keys=("input", "label"),
-        )
+        _write_info(folder, name, classes, feature, {split: writer.finalize() for split, writer in writers.items()})
+
+
+def shard_path(folder: Path, name: str, split: str, index: int, number: int) -> Path:
+    """The file of a shard of a split that has `number` shards."""
+    return Path(_template(folder, name, split).sharded_filepath(shard_index=index, num_shards=number))
+
+
+def write_shard(path: Path, examples: Iterable[tuple[str, np.ndarray, int]]) -> int:
+    """Write key, feature tensor and label of each example of a shard, in their order.
+
+    Returns:
+        The size of the examples in bytes, without the lengths and checksums that the file adds to each.
+    """
+    size = 0
+
+    def records() -> Iterator[bytes]:
+        nonlocal size
+        for key, array, label in examples:
+            data = serialize({"key": key.encode(), "input": array.tobytes(), "label": label})
+            size += len(data)
+            yield data
+
+    write_records(path, records())
+    return size
+
+
+def write_records(path: Path, records: Iterable[bytes]) -> None:
+    """Write serialized examples to a shard, in their order."""
+    example_writer = tfds.core.writer.ExampleWriter(tfds.core.file_adapters.FileFormat.TFRECORD)
+    example_writer.write(path, (("", record) for record in records))
+
+
+def write_info(
+    folder: Path, name: str, classes: list[str], first: Any, splits: Mapping[str, tuple[list[int], int]]
+) -> None:
+    """Write what describes the shards in `folder`, which `write_shard` wrote.
+
+    Args:
+        folder: of the shards.
+        name: of the dataset.
+        classes: class names in the order of the labels.
+        first: an example's input, which determines the type of all.
+        splits: for each split the number of examples of each shard, and the sum of the shards' sizes.
+    """
+    _write_info(folder, name, classes, codec(first)[0], splits)
+
+
+def _features(classes: list[str], feature: Any) -> Any:
+    return tfds.features.FeaturesDict(
+        {"key": tfds.features.Text(), "input": feature, "label": tfds.features.ClassLabel(names=classes)}
+    )
+
+
+def _template(folder: Path, name: str, split: str | None = None) -> Any:
+    return tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord", split=split)
+
+
+def _write_info(
+    folder: Path, name: str, classes: list[str], feature: Any, splits: Mapping[str, tuple[list[int], int]]
+) -> None:
+    infos = [
+        tfds.core.SplitInfo(split, lengths, size, filename_template=_template(folder, name, split))
+        for split, (lengths, size) in splits.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder,
+        features=_features(classes, feature),
+        split_infos=infos,
+        filename_template=_template(folder, name),
+        check_data=False,
+        supervised_keys=("input", "label"),
+    )
 
 
 def _write_examples(name: str, writers: Mapping[str, Any], encoded: Iterator[Encoded]) -> None:
@@ -113,8 +176,8 @@ def _write_examples(name: str, writers: Mapping[str, Any], encoded: Iterator[Enc
         raise UserError(f"{name}: split {empty[0]!r} has no images; check the archive")
 
 
-def _codec(first: Any) -> tuple[Any, Callable[[Iterator[Example]], Iterator[Encoded]]]:
-    """The TFDS feature for inputs like `first`, and the function that encodes them."""
+def codec(first: Any) -> tuple[Any, Callable[[Iterator[Example]], Iterator[Encoded]]]:
+    """Return the TFDS feature for inputs like `first`, and the function that encodes the inputs of examples."""
     if isinstance(first, bytes):  # JPEG files stay as they are
         return tfds.features.Image(shape=(None, None, 3)), iter
     if first.dtype == np.uint8:

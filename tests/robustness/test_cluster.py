@@ -17,6 +17,7 @@ import pytest
 from stages.download import download
 from stages.training import run as training
 from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
+from tests.mounts import NAMESPACE, needs_mounts
 from tests.test_train import write_records
 
 pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
@@ -86,8 +87,8 @@ def cluster() -> Iterator[Any]:
 
 
 def is_busy(node: Any) -> bool:
-    """Whether an actor of Ray Data works on this node."""
-    return any(title.startswith("ray::MapWorker") and ".submit" in title for title in titles(node))
+    """Whether a process of a pool works on this node."""
+    return any(title.startswith("ray::_Worker.run") for title in titles(node))
 
 
 def has_worker(node: Any) -> bool:
@@ -228,6 +229,112 @@ def test_gang_that_the_cluster_has_no_room_for_is_one_line(project: Path, cluste
         "error: params.yaml: distribution: 4 workers need 1 CPU each, and the Ray cluster has"
     )
     assert done.stderr.count("\n") == 1
+
+
+def test_archives_of_classes_are_read_on_all_nodes_to_the_same_bytes(project: Path, cluster: Any) -> None:
+    classes = ["n01440764", "n01443537", "n01484850"]
+    names = ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "validation_labels.txt"]
+    entry = {
+        "format": "imagenet",
+        "files": {name: [{"url": f"file:///data/{name}", "hash": f"md5:{0:032}"}] for name in names},
+        "classes": classes,
+        "synthetic": {"train": 24, "test": 21},
+    }
+    write_params(project, lambda values: values["datasets"].update(imagenet=entry))
+    download("imagenet")
+    command = [sys.executable, "-m", "stages.preprocess", "imagenet"]
+    environment = {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
+    found = []
+    for engine in ("local", "ray"):
+        set_engine(project, engine)
+        done = run(project, *command, **environment)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "train: 24 images, test: 21 images\n"
+        files = [path for path in Path("data").rglob("*") if path.is_file() and "raw" not in path.parts]
+        found.append({path: path.read_bytes() for path in files})
+        shutil.rmtree("data/records")
+    assert found[0] == found[1]
+    set_engine(project, "ray")
+    archive = project / "data/raw/imagenet" / names[0]
+    archive.write_bytes(archive.read_bytes()[:-12000])
+    done = run(project, *command, **environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: data/raw/imagenet/{names[0]}: corrupt") and done.stderr.count("\n") == 1
+    assert not list((project / "data/records").iterdir())
+
+
+TASKS = """
+import sys, time
+from pathlib import Path
+from stages.cluster.tasks import run_on_nodes
+from stages.runtime.tasks import Task
+
+def load():
+    prefix = Path("in/prefix").read_text()
+    def copy(argument, path):
+        path.write_text(prefix)
+        time.sleep(0.5)
+        path.write_text(prefix + Path(f"in/{argument}").read_text())
+        return Path("seen").exists()
+    return copy
+
+Path("out").mkdir()
+tasks = [Task(n, (Path(f"in/{n}"),), Path(f"out/{n}")) for n in range(12)]
+for task, seen in run_on_nodes(tasks, load, [Path("in/prefix")], 1):
+    print(task.argument, seen, flush=True)
+"""
+
+
+@pytest.fixture
+def task_inputs(tmp_path: Path) -> Path:
+    folder = tmp_path / "project"
+    (folder / "in").mkdir(parents=True)
+    (folder / "seen").touch()
+    for name in ("prefix", *range(12)):
+        (folder / f"in/{name}").write_text(f"<{name}>")
+    return folder
+
+
+def assert_complete(folder: Path) -> None:
+    """All files are there, whole, and nothing else."""
+    assert {path.name: path.read_text() for path in (folder / "out").iterdir()} == {
+        str(n): f"<prefix><{n}>" for n in range(12)
+    }
+
+
+def test_tasks_of_a_lost_node_are_repeated_and_leave_nothing_behind(task_inputs: Path, cluster: Any) -> None:
+    victim, _ = cluster.worker_nodes
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
+    process = subprocess.Popen([sys.executable, "-c", TASKS], cwd=task_inputs, env=environment)
+    while not is_busy(victim):
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.2)  # in the middle of a task, when half a file is written
+    cluster.remove_node(victim, allow_graceful=False)
+    assert process.wait() == 0
+    assert_complete(task_inputs)
+
+
+@needs_mounts
+def test_node_that_does_not_see_the_project_gets_and_sends_files(task_inputs: Path, tmp_path: Path) -> None:
+    """A node with another disk in the place of the project, beside one that has the project but no processors."""
+    from ray.cluster_utils import Cluster
+
+    head = {"num_cpus": 0, "object_store_memory": 100_000_000, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=head)
+    start = f"{BIN}/ray start --address={nodes.address} --num-cpus=2 --object-store-memory=100000000 --block"
+    script = f"mount -t tmpfs none {task_inputs}; cd /; exec {start}"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": nodes.address}
+    other = subprocess.Popen([*NAMESPACE, "sh", "-euc", script], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        done = run(task_inputs, sys.executable, "-c", TASKS, **environment)
+    finally:
+        other.terminate()
+        other.wait()
+        nodes.shutdown()
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n")) == sorted(["", *(f"{n} False" for n in range(12))])
+    assert_complete(task_inputs)
 
 
 def test_map_items_stops_reading_while_the_results_are_not_used(tmp_path: Path, cluster: Any) -> None:

@@ -6,10 +6,12 @@ The development kit has numbers instead, which only a MATLAB file beside them tr
 
 import re
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
+from stages.data.examples import Example
 from stages.data.formats._archive import (
     DOWNLOAD_AGAIN,
     MAX_HEADER,
@@ -23,7 +25,7 @@ from stages.runtime.errors import UserError
 NUMBER = re.compile(r"ILSVRC2012_val_([0-9]{8})\.JPEG")
 
 
-def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, str, bytes, int]]:
+def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[Example]:
     """Yield (split, key, image, label) in the order of the archives: image is the file's bytes, key "CLASS/name.JPEG".
 
     The published validation split is our test split. Nothing is unpacked to disk. The images are not checked here.
@@ -31,36 +33,61 @@ def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tupl
     Raises:
         UserError: an archive is corrupt, a class or an image is missing, or a class is not in `classes`.
     """
+    for read in inputs(folder, classes):
+        yield from read()
+
+
+def inputs(folder: Path, classes: list[str] | dict[str, str]) -> list[Callable[[], Iterator[Example]]]:
+    """Return functions that read the archive of each class, and that of the validation images. Errors as `examples`."""
     labels = {name: label for label, name in enumerate(classes)}
     train, validation = single_file(folder, "*train*.tar"), single_file(folder, "*val*.tar")
     classes_of_validation = _read_classes(single_file(folder, "*.txt"), labels)
-    for name, key, image in _train(train, set(labels)):
-        yield "train", key, image, labels[name]
-    for name, key, image in _validation(validation, classes_of_validation):
-        yield "test", key, image, labels[name]
+    return [
+        *(partial(_class_images, train, start, size, name, labels[name]) for name, start, size in _find(train, labels)),
+        partial(_validation_images, validation, classes_of_validation, labels),
+    ]
 
 
-def _train(path: Path, classes: set[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield class, key and image from a tar of tars."""
-    absent = set(classes)
+def _find(path: Path, labels: dict[str, int]) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of each class, and where its archive starts in the archive of archives, and its size."""
+    absent = set(labels)
     with name_file_in_errors(path), tarfile.open(path, "r:", tarinfo=_ClassArchive) as archive:
         for member in archive:
             archive.members = []  # type: ignore[attr-defined]  # tarfile keeps every member in memory
-            inner = archive.extractfile(member) if member.isreg() and member.name.endswith(".tar") else None
-            if inner is None:
+            if not (member.isreg() and member.name.endswith(".tar")):
                 continue
             name = PurePosixPath(member.name).stem
-            if name not in classes:
+            if name not in labels:
                 raise UserError(f"{path}: class {name[:200]!r} is not in classes in params.yaml; add it there")
             absent.discard(name)
-            for image_name, image in _images(inner, path):
-                yield name, f"{name}/{image_name}", image
+            yield name, member.offset_data, member.size
     if absent:  # tarfile takes a corrupt header for the end of an archive
         raise UserError(f"{path}: {min(absent)}.tar is missing or corrupt; {DOWNLOAD_AGAIN}")
 
 
-def _validation(path: Path, classes: list[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield class, key and image from a tar of images. `classes` has the class of each, in the order of numbers."""
+def _class_images(path: Path, start: int, size: int, name: str, label: int) -> Iterator[Example]:
+    """Yield the images of a class, whose archive has `size` bytes from `start` on in the archive of archives."""
+    with name_file_in_errors(path), path.open("rb") as file:
+        file.seek(start)
+        for image_name, image in _images(_Window(file, size), path):
+            yield "train", f"{name}/{image_name}", image, label
+
+
+class _Window:
+    """The next `size` bytes of a file as a file of its own."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._left = file, size
+
+    def read(self, size: int) -> bytes:
+        """Read up to `size` bytes."""
+        data = self._file.read(min(size, self._left))
+        self._left -= len(data)
+        return data
+
+
+def _validation_images(path: Path, classes: list[str], labels: dict[str, int]) -> Iterator[Example]:
+    """Yield the images of a tar of images. `classes` has the class of each, in the order of numbers."""
     absent = set(range(1, len(classes) + 1))
     with name_file_in_errors(path), path.open("rb") as file:
         for image_name, image in _images(file, path):
@@ -71,7 +98,8 @@ def _validation(path: Path, classes: list[str]) -> Iterator[tuple[str, str, byte
                     f"from ILSVRC2012_val_00000001.JPEG on; {DOWNLOAD_AGAIN}"
                 )
             absent.remove(number)
-            yield classes[number - 1], f"{classes[number - 1]}/{image_name}", image
+            name = classes[number - 1]
+            yield "test", f"{name}/{image_name}", image, labels[name]
     if absent:
         raise UserError(f"{path}: ILSVRC2012_val_{min(absent):08}.JPEG is missing; {DOWNLOAD_AGAIN}")
 

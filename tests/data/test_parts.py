@@ -1,0 +1,76 @@
+"""Records that are written in parts are those of the writer, to the byte."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tensorflow_datasets.core.utils import shard_utils
+
+from stages.data import parts, writer
+from stages.data.checked import Checked, Tally, write_checked
+from stages.data.examples import Example
+from stages.data.parts import write_parts
+from stages.runtime.errors import UserError
+from stages.runtime.tasks import run_tasks
+
+CLASSES = ["a", "b"]
+
+
+def run(tasks: Any, factory: Any) -> Iterator[Any]:
+    """Run tasks in another order than they were asked for."""
+    return run_tasks(tasks[::-1], factory())
+
+
+def checked(examples: list[Example], invalid: tuple[str, ...] = ()) -> Iterator[Checked]:
+    return ((example, "is corrupt" if example[1] in invalid else "") for example in examples)
+
+
+def images(count: int, kind: str) -> list[Example]:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (count, 5, 4, 3), np.uint8)
+    return [
+        ("test" if i % 3 == 2 else "train", f"{i:03d}", image if kind == "pixels" else image.tobytes(), i % 2)
+        for i, image in enumerate(pixels)
+    ]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("kind", ["pixels", "files"])
+def test_many_inputs_give_the_bytes_of_one(project: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    monkeypatch.setattr(parts, "SORT_BUFFER", 1000)
+    monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", 2000)
+    found, invalid = images(200, kind), ("007", "100", "199")
+    write_checked("images", CLASSES, checked(found, invalid), Path("raw"), True)
+    folders = [Path("data/records/images"), Path("data/counts"), Path("data/skipped")]
+    expected = [contents(folder) for folder in folders]
+    inputs = [found[:10], [], found[10:11], found[11:150], found[150:]]
+    tally = Tally(CLASSES, Path("raw"), True)
+    write_parts("images", tally, [partial(checked, part, invalid) for part in inputs], run)
+    assert [contents(folder) for folder in folders] == expected
+    assert len([name for name in expected[0] if "-train.tfrecord-" in name]) > 4
+
+
+def test_errors_are_those_of_one_input(project: Path) -> None:
+    def error_of(*inputs: list[Example], invalid: tuple[str, ...] = ()) -> str:
+        reads = [partial(checked, part, invalid) for part in inputs]
+        with pytest.raises(UserError) as caught:
+            write_parts("images", Tally(CLASSES, Path("raw"), False), reads, run)
+        assert not Path("data").exists() or not list(Path("data/records").iterdir())
+        return str(caught.value)
+
+    found = images(9, "files")
+    assert error_of(found, found[4:5]) == "images: split 'train' has two images named '004'; rename one"
+    assert error_of([e for e in found if e[0] == "train"]) == "images: split 'test' has no images; check the archive"
+    assert error_of([e for e in found if e[3] == 0]).startswith("raw: class 'b' has no training images; ")
+    assert error_of(found[:5], found[5:], invalid=("006",)).startswith("raw: train: '006' is corrupt; remove it, or ")
+    writer.write("images", CLASSES, ["train"], found[:1])  # another dataset under this name stays as it is
+    before = contents(Path("data/records/images"))
+    with pytest.raises(UserError):
+        write_parts("images", Tally(CLASSES, Path("raw"), False), [partial(checked, found, ("000",))], run)
+    assert contents(Path("data/records/images")) == before
