@@ -1,15 +1,19 @@
 """A small project of its own for each test that needs one: real files, real archives, few images."""
 
+import copy
+import functools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 from ruamel.yaml import YAML
 
 from stages.runtime.numerics import import_tensorflow
@@ -44,9 +48,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def write_params(folder: Path, change: Callable[[Any], None] = lambda values: None) -> None:
     """Write params.yaml to `folder`: the repository's with tiny synthetic datasets, one epoch, and `change` applied."""
-    yaml = YAML()
-    yaml.width = 4096
-    values = yaml.load(ROOT / "params.yaml")
+    values = copy.deepcopy(_params())
     for dataset in values["datasets"].values():
         dataset["synthetic"] = TINY
     values["train"]["epochs"] = 1
@@ -57,7 +59,19 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
             values["gates"].pop(name, None)  # a model that a test takes away takes its gate and its search along
             values["search"].pop(name, None)
     values["export"] = [name for name in values["export"] if name in values["models"]]
-    yaml.dump(values, folder / "params.yaml")
+    _yaml().dump(values, folder / "params.yaml")
+
+
+def _yaml() -> YAML:
+    yaml = YAML()
+    yaml.width = 4096
+    return yaml
+
+
+@functools.cache
+def _params() -> Any:
+    """The repository's params.yaml; hundreds of tests change a copy of it."""
+    return _yaml().load(ROOT / "params.yaml")
 
 
 def only(values: Any, *models: str) -> None:
@@ -114,6 +128,23 @@ def outputs(folder: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages for out in stage["outs"]}
 
 
+def wait_for_queue(folder: Path) -> list[str]:
+    """Wait until DVC's queue has nothing left to run. Returns the state of each experiment in it.
+
+    Asks in this process: `dvc queue status`, again and again, would take more time than the experiment.
+    """
+    from dvc.repo import Repo
+
+    deadline = time.monotonic() + 300
+    while True:
+        with Repo(folder) as repo:
+            states = [str(task["status"]) for task in repo.experiments.celery_queue.status()]
+        if states and not {"Queued", "Running"} & set(states):
+            return states
+        assert time.monotonic() < deadline, states
+        time.sleep(0.5)
+
+
 @pytest.fixture(autouse=True)
 def no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs go to a database in the working directory; MLflow itself sets the variable, which then outlives a test."""
@@ -142,24 +173,55 @@ def of_split(split: str, examples: Iterable[tuple[str, str, Any, int]]) -> list[
     return [example[1:] for example in examples if example[0] == split]
 
 
+CopyFolder = Callable[[Path], Path]
+
+
+def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path], object]) -> CopyFolder:
+    """Let `build` fill an empty folder, in one of the worker processes for all of them.
+
+    Returns:
+        A function that copies the folder to another one, which may exist, and returns that.
+    """
+    base = factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / f"once-{name}"
+    with FileLock(f"{made}.lock"):
+        if not made.exists():
+            part = made.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)  # of a build that failed in another process
+            part.mkdir()
+            build(part)
+            part.rename(made)
+    return lambda folder: Path(shutil.copytree(made, folder, symlinks=True, dirs_exist_ok=True))
+
+
 @pytest.fixture(scope="session")
-def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with three evaluated models that are not yet reported: their data, predictions, metrics and tables."""
+def copy_evaluated(tmp_path_factory: pytest.TempPathFactory) -> CopyFolder:
+    """Copies a folder with three evaluated models: their data, predictions, metrics and tables, but no report."""
     from tests.reporting.project import write_project
 
-    folder = tmp_path_factory.mktemp("evaluated")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        write_project(folder)
-    return folder
+    def build(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            write_project(folder)
+
+    return build_once(tmp_path_factory, "evaluated", build)
 
 
 @pytest.fixture(scope="session")
-def reported(evaluated: Path) -> Path:
-    """The same folder after `stages.report`."""
+def evaluated(copy_evaluated: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with three evaluated models that are not yet reported."""
+    return copy_evaluated(tmp_path_factory.mktemp("evaluated"))
+
+
+@pytest.fixture(scope="session")
+def reported(copy_evaluated: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same after `stages.report`."""
     from stages import report
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(evaluated)
-        report.report()
-    return evaluated
+    def build(folder: Path) -> None:
+        copy_evaluated(folder)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(folder)
+            report.report()
+
+    return build_once(tmp_path_factory, "reported", build)(tmp_path_factory.mktemp("reported"))

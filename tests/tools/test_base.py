@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import commit, run
-from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
+from tests.conftest import CopyFolder, commit, run
+from tests.tools.fake_pipeline import reproduce, write_fake_params
 from tools import base, revision
 
 
 @pytest.fixture(scope="module")
-def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def origin(copy_fake_repository: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`main` from machine a; `change`, a branch with one model that is trained differently."""
-    folder = fake_repository(tmp_path_factory.mktemp("origin"))
+    folder = copy_fake_repository(tmp_path_factory.mktemp("origin"))
     assert run(folder, "git", "checkout", "-q", "-b", "change").returncode == 0
     write_fake_params(folder, lambda values: values["models"]["mnist_cnn"].update(learning_rate=0.003))
     commit(folder, "train mnist_cnn faster")
@@ -89,7 +89,7 @@ def test_dvc_names_a_reproduction_in_metrics_diff(clone: Path) -> None:
 def test_revision_that_cannot_be_reproduced_is_one_line(clone: Path) -> None:
     done = tool(clone, "tools.base", "nowhere")
     assert done.stderr == "error: nowhere: unknown Git revision 'nowhere'; fetch it, or name another revision\n"
-    (clone / "tests/tools/fake_pipeline.py").write_text("raise SystemExit(3)")
+    (clone / "tests/tools/fake_stages.py").write_text("raise SystemExit(3)")
     commit(clone, "broken")
     shutil.rmtree(clone / ".dvc/cache/runs")
     done = tool(clone, "tools.base", "HEAD")

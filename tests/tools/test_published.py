@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from stages.runtime import paths
-from tests.conftest import ROOT, run
-from tests.tools.fake_pipeline import fake_repository
+from tests.conftest import ROOT, CopyFolder, run
 from tools import published
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fake_repository(tmp_path_factory.mktemp("repository"))
+def repository(copy_fake_repository: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_fake_repository(tmp_path_factory.mktemp("repository"))
 
 
 def rows(folder: Path) -> dict[str, list[str]]:

@@ -10,9 +10,9 @@ import pytest
 
 from stages.evaluation import metrics
 from stages.evaluation.predictions import Predictions
-from tests.conftest import commit, run
+from tests.conftest import CopyFolder, commit, run
 from tests.reporting.project import select
-from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
+from tests.tools.fake_pipeline import reproduce, write_fake_params
 from tools import significance
 
 
@@ -26,9 +26,9 @@ def second(values: Any) -> None:
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(copy_fake_repository: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Tags `first` and `second`, whose models differ, and `third`, whose models are those of `second`."""
-    folder = fake_repository(tmp_path_factory.mktemp("repository"))
+    folder = copy_fake_repository(tmp_path_factory.mktemp("repository"))
     for tag in ("first", "second", "third"):
         if tag == "second":
             write_fake_params(folder, second)

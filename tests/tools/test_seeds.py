@@ -8,16 +8,15 @@ from pathlib import Path
 import pytest
 from dvc.api import DVCFileSystem
 
-from tests.conftest import run
-from tests.tools.fake_pipeline import fake_repository
+from tests.conftest import CopyFolder, run
 
 MODEL = "evaluate@mnist_dense"
 
 
 @pytest.fixture(scope="module")
-def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repository(copy_fake_repository: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One model trained at HEAD, with another seed, and with other learning rates; one experiment that waits."""
-    folder = fake_repository(tmp_path_factory.mktemp("repository"))
+    folder = copy_fake_repository(tmp_path_factory.mktemp("repository"))
     dvc(folder, "exp", "run", "--queue", "-n", "waiting", "-S", "seed=9", MODEL)
     dvc(folder, "exp", "run", "-n", "other-seed", "-S", "seed=1", MODEL)
     for name, rate in (("worse", 0.002), ("better", 0.0005)):

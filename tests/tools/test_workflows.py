@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT, commit, run
-from tests.tools.fake_pipeline import fake_repository, link_environment, write_fake_params
+from tests.conftest import ROOT, CopyFolder, commit, run
+from tests.tools.fake_pipeline import link_environment, write_fake_params
 
 FILES = sorted((ROOT / ".github/workflows").glob("*.yml"))
 LEAST = {"check.yml": {"contents": "read"}, "comment.yml": {}}
@@ -83,9 +83,9 @@ def test_modules_of_the_workflows_exist() -> None:
     assert all((ROOT / Path(*module.split("."))).with_suffix(".py").exists() for module in modules)
 
 
-def test_base_and_pull_request_on_a_runner(tmp_path: Path) -> None:
+def test_base_and_pull_request_on_a_runner(copy_fake_repository: CopyFolder, tmp_path: Path) -> None:
     """The runner is another machine than the author's. The pull request makes one model worse and loosens its gate."""
-    origin = fake_repository(tmp_path / "origin")
+    origin = copy_fake_repository(tmp_path / "origin")
 
     def change(values: Any) -> None:
         values["models"]["mnist_cnn"]["learning_rate"] = 0.006
