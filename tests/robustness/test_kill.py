@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import clone_of_work_tree, commit, only, outputs, run
+from tests.conftest import clone_of_work_tree, commit, only, outputs, run, wait_for_queue
 
 Reference = tuple[Path, dict[str, float]]  # a clone, and the seconds of each stage
 ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
@@ -171,9 +171,7 @@ def test_two_repros_at_once_and_a_queue_do_not_mix_outputs(tmp_path: Path, unint
     with (busy / "stages/models/dense.py").open("a") as module:
         module.write("# a comment makes the training stale\n")
     assert start(busy, target).wait() == 0, log_of(busy).read_text()[-2000:]
-    while "Running" in (status := run(busy, "dvc", "queue", "status").stdout) or "Queued" in status:
-        time.sleep(1)
-    assert "Success" in status
+    assert wait_for_queue(busy) == ["Success"]
     expected = outputs(uninterrupted[0])
     assert outputs(busy) == {path: expected[path] for path in outputs(busy)}
     assert "data/predictions/mnist_dense.parquet" in outputs(busy)
