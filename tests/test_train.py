@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,9 @@ import pytest
 from stages.config import params
 from stages.data import writer
 from stages.runtime.errors import UserError
-from stages.training import run
+from stages.tracking import logger
+from stages.train import train
+from stages.training import checkpoint, run
 from tests.conftest import ROOT, write_params
 
 
@@ -33,8 +36,9 @@ def write_records() -> None:
 def start(folder: Path, epochs: int) -> "tuple[subprocess.Popen[str], list[str]]":
     """A training in a process of its own with a checkpoint after each epoch; its output until epoch `epochs`."""
     code = (
-        "from stages import train; from stages.runtime import cli; from stages.training import checkpoint; "
-        "checkpoint.SECONDS_BETWEEN = 0.0; cli.run(train.train, 'model')"
+        "from stages import train; from stages.runtime import cli; from stages.tracking import logger\n"
+        "from stages.training import checkpoint\n"
+        "checkpoint.SECONDS_BETWEEN = logger.SECONDS_BEFORE = 0.0; cli.run(train.train, 'model')"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "mnist_dense"],
@@ -96,18 +100,22 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     assert not checkpoint.exists()
 
 
-def test_interrupted_training_of_other_params_leaves_no_checkpoint(project: Path) -> None:
+def test_interrupted_training_of_other_params_leaves_no_checkpoint(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: logger.RunLogger, step: int, row: Mapping[str, float]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     write_params(project, lambda values: values["train"].update(epochs=60))
     write_records()
-    process, _ = start(project, 3)
-    with process:
-        process.kill()
+    with monkeypatch.context() as patch:
+        patch.setattr(logger.RunLogger, "log_epoch", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train("mnist_dense")
     assert list(Path(".dvc/tmp/checkpoints").iterdir())
     write_params(project)  # one epoch
-    process, _ = start(project, 1)
-    with process:
-        _, errors = process.communicate(timeout=120)
-    assert (process.returncode, errors) == (0, "")
+    train("mnist_dense")
     assert not list(Path(".dvc/tmp/checkpoints").iterdir())
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from stages.training import checkpoint
 from tests.training.test_checkpoint import KilledError, train_random
-from tests.training.test_distribution import train
+from tests.training.test_distribution import train, train_all, training
 
 PLACES: dict[str, dict[str, Any]] = {
     "random_crop": {"padding": 2, "mode": "reflect"},
@@ -49,8 +49,8 @@ def test_killed_augmented_training_resumes_and_ends_with_the_same_bytes(
 
 
 def test_two_devices_augment_images_as_one_device_does(tmp_path: Path) -> None:
-    assert train(tmp_path, None, 70, augment=PLACES, epochs=2) == ""
-    assert train(tmp_path, "mirrored", 70, augment=PLACES, epochs=2) == ""
+    changes: dict[str, Any] = {"augment": PLACES, "epochs": 2}
+    assert train_all(tmp_path, training(None, 70, **changes), training("mirrored", 70, **changes)) == ""
     one, both = (pd.read_csv(tmp_path / f"{name}.csv", index_col="epoch") for name in ("one", "mirrored"))
     np.testing.assert_allclose(both, one, rtol=1e-4)
 

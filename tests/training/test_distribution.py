@@ -1,7 +1,6 @@
 """One model on several devices: two of TensorFlow's logical CPUs stand for two GPUs.
 
-They must be set up before TensorFlow is used, and a process has one set of collective operations: each training is a
-process of its own.
+They must be set up before TensorFlow is used: the trainings of a test are a process of their own, one after the other.
 """
 
 import json
@@ -32,22 +31,21 @@ from stages.training.predict import predict
 from stages.training.saving import save
 from tests.training.small import CLASSES, arrays, config, history_of
 
-name, policy, changes = sys.argv[1], sys.argv[4], json.loads(sys.argv[5])
-images, seed = map(int, sys.argv[2:4])
-keras.utils.set_random_seed(seed)
-keras.config.set_dtype_policy(policy)
 tf.config.experimental.enable_op_determinism()
 checkpoint.SECONDS_BETWEEN = 0.0
-entry = config(**changes)
-with build_strategy(entry.distribution).scope():
-    model = build_model(entry, (8, 8, 1), np.dtype("uint8"), 2)
-try:
-    history = history_of(train_epochs(model, entry, arrays(images), arrays(31, seed=5), seed, Path(f"{name}.npz")))
-except UserError as error:
-    sys.exit(f"error: {error}")
-save(model, Path(f"{name}.keras"), {})
-history.to_csv(f"{name}.csv", index_label="epoch")
-np.save(f"{name}.npy", predict(Path(f"{name}.keras"), arrays(seed=9), CLASSES, "float32", 10, "test").probabilities)
+for name, images, seed, changes in json.loads(sys.argv[1]):
+    keras.utils.clear_session()  # Keras numbers the layers of a process
+    keras.utils.set_random_seed(seed)
+    entry = config(**changes)
+    with build_strategy(entry.distribution).scope():
+        model = build_model(entry, (8, 8, 1), np.dtype("uint8"), 2)
+    try:
+        history = history_of(train_epochs(model, entry, arrays(images), arrays(31, seed=5), seed, Path(f"{name}.npz")))
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    save(model, Path(f"{name}.keras"), {})
+    history.to_csv(f"{name}.csv", index_label="epoch")
+    np.save(f"{name}.npy", predict(Path(f"{name}.keras"), arrays(seed=9), CLASSES, "float32", 10, "test").probabilities)
 """
 # Not Adam, which has a kernel for one device that rounds in another way
 CNN = {
@@ -61,20 +59,29 @@ CNN = {
 }
 
 
-def train(
-    folder: Path, distribution: str | None, images: int, seed: int = 1, policy: str = "float32", **changes: Any
-) -> str:
-    """Train on one device or on both, and return the error. Outputs are called `one` or `mirrored`."""
-    entry = json.dumps({**CNN, "distribution": distribution, **changes})
-    command = [sys.executable, "-c", TRAINING, distribution or "one", str(images), str(seed), policy, entry]
+Training = tuple[str, int, int, dict[str, Any]]
+
+
+def training(distribution: str | None, images: int, seed: int = 1, name: str = "", **changes: Any) -> Training:
+    """A training on one device or on both. Outputs are called `one` or `mirrored`, or as `name` says."""
+    return name or distribution or "one", images, seed, {**CNN, "distribution": distribution, **changes}
+
+
+def train_all(folder: Path, *trainings: Training) -> str:
+    """Train in one process, one model after the other, and return the error."""
+    command = [sys.executable, "-c", TRAINING, json.dumps(trainings)]
     done = subprocess.run(command, cwd=folder, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     return done.stderr if done.returncode else ""
 
 
+def train(folder: Path, distribution: str | None, images: int, seed: int = 1, **changes: Any) -> str:
+    """The same with one training."""
+    return train_all(folder, training(distribution, images, seed, **changes))
+
+
 def test_two_devices_learn_what_one_device_learns(tmp_path: Path) -> None:
     """The last batch is not full."""
-    assert train(tmp_path, None, 70) == ""
-    assert train(tmp_path, "mirrored", 70) == ""
+    assert train_all(tmp_path, training(None, 70), training("mirrored", 70)) == ""
     one, both = (pd.read_csv(tmp_path / f"{name}.csv", index_col="epoch") for name in ("one", "mirrored"))
     np.testing.assert_allclose(both, one, rtol=1e-5)
     assert one["loss"].iloc[-1] < one["loss"].iloc[0]
@@ -105,8 +112,7 @@ def test_two_devices_learn_what_one_device_learns_with_groups_and_averaging(tmp_
         "averaging": {"name": "lookahead", "every": 2, "decay": 0.5, "batch_statistics": True, "keep_slow": True},
         "drop_last": True,
     }
-    assert train(tmp_path, None, 70, **changes) == ""
-    assert train(tmp_path, "mirrored", 70, **changes) == ""
+    assert train_all(tmp_path, training(None, 70, **changes), training("mirrored", 70, **changes)) == ""
     one, both = (pd.read_csv(tmp_path / f"{name}.csv", index_col="epoch") for name in ("one", "mirrored"))
     np.testing.assert_allclose(both, one, rtol=1e-3)
     assert one["loss"].iloc[-1] < one["loss"].iloc[0]
@@ -117,11 +123,8 @@ def test_two_devices_learn_what_one_device_learns_with_groups_and_averaging(tmp_
 def test_mirrored_training_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     """A training of fewer epochs stands for an interrupted one."""
     assert train(tmp_path, "mirrored", 70, epochs=2) == ""
-    assert train(tmp_path, "mirrored", 70) == ""
-    resumed = (tmp_path / "mirrored.keras").read_bytes()
-    (tmp_path / "mirrored.npz").unlink()
-    assert train(tmp_path, "mirrored", 70) == ""
-    assert (tmp_path / "mirrored.keras").read_bytes() == resumed
+    assert train_all(tmp_path, training("mirrored", 70), training("mirrored", 70, name="whole")) == ""
+    assert (tmp_path / "mirrored.keras").read_bytes() == (tmp_path / "whole.keras").read_bytes()
 
 
 OVERFLOW = """
