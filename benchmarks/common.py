@@ -27,6 +27,7 @@ FOLDER = Path(__file__).parent
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "pillow", "dvc", "torch", "ray")
 
 MATMUL_SIZE, MATMULS = 2048, 8  # of `peak_matmul`
+START_METHOD = "spawn"  # of contenders
 
 Done = Callable[[Any], None]
 
@@ -50,7 +51,7 @@ def contender(work: Callable[..., None], *arguments: Any) -> Iterator[Callable[[
             returns when the next round starts. It may return when it has no more rounds.
         arguments: passed to `work` after `done`.
     """
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(START_METHOD)
     pipe, child_pipe = context.Pipe()
     process = context.Process(target=_work, args=(child_pipe, work, arguments), daemon=True)
     process.start()
