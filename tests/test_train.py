@@ -15,6 +15,7 @@ import pytest
 from stages.config import params
 from stages.data import writer
 from stages.runtime.errors import UserError
+from stages.runtime.numerics import import_tensorflow
 from stages.tracking import logger
 from stages.train import train
 from stages.training import checkpoint, run
@@ -107,6 +108,7 @@ def test_interrupted_training_of_other_params_leaves_no_checkpoint(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
+    import_tensorflow(params.load().threads)  # cannot be changed after the first operation
     write_params(project, lambda values: values["train"].update(epochs=60))
     write_records()
     with monkeypatch.context() as patch:
