@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
+from multiprocessing.context import ForkServerContext, SpawnContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +28,7 @@ FOLDER = Path(__file__).parent
 PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "pillow", "dvc", "torch", "ray")
 
 MATMUL_SIZE, MATMULS = 2048, 8  # of `peak_matmul`
-START_METHOD = "spawn"  # of contenders
+CONTEXT: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")  # of contenders
 
 Done = Callable[[Any], None]
 
@@ -51,9 +52,8 @@ def contender(work: Callable[..., None], *arguments: Any) -> Iterator[Callable[[
             returns when the next round starts. It may return when it has no more rounds.
         arguments: passed to `work` after `done`.
     """
-    context = multiprocessing.get_context(START_METHOD)
-    pipe, child_pipe = context.Pipe()
-    process = context.Process(target=_work, args=(child_pipe, work, arguments), daemon=True)
+    pipe, child_pipe = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=_work, args=(child_pipe, work, arguments), daemon=True)
     process.start()
     child_pipe.close()
 

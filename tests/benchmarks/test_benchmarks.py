@@ -125,7 +125,7 @@ def test_tables_in_the_readme_are_those_of_the_results(tmp_path: Path, monkeypat
 def forked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Contenders are forked from a process that has imported TensorFlow, which takes longer than what they do here."""
     import_tensorflow()  # sets the environment variables that decide what an import finds
-    monkeypatch.setattr(common, "START_METHOD", "forkserver")
+    monkeypatch.setattr(common, "CONTEXT", multiprocessing.get_context("forkserver"))
     multiprocessing.set_forkserver_preload(["tensorflow", "tensorflow_datasets"])
 
 
