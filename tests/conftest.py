@@ -22,16 +22,23 @@ ROOT = Path(__file__).parent.parent
 TINY = {"train": 40, "test": 20}
 LONG = [
     "test_pipeline",
-    "test_machines",
-    "test_real",
-    "test_workflows",
-    "test_base",
-    "test_experiments",
-    "test_kill",
     "test_faults",
+    "test_kill",
+    "test_experiments",
+    "test_tracking",
+    "test_benchmarks",
+    "test_serve",
+    "test_search",
+    "test_real",
+    "test_distribution",
+    "test_train",
+    "test_promote",
+    "test_base",
+    "test_published",
+    "test_workflows",
+    "test_machines",
     "test_seeds",
     "test_review",
-    "test_tracking",
 ]
 
 
