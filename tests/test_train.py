@@ -34,16 +34,12 @@ def write_records() -> None:
     writer.write("mnist", params.load().datasets["mnist"].class_names, list(labels), examples)
 
 
-def start(folder: Path, epochs: int, mlflow: bool = False) -> "tuple[subprocess.Popen[str], list[str]]":
-    """A training in a process of its own with a checkpoint after each epoch; its output until epoch `epochs`.
-
-    With `mlflow` it is logged at once, else only if the machine is very busy.
-    """
+def start(folder: Path, epochs: int) -> "tuple[subprocess.Popen[str], list[str]]":
+    """A training in a process of its own with a checkpoint after each epoch; its output until epoch `epochs`."""
     code = (
         "from stages import train; from stages.runtime import cli; from stages.tracking import logger\n"
         "from stages.training import checkpoint\n"
-        f"checkpoint.SECONDS_BETWEEN = 0.0; logger.SECONDS_BEFORE = {0 if mlflow else 60}\n"
-        "cli.run(train.train, 'model')"
+        "checkpoint.SECONDS_BETWEEN = logger.SECONDS_BEFORE = 0.0; cli.run(train.train, 'model')"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "mnist_dense"],
@@ -83,7 +79,7 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     for path in files:
         path.unlink()
 
-    process, _ = start(project, 10, mlflow=True)
+    process, _ = start(project, 10)
     with process:
         listening = [one for one in psutil.Process(process.pid).net_connections("inet") if one.status == "LISTEN"]
         process.kill()
