@@ -37,9 +37,9 @@ def write_records() -> None:
 def start(folder: Path, epochs: int) -> "tuple[subprocess.Popen[str], list[str]]":
     """A training in a process of its own with a checkpoint after each epoch; its output until epoch `epochs`."""
     code = (
-        "from stages import train; from stages.runtime import cli; from stages.tracking import logger\n"
+        "from stages import train; from stages.runtime import cli\n"
         "from stages.training import checkpoint\n"
-        "checkpoint.SECONDS_BETWEEN = logger.SECONDS_BEFORE = 0.0; cli.run(train.train, 'model')"
+        "checkpoint.SECONDS_BETWEEN = 0.0; cli.run(train.train, 'model')"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "mnist_dense"],
