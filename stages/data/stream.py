@@ -95,13 +95,13 @@ class StreamedSplit:
         """How many rows one call of `rows` may take, so that memory stays bounded."""
         return max(1, BYTES_AT_ONCE // self._row_bytes)
 
-    def rows(self, batches: np.ndarray, columns: Any = slice(None)) -> Rows:
+    def rows(self, batches: np.ndarray, columns: slice = slice(None)) -> Rows:
         """Read the examples of some batches.
 
         Args:
             batches: indices of the examples, (steps, batch_size) int64.
-            columns: which columns of `batches` are needed, as a slice or a mask: the share of this process. The other
-                rows of the result have any values.
+            columns: which columns of `batches` are needed: the share of this process. The other rows of the result
+                have any values.
 
         Raises:
             UserError: a record is corrupt, or an image cannot be decoded.

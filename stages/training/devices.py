@@ -15,6 +15,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return resolver is None or resolver.task_id == 0
 
 
+def own_share(strategy: tf.distribute.Strategy) -> slice:
+    """The examples of a batch that the devices of this process take: all, or those of one of several workers."""
+    resolver = strategy.cluster_resolver  # of workers, which have a device each
+    return slice(None) if resolver is None else slice(resolver.task_id, None, strategy.num_replicas_in_sync)
+
+
 def make_copy_from_first_device(
     strategy: tf.distribute.Strategy, variables: list[keras.Variable]
 ) -> Callable[[], None]:

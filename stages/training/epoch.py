@@ -10,8 +10,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from typing import Any
+from functools import cache
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +19,7 @@ from stages.data.arrays import Rows
 from stages.data.stream import Split
 from stages.runtime.progress import progress
 from stages.training.augment import Batch
+from stages.training.devices import own_share
 from stages.training.step import Step
 
 SECONDS_PER_CALL = 1.0  # of the graph, about: progress is reported and Ctrl-C is noticed between two calls
@@ -116,7 +116,7 @@ def _make_epoch(
 
     def run_epoch(step: Step, title: str, epoch: int, indices: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
         sums = tf.zeros(2, tf.float64)
-        calls = _calls(data, partial(_columns, strategy), indices, rates, batch_size)
+        calls = _calls(data, own_share(strategy), indices, rates, batch_size)
         for rows, batches, batch_rates in progress(
             calls, len(indices), title, "images", size=lambda call: call[1].size
         ):
@@ -130,13 +130,8 @@ def _make_epoch(
     return run_epoch
 
 
-def _columns(strategy: tf.distribute.Strategy, size: int) -> Any:
-    """Which examples of a batch of this size the devices of this process take, as a slice or a mask: all."""
-    return slice(None)
-
-
 def _calls(
-    data: Split, columns: Callable[[int], Any], indices: np.ndarray, rates: np.ndarray, batch_size: int
+    data: Split, columns: slice, indices: np.ndarray, rates: np.ndarray, batch_size: int
 ) -> Iterator[tuple[Rows, np.ndarray, np.ndarray]]:
     """Rows, batches and rates for each call of the graph: as many steps as take about `SECONDS_PER_CALL`.
 
@@ -156,7 +151,7 @@ def _calls(
             yield indices[-rest:].reshape(1, rest), rates[whole:]
 
     def read(part: tuple[np.ndarray, np.ndarray]) -> tuple[Rows, np.ndarray, np.ndarray]:
-        return data.rows(part[0], columns(part[0].shape[1])), *part
+        return data.rows(part[0], columns), *part
 
     with ThreadPoolExecutor(1) as pool:
         following = parts()

@@ -68,7 +68,7 @@ def test_only_the_columns_that_a_process_needs_are_read(project: Path, monkeypat
 
     monkeypatch.setattr(streamed, "_decode", spy)
     batches = np.arange(40)[::-1].reshape(10, 4)
-    for columns in (slice(1, None, 2), np.array([True, False, False, False])):
+    for columns in (slice(1, None, 2), slice(0, 1)):
         inputs, labels, positions = streamed.rows(batches, columns)
         own = batches[:, columns]
         assert np.array_equal(inputs.numpy()[positions[:, columns]], memory.inputs[own])
