@@ -35,6 +35,7 @@ class LostWorkerError(Exception):
 class Failure(NamedTuple):
     """What a worker sends instead of an item when an exception ended it."""
 
+    error: str  # name of its class
     traceback: str
     is_tensorflow: bool  # such as from a collective operation whose other end is gone
 
@@ -119,7 +120,9 @@ def work(
         yield error
     except Exception as error:
         names = [kind.__name__ for kind in type(error).__mro__]
-        yield Failure(traceback.format_exc(), "OpError" in names)  # by its name: this process may have no TensorFlow
+        yield Failure(
+            names[0], traceback.format_exc(), "OpError" in names
+        )  # by its name: this process may have no TensorFlow
 
 
 def received(message: Item | UserError | Failure, worker: str) -> Item:
@@ -128,7 +131,7 @@ def received(message: Item | UserError | Failure, worker: str) -> Item:
         raise message
     if isinstance(message, Failure):
         if message.is_tensorflow:
-            raise LostWorkerError(f"{worker} failed: {message.traceback.strip().splitlines()[-1][:200]}")
+            raise LostWorkerError(f"{worker} failed with TensorFlow's {message.error}")
         raise RuntimeError(f"{worker} failed:\n{message.traceback}")
     return message
 

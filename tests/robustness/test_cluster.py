@@ -211,8 +211,10 @@ def test_worker_lost_during_a_training_changes_no_bytes(project: Path, cluster: 
                 cluster.remove_node(lost, allow_graceful=False)
                 assert list(Path(".dvc/tmp/checkpoints").iterdir())
     assert process.returncode == 0, lines
+    # Either Ray or TensorFlow notices it first
+    lost_worker = r"(a worker of 2 was lost: .*|worker . of 2 failed with TensorFlow's \w+)"
     (restart,) = [line for line in lines if "start again" in line]
-    assert re.match(r"a worker of 2 was lost: .*; all workers start again from the last checkpoint\n", restart)
+    assert re.match(lost_worker + "; all workers start again from the last checkpoint\n", restart)
     assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == [
         f"epoch {number}/300" for number in range(1, 301)
     ]
