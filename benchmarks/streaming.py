@@ -1,7 +1,7 @@
 """Training from memory and streamed from disk: images/s, loaders of records in random order, and peak memory.
 
 Needs no network. Grain is compared with if it was unpacked into benchmarks/.grain, a folder of its own:
-`.venv/bin/pip install --no-deps --target benchmarks/.grain grain==0.2.18`.
+`.venv/bin/pip install --no-deps --target benchmarks/.grain grain==0.2.18 portpicker==1.6.0 cloudpickle==3.1.3`.
 """
 
 import os
@@ -214,6 +214,11 @@ def by_grain(dataset: str, image_size: int) -> Iterator[int]:
         yield len(labels)
 
 
+def write_sample(name: str, factor: int) -> None:
+    """Write the archives of `factor` times the synthetic dataset to the working directory."""
+    write_archives(Path(), name, enlarged(params.load().datasets[name], factor))
+
+
 def peaks(sizes: tuple[int, ...]) -> Row:
     """Peak memory of a training of one epoch, streamed, on multiples of the synthetic dataset."""
     values = params.load()
@@ -225,7 +230,9 @@ def peaks(sizes: tuple[int, ...]) -> Row:
             lines = ["memory: 0" if line.startswith("memory:") else line for line in text.splitlines()]
             changed = "\n".join(lines).replace("  epochs: null\n", "  epochs: 1\n", 1)
             (Path(folder) / "params.yaml").write_text(changed + "\n")
-            write_archives(Path(folder), name, enlarged(values.datasets[name], factor))
+            # In a process of its own: a child's peak is at least the memory of its parent when it starts
+            code = f"from benchmarks.streaming import write_sample; write_sample({name!r}, {factor})"
+            subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(), check=True)
             run_stage(Path(folder), "preprocess", name)
             found = run_stage(Path(folder), "train", MODEL)
         row.values[f"{factor}×"] = [found.memory]
