@@ -32,7 +32,7 @@ class Params(Config):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     skip_invalid_images: bool
     engine: Literal["local", "ray"]
-    memory: Annotated[float, Field(ge=0)] = 4.0  # GiB
+    memory: Annotated[float, Field(ge=0)]  # GiB
     datasets: dict[Name, DatasetConfig]  # with those of `folders`, so that every dataset is found here
     folders: dict[Name, FolderConfig] = Field(default_factory=dict)
     weights: dict[Name, WeightsConfig]

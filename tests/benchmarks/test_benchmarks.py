@@ -216,7 +216,7 @@ def test_stage_is_timed_in_parts(tiny: Path) -> None:
     (line,) = (tiny / "times").read_text().splitlines()
     found = json.loads(line)
     assert found["stage"] == "train"
-    assert {"importing TensorFlow", "reading records", "training", "prediction"} == set(found["parts"])
+    assert {"importing TensorFlow", "reading records", "training", "prediction", "MLflow"} == set(found["parts"])
     assert all(seconds > 0 for seconds in found["parts"].values())
     assert sum(found["parts"].values()) < found["whole"]
     assert (tiny / "data" / "models" / "mnist_dense.keras").exists()
