@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -144,12 +145,11 @@ def loaders(folder: str, rounds: int) -> Row:
         names["Grain, random order"] = "by_grain"
     else:
         log("Grain is not measured: it is not in benchmarks/.grain")
-    values: dict[str, list[float]] = {}
-    for name, function in names.items():
-        with contender(load, folder, function) as run_round:
-            run_round()
-            values[name] = rates(interleaved({name: run_round}, rounds), "images")[name]
-        log(f"{name}: {values[name]}")
+    with ExitStack() as stack:
+        started = {name: stack.enter_context(contender(load, folder, how)) for name, how in names.items()}
+        interleaved(started, 1)  # imports TensorFlow
+        values = rates(interleaved(started, rounds), "images")
+    log(f"loaders: {values}")
     return Row("500 × 375 → 64 pixels", values)
 
 
