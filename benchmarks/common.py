@@ -61,7 +61,7 @@ def contender(work: Callable[..., None], *arguments: Any) -> Iterator[Callable[[
         try:
             pipe.send(None)
             return Round(*pipe.recv())
-        except (EOFError, BrokenPipeError):
+        except (EOFError, ConnectionError):
             raise UserError(f"benchmarks: {work.__qualname__} ended early; see what it printed above") from None
 
     try:
