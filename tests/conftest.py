@@ -152,6 +152,12 @@ def wait_for_queue(folder: Path) -> list[str]:
         time.sleep(0.5)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def no_tracking_server_of_an_earlier_module() -> None:
+    """The fixtures of a module come before those of a test, `no_tracking_server` among them."""
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
 @pytest.fixture(autouse=True)
 def no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs go to a database in the working directory; MLflow itself sets the variable, which then outlives a test."""
