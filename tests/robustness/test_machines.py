@@ -20,7 +20,7 @@ from stages.data import writer
 from stages.runtime import paths
 from tests.conftest import ROOT, only, write_params
 
-MODEL = "cifar10_small_cnn"  # with 1 and 2 threads it has different models
+MODEL = "cifar10_small_cnn"  # with 1, 2 and 4 threads it has three different models
 
 
 def train(folder: Path, command: list[str], **environment: str) -> str:
@@ -67,7 +67,7 @@ def test_model_depends_on_threads_of_params_only(small: Callable[[int], None], p
     settings = {"backend": "jax", "floatx": "float64", "epsilon": 0.1, "image_data_format": "channels_first"}
     (home / ".keras" / "keras.json").write_text(json.dumps(settings))
     models = {}
-    for threads in (1, 2):
+    for threads in (1, 2, 4):
         small(threads)
         models[threads] = train(project, [])
         environment = json.loads(paths.environment("train", MODEL).read_text())

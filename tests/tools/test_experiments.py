@@ -12,6 +12,7 @@ import dvc.api
 import mlflow
 import pandas as pd
 import pytest
+from ruamel.yaml import YAML
 
 from stages.runtime.files import file_hash
 from tests.conftest import clone_of_work_tree, commit, only, run, wait_for_queue
@@ -83,6 +84,8 @@ def test_experiments_here_and_in_the_queue_appear_in_dvc_and_mlflow(clone: Path)
         assert f"md5: {digest}" in (clone / "dvc.lock").read_text()
     assert None in logged  # the baseline
     assert not list(clone.glob(".dvc/tmp/exps/**/mlflow.db"))
+    lock = YAML(typ="safe").load(clone / "dvc.lock")["stages"]
+    assert lock["train@mnist_dense"]["params"]["params.yaml"]["train"]["epochs"] == 2
     history = pd.read_csv(clone / "reports/history/mnist_dense.csv")
     assert list(history["epoch"]) == [1, 2]
     assert history["learning_rate"].iloc[0] == pytest.approx(1e-05)

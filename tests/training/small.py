@@ -13,6 +13,28 @@ from stages.training.build import build_model
 from stages.training.loop import train_epochs
 
 CLASSES = ["dark", "bright"]
+EVERY_OPTIMIZER: dict[str, Any] = {  # of a `cnn` with one convolution and `units`: keys of its entry
+    "units": [8],
+    "optimizer": {"name": "adamw", "weight_decay": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3},
+    "schedule": {"name": "one_cycle", "warmup": 0.3, "start": 0.1, "end": 0.0, "momentum": [0.9, 0.5]},
+    "groups": {
+        "convolution": {
+            "variables": "conv2d/kernel",
+            "optimizer": {"name": "muon", "momentum": 0.6, "nesterov": True, "iterations": 3},
+            "schedule": {"name": "constant"},
+        },
+        "kernel": {
+            "variables": "dense/kernel",
+            "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.01},
+        },
+        "biases": {
+            "variables": "dense*/bias",
+            "optimizer": {"name": "radam", "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3},
+        },
+    },
+    "frozen": ["conv2d/bias"],
+    "averaging": {"name": "lookahead", "every": 2, "decay": 0.5, "keep_slow": True},
+}
 
 
 def config(**changes: Any) -> ModelConfig:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from tests.conftest import ROOT
+from tests.training.small import EVERY_OPTIMIZER
 
 TRAINING = """
 import json, sys
@@ -90,28 +91,8 @@ def test_two_devices_learn_what_one_device_learns(tmp_path: Path) -> None:
 
 def test_two_devices_learn_what_one_device_learns_with_groups_and_averaging(tmp_path: Path) -> None:
     """Every optimizer has other arithmetic for several devices; the slow weights and momenta are mirrored."""
-    kernel = {"variables": "dense/kernel", "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.01}}
-    changes: dict[str, Any] = {
-        "units": [8],
-        "optimizer": {"name": "adamw", "weight_decay": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3},
-        "learning_rate": 0.01,
-        "schedule": {"name": "one_cycle", "warmup": 0.3, "start": 0.1, "end": 0.0, "momentum": [0.9, 0.5]},
-        "groups": {
-            "convolution": {
-                "variables": "conv2d/kernel",
-                "optimizer": {"name": "muon", "momentum": 0.6, "nesterov": True, "iterations": 3},
-                "schedule": {"name": "constant"},
-            },
-            "kernel": kernel,
-            "biases": {
-                "variables": "dense*/bias",
-                "optimizer": {"name": "radam", "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3},
-            },
-        },
-        "frozen": ["conv2d/bias"],
-        "averaging": {"name": "lookahead", "every": 2, "decay": 0.5, "batch_statistics": True, "keep_slow": True},
-        "drop_last": True,
-    }
+    averaging = {**EVERY_OPTIMIZER["averaging"], "batch_statistics": True}
+    changes = {**EVERY_OPTIMIZER, "learning_rate": 0.01, "averaging": averaging, "drop_last": True}
     assert train_all(tmp_path, training(None, 70, **changes), training("mirrored", 70, **changes)) == ""
     one, both = (pd.read_csv(tmp_path / f"{name}.csv", index_col="epoch") for name in ("one", "mirrored"))
     np.testing.assert_allclose(both, one, rtol=1e-3)

@@ -19,33 +19,14 @@ from stages.config.models import ModelConfig, WorkersConfig
 from stages.training import run
 from tests.conftest import write_params
 from tests.test_train import write_records
-from tests.training.small import arrays, config, history_of
+from tests.training.small import EVERY_OPTIMIZER, arrays, config, history_of
 
 IMAGES = 68  # with batches of 16, each of up to four workers has a share of the last one, too
-GROUPED: dict[str, Any] = {  # every optimizer
+GROUPED: dict[str, Any] = {
+    **EVERY_OPTIMIZER,
     "architecture": "cnn",
     "filters": [8],
     "padding": "same",
-    "units": [8],
-    "optimizer": {"name": "adamw", "weight_decay": 0.01, "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3},
-    "schedule": {"name": "one_cycle", "warmup": 0.3, "start": 0.1, "end": 0.0, "momentum": [0.9, 0.5]},
-    "groups": {
-        "convolution": {
-            "variables": "conv2d/kernel",
-            "optimizer": {"name": "muon", "momentum": 0.6, "nesterov": True, "iterations": 3},
-            "schedule": {"name": "constant"},
-        },
-        "kernel": {
-            "variables": "dense/kernel",
-            "optimizer": {"name": "sgd", "momentum": 0.9, "weight_decay": 0.01},
-        },
-        "biases": {
-            "variables": "dense*/bias",
-            "optimizer": {"name": "radam", "beta_1": 0.9, "beta_2": 0.99, "epsilon": 1e-3},
-        },
-    },
-    "frozen": ["conv2d/bias"],
-    "averaging": {"name": "lookahead", "every": 2, "decay": 0.5, "keep_slow": True},
     "augment": {
         "random_crop": {"padding": 2, "mode": "reflect"},
         "alternating_flip": {},
@@ -132,14 +113,15 @@ def train_and_kill(arguments: tuple[Any, ...], killed: Path | None) -> Iterator[
 def test_training_that_loses_a_worker_ends_with_the_bytes_of_an_undisturbed_one(
     project: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """It also streams its data: each worker reads its own share of every batch."""
     write_params(project, lambda values: values["train"].update(epochs=12, distribution={"workers": 2}))
     write_records()
     values = params.load()
     model = values.resolved_models["mnist_cnn"]
     arguments = "mnist_cnn", model, values.seed, values.train.validation_fraction, values.threads
     outcomes = []
-    for killed in (None, project / "killed"):
-        info, *epochs = run_gang(train_and_kill, (arguments, killed), model.workers)
+    for memory, killed in ((values.memory, None), (0.0, project / "killed")):
+        info, *epochs = run_gang(train_and_kill, ((*arguments, memory), killed), model.workers)
         outcomes.append((epochs, [path.read_bytes() for path in run.outputs("mnist_cnn")]))
         for path in [*run.outputs("mnist_cnn"), info.checkpoint]:
             path.unlink()
@@ -148,4 +130,5 @@ def test_training_that_loses_a_worker_ends_with_the_bytes_of_an_undisturbed_one(
     printed, errors = capfd.readouterr()
     assert "worker 2 of 2 was killed; all workers start again from the last checkpoint\n" in printed
     assert re.findall(r"resuming from epoch (\d+), which", printed)[0] in ("4", "5")
+    assert printed.count("streaming") > 0
     assert "Traceback" not in errors
