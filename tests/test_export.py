@@ -18,6 +18,7 @@ from stages.runtime.numerics import import_tensorflow
 from tests.conftest import ROOT, only, run, write_params
 from tests.inference.models import CNN, write_model
 from tests.reporting.project import images
+from tests.training.small import predict
 
 
 @pytest.fixture
@@ -33,14 +34,12 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     config = params.load()
     import_tensorflow(config.threads, gpu=False)
-    from stages.training.predict import predict
-
     name, classes = "cifar10_small_cnn", config.datasets["cifar10"].class_names
     examples = [(split, *image) for split in ("train", "test") for image in images("cifar10", 40)]
     writer.write("cifar10", classes, ["train", "test"], examples)
     write_model(paths.model(name), classes, 32, 3, "mixed_bfloat16")
     test = reader.load("cifar10", "test")
-    predictions.write(paths.predictions(name), predict(paths.model(name), test, classes, "bfloat16", 0, "test"))
+    predictions.write(paths.predictions(name), predict(paths.model(name), test, None, classes, "bfloat16"))
     return tmp_path
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 GIB = 2**30
-BYTES_AT_ONCE = 16 << 20  # of the rows that one call reads; a training holds three times as much
+BYTES_AT_ONCE = 8 << 20  # of the rows that one call reads; a training holds three times as much
 PARALLEL = 16  # examples that are read and decoded at the same time, more than cores: some wait for the disk
 DISK_SHARE = 0.5  # of the free space that the temporary file may take
 SHARDS_AT_ONCE = 8

@@ -84,6 +84,7 @@ def build_train_model(model: "keras.Model", image_size: int) -> "keras.Model":
         model: the model that is saved.
         image_size: height and width of the images, if they are not those of `model`.
     """
+    from stages.training.bias import accurate_bias
     from stages.training.fused import fused_batch_norm
     from stages.training.fused_activation import fused_activation
     from stages.training.progressive import with_image_size
@@ -92,22 +93,22 @@ def build_train_model(model: "keras.Model", image_size: int) -> "keras.Model":
     train_model = without_cast(model)
     if image_size != model.input_shape[1]:
         train_model = with_image_size(train_model, image_size)
-    return _with_fast_layers(train_model, fused_batch_norm, fused_activation, small_map_conv)
+    return _with_replacements(train_model, accurate_bias, fused_batch_norm, fused_activation, small_map_conv)
 
 
-def _with_fast_layers(model: "keras.Model", *replacements: Callable[..., Any]) -> "keras.Model":
-    """The same variables and layers, except those that one of `replacements` computes faster.
+def _with_replacements(model: "keras.Model", *replacements: Callable[..., Any]) -> "keras.Model":
+    """The same variables and layers, except those that one of `replacements` computes faster or more accurately.
 
     Models inside the model are copied in the same way. A model without such layers is returned as it is.
     """
     import keras
 
-    def fast(layer: "keras.layers.Layer") -> "keras.layers.Layer":
+    def replaced(layer: "keras.layers.Layer") -> "keras.layers.Layer":
         return next(filter(None, (replace(layer) for replace in replacements)), layer)
 
-    if all(fast(layer) is layer for layer in model._flatten_layers(include_self=False)):
+    if all(replaced(layer) is layer for layer in model._flatten_layers(include_self=False)):
         return model
-    copy: keras.Model = keras.models.clone_model(model, clone_function=fast, recursive=True)
+    copy: keras.Model = keras.models.clone_model(model, clone_function=replaced, recursive=True)
     return copy
 
 

@@ -21,7 +21,7 @@ from stages.training.test_time._mean import mean_prediction
 if TYPE_CHECKING:
     import keras
 
-PART_BYTES = 16 << 20  # of the inputs, or of the probabilities, of a part
+PART_BYTES = 8 << 20  # of the inputs, or of the probabilities, of a part
 
 
 class Facts(NamedTuple):
@@ -32,45 +32,20 @@ class Facts(NamedTuple):
     validation_images: int  # in the validation split
 
 
-def predict(
-    path: Path,
-    test: SplitArrays,
-    classes: list[str],
-    compute_dtype: str,
-    validation_images: int,
-    title: str,
-    test_time: PartConfig | None = None,
-) -> Predictions:
-    """Load a model and predict a split in memory.
-
-    Args:
-        path: the .keras file. No code that it may bring along is run.
-        test: the split.
-        classes: class names in the order of the labels.
-        compute_dtype: recorded in the result.
-        validation_images: number of images in the validation split; recorded in the result.
-        title: start of each line of progress.
-        test_time: the test-time augmentation (TTA). `build(*, options)` in a module of stages/training/test_time
-            returns a function of the images that yields weights, which sum to 1, and views; first the images as they
-            are.
-    """
-    facts = Facts(classes, compute_dtype, validation_images)
-    (found,) = _predict(path, facts, title, test_time, lambda size: [test], len(test))
-    return found
-
-
 def predict_records(
     path: Path, dataset: str, image_size: int | None, facts: Facts, title: str, test_time: PartConfig | None
 ) -> Iterator[Predictions]:
     """Load a model and predict the test split of a dataset, with bounded memory.
 
     Args:
-        path: as in `predict`.
+        path: the .keras file. No code that it may bring along is run.
         dataset: its name.
         image_size: as in `stages.data.reader.read`.
         facts: recorded in the result.
-        title: as in `predict`.
-        test_time: as in `predict`.
+        title: start of each line of progress.
+        test_time: the test-time augmentation (TTA). `build(*, options)` in a module of stages/training/test_time
+            returns a function of the images that yields weights, which sum to 1, and views; first the images as they
+            are.
 
     Yields:
         Predictions of some of the images, in the order of the records.
@@ -85,10 +60,10 @@ def predict_records(
             yield SplitArrays(keys, batch["input"], batch["label"].astype(np.int32))
 
     total = reader.info(dataset).splits["test"].num_examples
-    yield from _predict(path, facts, title, test_time, parts, total)
+    yield from predict_parts(path, facts, title, test_time, parts, total)
 
 
-def _predict(
+def predict_parts(
     path: Path,
     facts: Facts,
     title: str,
@@ -96,7 +71,16 @@ def _predict(
     parts: Callable[[int], Iterable[SplitArrays]],
     total: int,
 ) -> Iterator[Predictions]:
-    """Predict each part, whose size is a multiple of the number of images that `parts` gets, except for the last."""
+    """Load a model and predict a split in parts; as `predict_records`, but for any split.
+
+    Args:
+        path: as in `predict_records`.
+        facts: recorded in the result.
+        title: as in `predict_records`.
+        test_time: as in `predict_records`.
+        parts: gives the parts of the split, each of a multiple of the given number of images, except for the last.
+        total: number of images of the split.
+    """
     import keras
 
     model = keras.models.load_model(path, compile=False, safe_mode=True)

@@ -27,7 +27,7 @@ def run(
     seed: int,
     validation_fraction: float,
     threads: int,
-    memory: float = 4.0,
+    memory: float,
     pretrained: Path | None = None,
 ) -> Iterator[TrainingInfo | tuple[int, dict[str, float]]]:
     """Train a model, save it, load it again and predict the test split.

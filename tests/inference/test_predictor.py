@@ -17,11 +17,11 @@ from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
 from stages.runtime.numerics import import_tensorflow
-from stages.training.predict import predict
 from tests.conftest import write_params
 from tests.data.archives import generate
 from tests.data.test_jpeg import encode, make_image, rotated
 from tests.inference.models import write_model
+from tests.training.small import predict
 from tools.standalone import standalone
 
 CLASSES = ["猫", "dog", "=1+1"]
@@ -65,7 +65,7 @@ def test_predictor_gives_the_probabilities_of_the_evaluation_to_the_bit(
     pixels = np.stack([predictor.decode(data)[0] for data in files])
     np.testing.assert_array_equal(pixels[upright], test.inputs[upright])
     assert not np.array_equal(pixels[~upright], test.inputs[~upright])  # it lies on its side there
-    expected = predict(tmp_path / "a.keras", test, CLASSES, "float32", 0, "test", entry.test_time).probabilities
+    expected = predict(tmp_path / "a.keras", test, entry.test_time, CLASSES).probabilities
     found = predictor.predict(files)
     assert found.dtype == np.float32 and predictor.classes == CLASSES
     np.testing.assert_array_equal(found[upright], expected[upright])

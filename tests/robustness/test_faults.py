@@ -21,6 +21,7 @@ from stages.runtime.errors import UserError
 from stages.train import train
 from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
 from tests.mounts import needs_mounts, run_with_mounts
+from tests.training.small import predict
 
 SIZE = 64 << 20  # bytes of the disk that fills up
 
@@ -284,13 +285,11 @@ def test_code_in_a_model_file_is_not_run(tmp_path: Path) -> None:
     """Nor does any module but the one for Ray read pickles, or run a shell."""
     import keras
 
-    from stages.training.predict import predict
-
     model = keras.Sequential([keras.Input((4,)), keras.layers.Lambda(lambda x: x + len(__import__("os").listdir()))])
     model.save(tmp_path / "model.keras")
     images = SplitArrays(np.array(["a"], object), np.zeros((1, 4), np.float32), np.zeros(1, np.int32))
     with pytest.raises(ValueError, match=r"safe_mode|unsafe|Lambda"):
-        predict(tmp_path / "model.keras", images, ["a", "b", "c", "d"], "float32", 10, "test")
+        predict(tmp_path / "model.keras", images)
     unsafe = re.compile(
         r"\bpickle\.|import pickle|joblib|allow_pickle=True|read_pickle|safe_mode=False|enable_unsafe"
         r"|yaml\.(unsafe|full)|shell=True|os\.system"

@@ -7,10 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stages.config.models import ModelConfig
-from stages.data.reader import SplitArrays
+from stages.config.models import ModelConfig, PartConfig
+from stages.data.arrays import SplitArrays
+from stages.evaluation.predictions import Predictions
 from stages.training.build import build_model
 from stages.training.loop import train_epochs
+from stages.training.predict import Facts, predict_parts
 
 CLASSES = ["dark", "bright"]
 EVERY_OPTIMIZER: dict[str, Any] = {  # of a `cnn` with one convolution and `units`: keys of its entry
@@ -81,3 +83,16 @@ def trained(entry: ModelConfig, seed: int = 1, checkpoint: Path | None = None) -
     """A trained model and its history."""
     model = model_of(entry, seed)
     return model, history_of(train_epochs(model, entry, arrays(), arrays(seed=5), seed, checkpoint))
+
+
+def predict(
+    path: Path,
+    test: SplitArrays,
+    test_time: PartConfig | None = None,
+    classes: list[str] = CLASSES,
+    compute_dtype: str = "float32",
+) -> Predictions:
+    """What the model of a file predicts for a split."""
+    facts = Facts(classes, compute_dtype, validation_images=10)
+    (found,) = predict_parts(path, facts, "test", test_time, lambda size: [test], len(test))
+    return found

@@ -28,9 +28,8 @@ from stages.runtime.errors import UserError
 from stages.training import checkpoint
 from stages.training.build import build_model, build_strategy
 from stages.training.loop import train_epochs
-from stages.training.predict import predict
 from stages.training.saving import save
-from tests.training.small import CLASSES, arrays, config, history_of
+from tests.training.small import arrays, config, history_of, predict
 
 tf.config.experimental.enable_op_determinism()
 checkpoint.SECONDS_BETWEEN = 0.0
@@ -46,7 +45,7 @@ for name, images, seed, changes in json.loads(sys.argv[1]):
         sys.exit(f"error: {error}")
     save(model, Path(f"{name}.keras"), {})
     history.to_csv(f"{name}.csv", index_label="epoch")
-    np.save(f"{name}.npy", predict(Path(f"{name}.keras"), arrays(seed=9), CLASSES, "float32", 10, "test").probabilities)
+    np.save(f"{name}.npy", predict(Path(f"{name}.keras"), arrays(seed=9)).probabilities)
 """
 # Not Adam, which has a kernel for one device that rounds in another way
 CNN = {

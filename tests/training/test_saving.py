@@ -9,16 +9,15 @@ import h5py
 import numpy as np
 import pytest
 
-from stages.training.predict import predict
 from stages.training.saving import read_signature, save
-from tests.training.small import CLASSES, arrays, config, trained
+from tests.training.small import arrays, config, predict, trained
 
 
 def test_saved_model_predicts_as_the_one_in_memory(tmp_path: Path) -> None:
     model, _ = trained(config())
     save(model, tmp_path / "model.keras", {})
     test = arrays(seed=9)
-    predictions = predict(tmp_path / "model.keras", test, CLASSES, "float32", 10, "test")
+    predictions = predict(tmp_path / "model.keras", test)
     expected = model.predict(test.inputs, verbose=0)
     np.testing.assert_allclose(predictions.probabilities, expected, rtol=1e-5)
     np.testing.assert_array_equal(predictions.true, test.labels)

@@ -17,6 +17,7 @@ from stages.training.predict import Facts
 from stages.training.saving import save
 from tests.training.small import CLASSES, config
 from tests.training.small import arrays as small_arrays
+from tests.training.small import predict as predict_split
 from tests.training.test_checkpoint import KilledError
 
 SIDE, IMAGES = 32, 300
@@ -103,7 +104,7 @@ def test_predictions_of_records_are_those_of_the_split_in_memory(
     path, test_time = project / "model.keras", PartConfig(name="mirror")
     entry = config(architecture="cnn", filters=[4], padding="same", units=[])
     save(build_model(entry, (SIDE, SIDE, 3), np.dtype("uint8"), 2), path, {})
-    whole = predict.predict(path, reader.load("some", "test"), CLASSES, "float32", 9, "test", test_time)
+    whole = predict_split(path, reader.load("some", "test"), test_time)
     monkeypatch.setattr(predict, "eval_batch_size", lambda model: 8)
     monkeypatch.setattr(predict, "PART_BYTES", SIDE * SIDE * 3 * 20)  # two batches
     facts = Facts(CLASSES, "float32", 9)

@@ -8,9 +8,8 @@ import pytest
 
 from stages.config.models import PartConfig
 from stages.config.parts import load_part
-from stages.training.predict import predict
 from stages.training.saving import save
-from tests.training.small import CLASSES, arrays, config, model_of
+from tests.training.small import arrays, config, model_of, predict
 
 PARTS: dict[str, dict[str, Any]] = {"mirror": {}, "mirror_shift": {"shift": 1}}
 
@@ -47,16 +46,8 @@ def test_prediction_is_the_softmax_of_the_mean_logits_of_all_views(tmp_path: Pat
 
     model, test = model_of(config(architecture="cnn", filters=[4], padding="same", units=[])), arrays(30)
     save(model, tmp_path / "model.keras", {})
-    found = predict(
-        tmp_path / "model.keras",
-        test,
-        CLASSES,
-        "float32",
-        10,
-        "test",
-        PartConfig.model_validate({"name": name, **PARTS[name]}),
-    )
-    plain = predict(tmp_path / "model.keras", test, CLASSES, "float32", 10, "test")
+    found = predict(tmp_path / "model.keras", test, PartConfig.model_validate({"name": name, **PARTS[name]}))
+    plain = predict(tmp_path / "model.keras", test)
     network = model.layers[-1]
     network.layers[-1].activation = keras.activations.linear
     logits = sum(weight * network.predict(view / 255, verbose=0) for weight, view in views_of(name, test.inputs))
@@ -79,5 +70,5 @@ def test_prediction_from_probabilities_of_zero_is_finite(tmp_path: Path) -> None
     model.set_weights(weights)
     save(model, tmp_path / "model.keras", {})
     keras.utils.clear_session()
-    found = predict(tmp_path / "model.keras", test, CLASSES, "float32", 10, "test", PartConfig(name="mirror"))
+    found = predict(tmp_path / "model.keras", test, PartConfig(name="mirror"))
     np.testing.assert_allclose(found.probabilities, [[1, 0]] * 4, atol=1e-6)
