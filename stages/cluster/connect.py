@@ -62,6 +62,13 @@ def connected() -> Iterator[str]:
         ray.shutdown()
 
 
+def amounts(resource: str) -> list[int]:
+    """How much of a resource, such as CPU or GPU, each living node has."""
+    import ray
+
+    return [int(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]]
+
+
 def put_files(inputs: Iterable[Path]) -> dict[str, Any]:
     """Put files, and all files of folders, into Ray's memory.
 

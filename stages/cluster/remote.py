@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from stages.cluster.connect import connected, get_files, put_files
+from stages.cluster.connect import amounts, connected, get_files, put_files
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 
@@ -43,8 +43,7 @@ def run_remotely(
     with connected():
         import ray
 
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus, cores = (int(max(node.get(kind, 0) for node in nodes)) for kind in ("GPU", "CPU"))
+        gpus, cores = max(amounts("GPU")), max(amounts("CPU"))
         task = ray.remote(
             max_calls=1,  # a new process, as without Ray: Keras numbers the layers that a process creates
             **({"num_gpus": gpus if all_gpus else 1} if gpus else {"num_cpus": min(cpus, cores)}),

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from stages.cluster.connect import connected, get_files, put_files
+from stages.cluster.connect import amounts, connected, get_files, put_files
 from stages.cluster.gang import Failure, LostWorkerError, free_port, received, with_restarts, work
 from stages.cluster.remote import Files
 from stages.runtime.errors import UserError
@@ -93,12 +93,10 @@ def _resources(workers: int, cpus: int) -> dict[str, int]:
     Raises:
         UserError: there will never be room for all of them, unless nodes join the cluster.
     """
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    kind = "GPU" if any(node.get("GPU") for node in nodes) else "CPU"
-    amount = 1 if kind == "GPU" else min(cpus, int(max(node.get("CPU", 0) for node in nodes)))
-    places = sum(int(node.get(kind, 0)) // amount for node in nodes)
+    kind = "GPU" if any(amounts("GPU")) else "CPU"
+    sizes = amounts(kind)
+    amount = 1 if kind == "GPU" else max(1, min(cpus, max(sizes)))
+    places = sum(size // amount for size in sizes)
     if places < workers:
         raise UserError(
             f"params.yaml: distribution: {workers} workers need {amount} {kind} each, and the Ray cluster has room for "

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.cluster.connect import connected
+from stages.cluster.connect import amounts, connected
 from stages.runtime.errors import UserError
 from stages.runtime.files import remove
 from stages.runtime.tasks import Function, Result, Task, run_tasks
@@ -129,11 +129,9 @@ def _token(folder: Path) -> Iterator[tuple[Path, str]]:
 
 def _pool(cpus: int, gpus: bool) -> tuple[int, dict[str, Any]]:
     """How many processes there is room for, and what each of them takes."""
-    import ray
-
-    if gpus and (number := int(ray.cluster_resources().get("GPU", 0))):
+    if gpus and (number := sum(amounts("GPU"))):
         return number, {"num_gpus": 1}
-    sizes = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
+    sizes = amounts("CPU")
     cpus = min(cpus, *filter(None, sizes), cpus)
     # At least one, which waits for a node if there is none with a processor yet
     return max(1, sum(size // cpus for size in sizes)), {"num_cpus": cpus}
