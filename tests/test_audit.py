@@ -35,7 +35,7 @@ def change_params(folder: Path, change: Any) -> None:
 
 @pytest.fixture(scope="module")
 def audited(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The evaluated project, of which CIFAR-10 is audited. Each of its test images has a copy in the training split."""
+    """The evaluated project, of which CIFAR-10 is audited. Ten of its test images have a copy in the training split."""
     folder = tmp_path_factory.mktemp("audited") / "project"
     shutil.copytree(evaluated, folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -48,7 +48,10 @@ def audited(evaluated: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def plant(folder: Path) -> None:
-    """Write CIFAR-10's records again: 20 test images, of which half are training images, one with another label."""
+    """Write CIFAR-10's records again: 20 test images, of which half are training images, one with another label.
+
+    There is a validation split, too; the last test image is in it.
+    """
     from stages.data import writer
     from tests.reporting.project import images
 
@@ -58,8 +61,11 @@ def plant(folder: Path) -> None:
         key, _, label = test[at]
         test[at] = (key, train[at][1], (label + 1) % 10 if at == 0 else label)
     classes = params.load().datasets["cifar10"].class_names
-    examples = [(split, *example) for split, each in (("train", train), ("test", test)) for example in each]
-    writer.write("cifar10", classes, ["train", "test"], examples)
+    splits = {"train": train, "validation": [*images("cifar10", 5), test[-1]], "test": test}
+    examples = [(split, *example) for split, each in splits.items() for example in each]
+    writer.write("cifar10", classes, list(splits), examples)
+    counts = {split: dict.fromkeys(classes, len(each) // 10) for split, each in splits.items()}
+    paths.counts("cifar10").write_text(json.dumps(counts))
 
 
 def predict() -> None:
@@ -75,10 +81,14 @@ def test_audit_writes_findings_and_their_numbers(audited: Path, monkeypatch: pyt
     monkeypatch.chdir(audited)
     rows = findings.read("cifar10")
     exact = rows[rows["kind"] == "exact_duplicate"]
-    assert len(exact) == 10 and set(exact["split"]) == {"test"} and set(exact["partner_split"]) == {"train"}
+    assert set(exact["split"]) == {"test"}
+    assert exact["partner_split"].value_counts().to_dict() == {"train": 10, "validation": 1}
     metrics = json.loads((audited / "reports/audit/cifar10.json").read_text())
-    assert metrics["images"] == {"train": 40, "test": 20}
-    assert metrics["findings"]["exact_duplicate"] == {"train": 0, "test": 0, "test-train": 10}
+    assert metrics["images"] == {"train": 40, "validation": 6, "test": 20}
+    assert metrics["findings"]["exact_duplicate"] == {
+        **{"train": 0, "validation": 0, "test": 0},
+        **{"test-train": 10, "test-validation": 1},
+    }
     assert metrics["findings"]["conflicting_labels"]["test-train"] == 1
     assert metrics["test_images_with_training_duplicate"] == 10
     assert sum(sum(row.values()) for row in metrics["findings"].values()) == len(rows)
@@ -91,9 +101,11 @@ def test_page_shows_findings_and_accuracy_without_duplicated_test_images(
     report.report()
     page = Path("reports/index.html").read_text()
     assert page.count('id="audit-') == 1 and 'href="#audits"' in page
+    assert page.count("<td>validation</td>") == 1
     shown_accuracy = f"test accuracy {percent(13 / 20)}; {percent(3 / 10)} on the 10 test images without a duplicate"
     assert shown_accuracy in page
     (view,) = audits.views(params.load())
+    assert view.places == ["train", "validation", "test", "test-train", "test-validation"]
     shown = view.examples["Exact duplicates"]
     assert len(shown) == audits.PER_KIND
     assert all(first.embedded.source == second.embedded.source for first, second in shown)

@@ -26,13 +26,13 @@ def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     weights = params.load().weights["vgg16"]
     generate("vgg16")
-    images = np.random.default_rng(0).integers(0, 256, (6, 64, 64, 3), np.uint8)
-    labels = [0, 1, 2, 3, 4, 5]
+    images = np.random.default_rng(0).integers(0, 256, (7, 64, 64, 3), np.uint8)
+    labels = [0, 1, 2, 3, 4, 5, 6]
     classes = params.load().datasets["imagenette"].class_names
-    splits = ["train"] * 4 + ["test"] * 2
-    keys = [f"n/{i}.JPEG" for i in range(6)]
+    splits = ["train"] * 4 + ["validation"] + ["test"] * 2
+    keys = [f"n/{i}.JPEG" for i in range(7)]
     monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", 10_000)  # bytes: a shard for each image
-    writer.write("imagenette", classes, ["train", "test"], zip(splits, keys, images, labels, strict=True))
+    writer.write("imagenette", classes, ["train", "validation", "test"], zip(splits, keys, images, labels, strict=True))
 
     # In a process of its own: the number of threads can be set only once.
     done = run(tmp_path, sys.executable, "-m", "stages.extract", "extract@imagenette_vgg16", PYTHONPATH=str(ROOT))
@@ -55,4 +55,5 @@ def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert label == labels[index]
     written = reader.info("imagenette_vgg16")
     assert written.features["label"].names == classes
-    assert {split: info.shard_lengths for split, info in written.splits.items()} == {"train": [1] * 4, "test": [1] * 2}
+    shards = {"train": [1] * 4, "validation": [1], "test": [1] * 2}
+    assert {split: info.shard_lengths for split, info in written.splits.items()} == shards

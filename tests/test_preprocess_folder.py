@@ -72,6 +72,38 @@ def test_photos_of_any_kind_are_records(project: Path) -> None:
     assert {key for split in skipped.values() for key in split} == {"dog/broken.jpg"}
 
 
+def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> None:
+    files = {f"{split}/{name}": data for split in ("train", "val", "test") for name, data in names(3).items()}
+    write(project / "pets", {**files, "val/dog/broken.jpg": b"x"})
+
+    def change(values: Any, skip: bool = True) -> None:
+        add_folder(values, path="pets", classes=["cat", "dog"], test_fraction=None)
+        values["skip_invalid_images"] = skip
+
+    write_params(project, partial(change, skip=False))
+    with pytest.raises(UserError, match=r"^pets: validation: 'dog/broken.jpg' is not an image .* remove it"):
+        preprocess_folder.preprocess_folder("flowers")
+    write_params(project, change)
+    preprocess_folder.preprocess_folder("flowers")
+    assert {name: split.num_examples for name, split in reader.info("flowers").splits.items()} == dict.fromkeys(
+        ("train", "validation", "test"), 6
+    )
+    counts = json.loads(Path("data/counts/flowers.json").read_text())
+    assert list(counts) == ["train", "validation", "test"] and counts["validation"] == {"cat": 3, "dog": 3}
+    skipped = json.loads(Path("data/skipped/flowers.json").read_text())
+    assert list(skipped["validation"]) == ["dog/broken.jpg"]
+    write(project / "pets", {name: b"x" for name in files if name.startswith("val/")})
+    with pytest.raises(UserError, match=r"^flowers: split 'validation' has no images"):
+        preprocess_folder.preprocess_folder("flowers")
+
+
 def sixteen_bits(folder: Path) -> bytes:
     Image.fromarray(np.full((5, 4), 200 << 8 | 17, np.uint16)).save(folder / "deep.png")
     return (folder / "deep.png").read_bytes()
+
+
+def test_dataset_without_images_to_test_with_is_one_line(project: Path) -> None:
+    write(project / "pets", names(1))
+    write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
+    with pytest.raises(UserError, match=r"^flowers: split 'test' has no images"):
+        preprocess_folder.preprocess_folder("flowers")

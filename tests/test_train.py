@@ -7,13 +7,17 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from stages.config import params
-from stages.data import writer
+from stages.data import reader, writer
+from stages.evaluation import predictions
+from stages.preprocess_folder import preprocess_folder
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
 from stages.tracking import logger
@@ -121,7 +125,38 @@ def test_interrupted_training_of_other_params_leaves_no_checkpoint(
     assert not list(Path(".dvc/tmp/checkpoints").iterdir())
 
 
+@pytest.mark.parametrize("memory", [1, 0])
+def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_training(
+    project: Path, capsys: pytest.CaptureFixture[str], memory: int
+) -> None:
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "bright")):
+        (project / "pets" / name).mkdir(parents=True)
+        for at in range(90):
+            pixels = rng.integers(120 * label, 120 * label + 100, (8, 8), np.uint8)
+            Image.fromarray(pixels).save(project / f"pets/{name}/burst{at // 3}_{at}.png")
+
+    def change(values: Any) -> None:
+        entry = {"path": "pets", "classes": ["dark", "bright"], "test_fraction": 0.2, "validation_fraction": 0.2}
+        values["folders"] = {"pets": {**entry, "group": r"^(burst\d+)_"}}
+        values["models"]["mnist_dense"].update(dataset="pets", class_weight="balanced")
+        values["memory"] = memory
+
+    write_params(project, change)
+    import_tensorflow(params.load().threads)
+    preprocess_folder("pets")
+    train("mnist_dense")
+    keys = {split: reader.load("pets", split).keys for split in ("train", "validation", "test")}
+    groups = {split: {key.split("/")[1].split("_")[0] for key in found} for split, found in keys.items()}
+    assert len(set.union(*groups.values())) == 30 == sum(map(len, groups.values()))
+    found = predictions.read("mnist_dense")
+    assert found.validation_images == len(keys["validation"])
+    assert list(found.keys) == list(keys["test"])
+    assert f"{len(keys['train'])} training images" in (said := capsys.readouterr().out)
+    assert ("pets: validation takes" in said and "pets: train takes" in said) == (memory == 0)
+
+
 @pytest.mark.parametrize(("images", "fraction"), [(1, 0.5), (4, 0.1), (40, 1e-12), (40, 0.999)])
 def test_split_without_images_is_one_line(images: int, fraction: float) -> None:
     with pytest.raises(UserError, match=r"^params.yaml: train.validation_fraction: .* images of mnist leaves an empty"):
-        run._splits("mnist", images, fraction)
+        run._splits("mnist", {"train": images, "test": 10}, fraction)

@@ -22,7 +22,7 @@ from stages.config.folders import FolderConfig, TableConfig
 from stages.config.messages import explain, printable
 from stages.data.folders import table
 from stages.data.folders.converted import Content, open_converted
-from stages.data.folders.layout import TEST, Entry
+from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_names
 from stages.data.folders.read import Listing, assign_splits, has_one_channel, list_images
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -31,7 +31,12 @@ from tools import recipe
 from tools.params_file import NewEntry, add_entries
 
 HEADING = "Your own images, which stay where they are: docs/datasets.md. `make dataset` adds entries."
-TEST_FRACTION = 0.2
+TEST_FRACTION, VALIDATION_FRACTION = 0.2, 0.1
+VALIDATION_REASON = (
+    "`validation_fraction` holds out whole groups to validate with. Without it, training would hold out single images: "
+    "a group could be in training and in validation, whose accuracy would then be too high."
+)
+PURPOSES = {TRAIN: "to train", VALIDATION: "to validate", TEST: "to test"}
 SHOWN = 10  # classes and problems that are listed
 COLUMNS = {  # of a table, if no option names them
     "image": ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "image_file"),
@@ -65,15 +70,19 @@ def dataset(name: str, path: str, pattern: str | None, fraction: float | None, c
     entry: dict[str, Any] = {"path": source.as_posix(), "classes": classes}
     entry |= {"table": columns_found.model_dump(exclude_none=True)} if columns_found else {}
     entry |= {"test_fraction": fraction} if fraction else {}
+    is_grouped = pattern or (columns_found and columns_found.group)
+    has_validation = {VALIDATION, TEST} <= {entry.split for entry in listing.entries.values()}
+    validation = VALIDATION_FRACTION if is_grouped and not has_validation else None
+    entry |= {"validation_fraction": validation} if validation else {}
     entry |= {"group": pattern} if pattern else {}
     _check_entry(name, entry)
-    splits = assign_splits(listing, fraction, pattern)
+    splits = assign_splits(listing, fraction, validation, pattern)
     with open_converted() as converted:
         images = converted.convert(listing.images())
         contents = list(progress(images, len(listing.entries), name, "images"))
     facts = _describe(name, listing, splits, contents, classes)
     chosen = recipe.choose(name, facts)
-    added = [NewEntry("folders", name, entry)]
+    added = [NewEntry("folders", name, entry, VALIDATION_REASON if validation else "")]
     if chosen.features:
         added.append(NewEntry("features", chosen.name, chosen.features))
     added.append(NewEntry("models", chosen.name, chosen.model, chosen.reason))
@@ -135,13 +144,17 @@ def _describe(
         raise UserError(f"{listing.source}: none of its {len(contents):,} images is valid; {_invalid(contents[0])}")
     print(f"{name}: {len(valid):,} images of {len(classes):,} classes in {listing.source}")
     counts = Counter(splits[content.name].class_name for content in valid)
-    tests = Counter(splits[content.name].class_name for content in valid if splits[content.name].split == TEST)
-    if empty := [class_name for class_name in classes if counts[class_name] == tests[class_name]]:
+    by_split = {split: Counter[str]() for split in split_names(splits)}
+    for content in valid:
+        by_split[str(splits[content.name].split)][splits[content.name].class_name] += 1
+    if empty := [class_name for class_name in classes if not by_split[TRAIN][class_name]]:
         raise UserError(f"{listing.source}: class {empty[0]!r} has no valid images to train with; add some")
-    if not tests:
-        raise UserError(f"{listing.source}: no valid images to test with; add some")
+    if missing := [split for split, found in by_split.items() if not found]:
+        raise UserError(f"{listing.source}: no valid images {PURPOSES[missing[0]]} with; add some")
     for class_name in classes[: SHOWN if len(classes) > SHOWN else None]:
-        print(f"  {printable(class_name)}: {counts[class_name]:,}, {tests[class_name]:,} of them to test")
+        validation = f", {by_split[VALIDATION][class_name]:,} to validate" if VALIDATION in by_split else ""
+        tests = by_split[TEST][class_name]
+        print(f"  {printable(class_name)}: {counts[class_name]:,}, {tests:,} of them to test{validation}")
     if len(classes) > SHOWN:
         print(f"  … {min(counts.values()):,} to {max(counts.values()):,} images in each of {len(classes):,} classes")
     sides = sorted((min(c.fact.height, c.fact.width), max(c.fact.height, c.fact.width)) for c in valid)
@@ -178,8 +191,9 @@ def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content
     for names in same.values():
         if len({splits[name].class_name for name in names}) > 1:
             found.append(f"the same file in two classes: {' = '.join(map(repr, names[:3]))}")
-        elif len({splits[name].split for name in names}) > 1:
-            found.append(f"the same file to train and to test: {' = '.join(map(repr, names[:3]))}")
+        elif len(among := {str(splits[name].split) for name in names}) > 1:
+            *first, last = (purpose for split, purpose in PURPOSES.items() if split in among)
+            found.append(f"the same file {', '.join(first)} and {last}: {' = '.join(map(repr, names[:3]))}")
     return [*found[:SHOWN], *([f"… and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else [])]
 
 

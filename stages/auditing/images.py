@@ -19,7 +19,7 @@ DIGEST = 16  # bytes: two different images have the same hash once in 10^26 data
 class Images:
     """The images of all splits, those of the first split first."""
 
-    splits: list[str]  # names, in the order of the dataset
+    splits: list[str]  # as `split_names` returns them
     classes: list[str]
     split: np.ndarray  # (n,) int8: position in `splits`
     keys: np.ndarray  # (n,) object: str
@@ -40,7 +40,7 @@ def describe(dataset: str) -> Images:
     info = reader.info(dataset)
     splits = {name: split.num_examples for name, split in info.splits.items()}
     size, channels = sum(splits.values()), info.features["input"].shape[-1]
-    names = sorted(splits, key=lambda name: name != "train")  # a duplicate is a fault of the later split
+    names = split_names(dataset)
     images = Images(
         splits=names,
         classes=info.features["label"].names,
@@ -60,6 +60,13 @@ def describe(dataset: str) -> Images:
         for name, value in measure(image).items():
             images.measures[name][at] = value
     return images
+
+
+def split_names(dataset: str) -> list[str]:
+    """The splits of a dataset, from training to test: a duplicate is a fault of the later split."""
+    from stages.data import reader
+
+    return [name for name in ("train", "validation", "test") if name in reader.info(dataset).splits]
 
 
 def thumbnail(image: Image.Image) -> np.ndarray:

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, StringConstraints
+from pydantic import AfterValidator, StringConstraints, ValidationInfo
 
 from stages.config.datasets import ClassNames, DatasetConfig
 from stages.config.types import Config, Fraction
@@ -32,6 +32,12 @@ def _check_pattern(pattern: str) -> str:
     return pattern
 
 
+def _check_sum(fraction: float | None, info: ValidationInfo) -> float | None:
+    if fraction and (test := info.data.get("test_fraction")) and fraction + test >= 1:
+        raise ValueError(f"with test_fraction {test} it leaves no images to train with; choose a smaller one")
+    return fraction
+
+
 Text = Annotated[str, StringConstraints(min_length=1)]
 Pattern = Annotated[str, StringConstraints(min_length=1), AfterValidator(_check_pattern)]
 
@@ -53,6 +59,7 @@ class FolderConfig(Config):
     classes: Annotated[ClassNames, AfterValidator(_check_formulas)]
     table: TableConfig | None = None
     test_fraction: Fraction | None = None  # None: the source has splits of its own
+    validation_fraction: Annotated[Fraction | None, AfterValidator(_check_sum)] = None  # None: `train` cuts that split
     group: Pattern | None = None  # searched in the name of a file; images with the same match stay in one split
 
     @property

@@ -108,7 +108,7 @@ class ModelConfig(Config):
 
 
 class TrainConfig(Config):
-    """The section `train`: the validation split of all models, and values that override every model's own."""
+    """The section `train`: the validation split of datasets without one, and values that override every model's own."""
 
     validation_fraction: Fraction
     epochs: Epochs | None = None

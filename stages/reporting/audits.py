@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from stages.auditing import findings
+from stages.auditing.images import split_names
 from stages.config.params import Params
 from stages.evaluation import predictions
 from stages.reporting import images
@@ -65,7 +66,7 @@ def views(params: Params) -> list[AuditView]:
 
 def _view(name: str, params: Params) -> AuditView:
     rows = findings.read(name)
-    counts = findings.counts(rows, ["train", "test"])
+    counts = findings.counts(rows, split_names(name))
     duplicated = findings.with_training_duplicate(rows)
     found = {TITLES[kind]: row for kind, row in counts.items() if any(row.values())}
     return AuditView(

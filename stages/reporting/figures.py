@@ -5,9 +5,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from stages.plots._style import ALL_CLASSES, BLUE, ORANGE, bars, new_figure, short, styled
+from stages.plots._style import ALL_CLASSES, BLUE, MUTED, ORANGE, bars, new_figure, short, styled
 
-SPLITS = {"train": BLUE, "test": ORANGE}
+SPLITS = {"train": BLUE, "validation": MUTED, "test": ORANGE}
 MOSAIC, GAP = 112, 6  # pixels: about the side of an image in a grid, and the space between images
 POINTS = 500  # at most, of a line
 
@@ -17,7 +17,9 @@ def distribution(counts: dict[str, dict[str, int]]) -> Figure:
     """Images per class, a panel for each split: {split: {class: images}}; many classes as a line by rank."""
     names = list(next(iter(counts.values())))
     many = len(names) > ALL_CLASSES
-    figure, panels = new_figure(5.6, 2.9 if many else 0.9 + 0.21 * len(names), columns=len(counts), sharey=not many)
+    figure, panels = new_figure(
+        2.8 * len(counts), 2.9 if many else 0.9 + 0.21 * len(names), columns=len(counts), sharey=not many
+    )
     for axes, (split, images) in zip(panels, counts.items(), strict=True):
         color = SPLITS.get(split, BLUE)
         sizes = list(images.values())

@@ -90,7 +90,7 @@ def datasets(params: Params) -> list[Dataset]:
         stage = params.preprocess_stage(name)
         with open_input(paths.counts(name), stage) as file:
             counts = COUNTS.validate_json(file.read())
-            if any(list(counts[split]) != config.class_names for split in ("train", "test")):
+            if any(list(counts[split]) != config.class_names for split in {"train", "test", *counts}):
                 raise ValueError("its classes are not those of params.yaml")
         with open_input(paths.skipped(name), stage) as file:
             skipped = SKIPPED.validate_json(file.read())

@@ -36,7 +36,7 @@ def run(
         name: the model.
         model: its resolved configuration.
         seed: of the weights, the order of the images, dropout and augmentation.
-        validation_fraction: of the published training split.
+        validation_fraction: of the training split, to validate with unless the dataset has a validation split.
         threads: that share an operation.
         memory: GiB that the inputs of a split may take; a larger split is streamed, with the same results.
         pretrained: the file of a network to continue with.
@@ -61,7 +61,8 @@ def run(
 
     strategy = build_strategy(model.distribution)
     info = reader.info(model.dataset)
-    train_split, validation_split = _splits(model.dataset, info.splits["train"].num_examples, validation_fraction)
+    images = {split: found.num_examples for split, found in info.splits.items()}
+    train_split, validation_split = _splits(model.dataset, images, validation_fraction)
     train = open_split(model.dataset, train_split, model.image_size, memory)
     validation = open_split(model.dataset, validation_split, model.image_size, memory)
     classes = info.features["label"].names
@@ -127,12 +128,21 @@ def _write_history(name: str, rows: dict[int, Any]) -> None:
         pd.DataFrame.from_dict(rows, orient="index").to_csv(part, index_label="epoch")
 
 
-def _splits(dataset: str, images: int, fraction: float) -> tuple[str, str]:
-    """The training and the validation split, parts of the published training split, in the syntax of TFDS."""
-    held_out = round(images * fraction)
-    if not 0 < held_out < images:
+def _splits(dataset: str, images: dict[str, int], fraction: float) -> tuple[str, str]:
+    """The training and the validation split in the syntax of TFDS: the dataset's own, or parts of its training split.
+
+    Args:
+        dataset: its name.
+        images: number of images of each of its splits.
+        fraction: of the training split.
+    """
+    if "validation" in images:
+        return "train", "validation"
+    count = images["train"]
+    held_out = round(count * fraction)
+    if not 0 < held_out < count:
         raise UserError(
-            f"params.yaml: train.validation_fraction: {fraction} of the {images} training images of {dataset} leaves "
+            f"params.yaml: train.validation_fraction: {fraction} of the {count} training images of {dataset} leaves "
             "an empty split; choose another"
         )
     return f"train[:-{held_out}]", f"train[-{held_out}:]"

@@ -89,6 +89,33 @@ def test_changed_copies_are_near_duplicates_and_other_images_are_not(change: Any
     assert found == {("test", f"{at}", "train", f"{10 + at}") for at in range(5)}
 
 
+def test_duplicate_is_a_fault_of_the_later_of_three_splits() -> None:
+    from stages.data import writer
+
+    pixels = shapes(30, 0)[0]
+    pixels[10], pixels[20], pixels[21] = pixels[0], pixels[0], pixels[11]
+    splits = ["train"] * 10 + ["validation"] * 10 + ["test"] * 10
+    examples = [(split, f"{at}", pixels[at], at % 2) for at, split in enumerate(splits)]
+    writer.write("shapes", CLASSES, ["train", "validation", "test"], examples)
+    images = describe("shapes")
+    assert images.splits == ["train", "validation", "test"]
+    found = duplicates.find(images, 0.8, 0.35)
+    assert named(found, images, "exact_duplicate") == {
+        ("validation", "10", "train", "0"),
+        ("test", "20", "train", "0"),
+        ("test", "20", "validation", "10"),
+        ("test", "21", "validation", "11"),
+    }
+    rows = findings.table(found.assign(predicted=-1), images)
+    assert findings.counts(rows, images.splits)["exact_duplicate"] == {
+        **{"train": 0, "validation": 0, "test": 0},
+        **{"test-train": 1, "test-validation": 2, "validation-train": 1},
+    }
+    assert findings.with_training_duplicate(rows) == {"20"}
+    _, accuracy = labels.find(images, "shapes", False, 3)
+    assert 0 <= accuracy <= 1
+
+
 def test_thumbnail_of_a_mirrored_image_is_the_mirrored_thumbnail() -> None:
     for side in (28, 45, 100):  # no multiples of the thumbnail's side
         image = Image.fromarray(np.random.default_rng(side).integers(0, 256, (side, side, 3)).astype(np.uint8))

@@ -24,6 +24,7 @@ from stages.runtime.errors import UserError
 from tests.conftest import ROOT, only, write_params
 
 REAL = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+HALVES = {"test_fraction": 0.5, "validation_fraction": 0.5}
 MIRRORS = [{"url": "file:///x", "hash": "md5:" + "0" * 32}]
 
 
@@ -113,6 +114,10 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     (
         lambda v: v.update(folders={"pets": {"path": "x", "classes": ["a", "b"], "table": {"image": "i"}}}),
         "folders.pets.table.label: missing",
+    ),
+    (
+        lambda v: v.update(folders={"p": {"path": "x", "classes": ["a", "b"], **HALVES}}),
+        "folders.p.validation_fraction: 0.5: with test_fraction 0.5 it leaves no images to train with",
     ),
     (
         lambda v: v["datasets"]["mnist"].update(format="folder"),

@@ -19,6 +19,7 @@ from stages.data.folders.read import checked_examples
 from stages.runtime.errors import UserError
 
 CLASSES = ["cat", "dog"]
+SPLITS = ("train", "validation", "test")
 
 
 def image(seed: int = 0, kind: str = "JPEG", mode: str = "RGB", **options: Any) -> bytes:
@@ -50,7 +51,7 @@ def read(source: Path, **options: Any) -> tuple[dict[tuple[str, str], tuple[Any,
     examples, errors, conversions = {}, {}, Counter[str]()
     with open_converted() as converted:
         config = FolderConfig(path=str(source), **options)
-        for (split_name, key, data, label), error in checked_examples("pets", config, converted, conversions):
+        for (split_name, key, data, label), error in checked_examples("pets", config, converted, conversions)[1]:
             if error:
                 errors[key] = error
             else:
@@ -107,15 +108,31 @@ def pixels(data: bytes) -> np.ndarray:
     [
         (["train", "test"], {"train": "train", "test": "test"}),
         (["Training", "valid"], {"Training": "train", "valid": "test"}),
-        (["train", "val", "test"], {"train": "train", "val": "train", "test": "test"}),
+        (["train", "val", "test"], {"train": "train", "val": "validation", "test": "test"}),
     ],
 )
 def test_folders_of_splits_are_the_splits(project: Path, folders: list[str], expected: dict[str, str]) -> None:
     files = {f"{folder}/{name}": data for folder in folders for name, data in names(3).items()}
     examples, _, _ = read(write(project / "pets", files), test_fraction=None)
-    assert Counter(name for name, _ in examples) == Counter(expected[folder] for folder in folders for _ in range(6))
+    assert set(examples) == {(expected[folder], name) for folder in folders for name in names(3)}
     with pytest.raises(UserError, match="has splits of its own: remove test_fraction"):
         read(project / "pets")
+
+
+def test_validation_fraction_holds_out_images_of_the_sources_training_split(project: Path) -> None:
+    folders = {"train": names(20), "test": names(3), "val": names(4)}
+    root = write(
+        project / "pets",
+        {f"{split}/{name}": data for split in ("train", "test") for name, data in folders[split].items()},
+    )
+    examples, _, _ = read(root, test_fraction=None, validation_fraction=0.2)
+    held_out = {key for name, key in examples if name == "validation"}
+    assert {key for name, key in examples if name == "test"} == set(names(3))
+    assert {key for name, key in examples if name == "train"} == set(names(20)) - held_out
+    assert 2 <= len(held_out) <= 16
+    write(root, {f"val/{name}": data for name, data in folders["val"].items()})
+    with pytest.raises(UserError, match="has a validation split of its own: remove validation_fraction"):
+        read(root, test_fraction=None, validation_fraction=0.2)
 
 
 def test_two_classes_of_three_images_have_both_splits(project: Path) -> None:
@@ -128,24 +145,65 @@ def test_two_classes_of_three_images_have_both_splits(project: Path) -> None:
 
 def test_hash_split_is_stratified_and_new_images_move_no_other() -> None:
     units = [(f"{name}/{index}.jpg", name) for name in "abcde" for index in range(2000)]
-    before = split.test_units(units, 0.2)
+    before = split.held_out(units, 0.2)
     for name in "abcde":
         assert abs(sum(unit.startswith(name) for unit in before) - 400) < 70  # four standard deviations
     more = [*units, *((f"a/new{index}.jpg", "a") for index in range(500))]
-    assert split.test_units(more, 0.2) & {unit for unit, _ in units} == before
+    assert split.held_out(more, 0.2) & {unit for unit, _ in units} == before
 
 
-def test_group_never_spans_two_splits(project: Path) -> None:
+def test_unit_of_several_classes_leaves_each_of_them_one_to_train_with() -> None:
+    """Small classes, as two patients with a rare disease: what one class gets to test may be all that another has."""
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        units = [(f"patient {rng.integers(10**6)}", name) for name in "abc" for _ in range(rng.integers(1, 3))]
+        units += [(unit, "abc"[rng.integers(3)]) for unit, _ in units[::2]]
+        chosen = split.held_out(units, 0.5)
+        assert {name for unit, name in units if unit not in chosen} == {name for _, name in units}
+
+
+def test_validation_split_takes_from_the_training_split_alone_and_new_images_move_no_other(project: Path) -> None:
+    root = write(project / "pets", dict.fromkeys(names(400), b""))
+
+    def splits(**options: Any) -> dict[str, str]:
+        config = FolderConfig(path=str(root), classes=CLASSES, test_fraction=0.2, **options)
+        with open_converted() as converted:
+            return {key: name for (name, key, *_), _ in checked_examples("pets", config, converted, Counter())[1]}
+
+    two, three = splits(), splits(validation_fraction=0.1)
+    assert all(three[key] == name or (name, three[key]) == ("train", "validation") for key, name in two.items())
+    counts = Counter((name, key[:3]) for key, name in three.items())
+    assert all(20 <= counts["validation", name] <= 60 for name in CLASSES)  # three standard deviations
+    write(root, dict.fromkeys((f"cat/new{index}.jpg" for index in range(100)), b""))
+    assert splits(validation_fraction=0.1).items() > three.items()
+
+
+def test_classes_that_are_too_small_for_three_splits_are_one_line(project: Path) -> None:
+    for number in (1, 2):
+        root = write(project / str(number), names(number))
+        with pytest.raises(UserError, match="no class has enough images or groups to train, validate and test"):
+            read(root, validation_fraction=0.1)
+    for seed in range(20):
+        root = write(project / f"s{seed}", {f"{seed}{name}": data for name, data in names(4).items()})
+        examples, _, _ = read(root, classes=[f"{seed}cat", f"{seed}dog"], test_fraction=0.01, validation_fraction=0.01)
+        found = Counter((name, label) for (name, _), (_, label) in examples.items())
+        assert found == {(name, label): 2 if name == "train" else 1 for name in SPLITS for label in (0, 1)}
+
+
+@pytest.mark.parametrize("validation_fraction", [None, 0.2])
+def test_group_never_spans_two_splits(project: Path, validation_fraction: float | None) -> None:
     files = {f"{name}/p{patient}_{index}.jpg": b"" for name in CLASSES for patient in range(30) for index in range(4)}
     root = write(project / "pets", files)
     with open_converted() as converted:
-        config = FolderConfig(path=str(root), classes=CLASSES, test_fraction=0.2, group=r"^(p\d+)_")
-        examples = [example for example, _ in checked_examples("pets", config, converted, Counter())]
+        options: Any = {"test_fraction": 0.2, "validation_fraction": validation_fraction, "group": r"^(p\d+)_"}
+        config = FolderConfig(path=str(root), classes=CLASSES, **options)
+        examples = [example for example, _ in checked_examples("pets", config, converted, Counter())[1]]
     splits: dict[str, set[str]] = {}
     for split_name, key, _, _ in examples:
         splits.setdefault(key.split("/")[1].split("_")[0], set()).add(split_name)
     assert len(splits) == 30 and all(len(found) == 1 for found in splits.values())
-    assert 2 <= sum(found == {"test"} for found in splits.values()) <= 12
+    for name in SPLITS if validation_fraction else ("train", "test"):
+        assert 2 <= sum(found == {name} for found in splits.values()) <= 28
 
 
 def test_images_are_converted_to_what_a_person_sees_and_jpeg_files_stay(project: Path) -> None:
@@ -247,7 +305,7 @@ def test_table_of_paths_with_splits(project: Path, kind: str) -> None:
     examples, errors, _ = read(root, table=columns, test_fraction=None)
     assert errors == {}
     expected = {
-        ("test" if name == "test" else "train", f"validation/{path}" if name == "dev" else path): (
+        ("validation" if name == "dev" else name, path): (
             files[path.removeprefix("all/")],
             CLASSES.index(label),
         )

@@ -41,13 +41,15 @@ def test_other_process_writes_the_same_bytes(project: Path) -> None:
 
 
 def test_shuffling_on_disk_gives_the_same_bytes(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both splits at once, within the usual limit of open files."""
-    writer.write("memory", ["a"], ["train", "test"], shuffled())
+    """All splits at once, within the usual limit of open files."""
+    splits = ["train", "validation", "test"]
+    writer.write("memory", ["a"], splits, shuffled())
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     monkeypatch.setattr(writer, "SHUFFLE_BUFFER", 0)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))  # TFDS would raise the first number
     try:
-        writer.write("disk", ["a"], ["train", "test"], shuffled())
+        writer.write("disk", ["a"], splits, shuffled())
+        assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 1024
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     in_memory, on_disk = (
@@ -55,14 +57,14 @@ def test_shuffling_on_disk_gives_the_same_bytes(project: Path, monkeypatch: pyte
         for name in ("memory", "disk")
     )
     assert on_disk == in_memory
-    assert len(in_memory) == 2
+    assert len(in_memory) == 3
 
 
 def shuffled() -> Iterator[Example]:
-    """More examples than two splits have files to shuffle in."""
+    """More examples than three splits have files to shuffle in."""
     random = np.random.default_rng(0)
-    images = random.integers(0, 256, (2500, 2, 2, 1), np.uint8)
-    splits = random.permutation(["train"] * 1500 + ["test"] * 1000).tolist()
+    images = random.integers(0, 256, (3500, 2, 2, 1), np.uint8)
+    splits = random.permutation(["train"] * 1500 + ["validation"] * 1000 + ["test"] * 1000).tolist()
     for number, split in enumerate(splits):
         yield split, str(number), images[number], 0
 

@@ -22,7 +22,7 @@ def test_a_grid_shows_every_image_pixel_by_pixel(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("classes", [40, 21_000])
 def test_a_distribution_is_bounded_for_any_number_of_classes(classes: int) -> None:
-    counts = {split: {f"class {label}": label for label in range(classes)} for split in ("train", "test")}
+    counts = {split: {f"class {label}": label for label in range(classes)} for split in ("train", "validation", "test")}
     figure = figures.distribution(counts)
     assert max(figure.get_size_inches()) < 10
     assert len(files.svg(figure)) < 60_000

@@ -89,6 +89,30 @@ def test_command_line_names_columns_and_groups(project: Path) -> None:
     assert subprocess.run(command[:3], cwd=project, env=environment, capture_output=True).returncode == 2
 
 
+def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = {
+        f"{name}/p{at // 2:02d}_{at % 2}.jpg": data
+        for name in ("cat", "dog")
+        for at, data in enumerate(names(30).values())
+    }
+    make("scans", write(project / "scans", files), group=r"^(p\d+)_")
+    said = capsys.readouterr().out
+    entry = params.load().folders["scans"]
+    assert (entry.test_fraction, entry.validation_fraction) == (0.2, 0.1)
+    assert re.search(r"  cat: 60, \d+ of them to test, \d+ to validate\n", said)
+    comment = re.search(r"((?:  # .*\n)+)  scans:\n", Path("params.yaml").read_text())
+    assert comment and "validation_fraction" in comment[1]
+    make("pets", write(project / "pets", names(10)))
+    assert params.load().folders["pets"].validation_fraction is None
+    assert "to validate" not in capsys.readouterr().out
+    split = {f"{split}/{name}": data for split in ("train", "val", "test") for name, data in names(2).items()}
+    make("split", write(project / "split", split), group=r"^(\d)")
+    assert params.load().folders["split"].validation_fraction is None
+    said = capsys.readouterr().out
+    assert "  cat: 6, 2 of them to test, 2 to validate\n" in said
+    assert "the same file to train, to validate and to test: " in said
+
+
 FACTS = recipe.Facts(300, 3, 160, None, 3, 100, 100)
 
 
@@ -224,6 +248,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         folder({f"train/{n}": d for n, d in PETS.items()}),
         "it has only images for train",
     ),
+    "one image of each class": ("pets", folder(names(1)), "no valid images to test with"),
     "no valid image": ("pets", folder(dict.fromkeys(PETS, b"x")), "none of its 4 images is valid"),
     "empty table": ("a.csv", lambda r: r.write_text(""), "which column has the images"),
     "table of bytes": ("a.csv", lambda r: r.write_bytes(b"path,label\n\xff\x00,\xfe\n"), "not a valid table"),

@@ -66,9 +66,7 @@ def by_folders(source: Path, names: Iterable[str]) -> tuple[dict[str, Entry], li
 
 
 def resolve_splits(source: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
-    """Replace the split `validation`: training cuts its own validation split from the training images.
-
-    With test images it is a part of the training split; without, it is the test split.
+    """Make validation images test images if there are no others to test with.
 
     Raises:
         UserError: there are no training images, or neither test nor validation images.
@@ -76,12 +74,15 @@ def resolve_splits(source: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
     found = {entry.split for entry in entries.values()}
     if TRAIN not in found or len(found) < 2:
         raise UserError(f"{source}: it has only images for {' and '.join(sorted(map(str, found)))}; add others")
-    target = TRAIN if TEST in found else TEST
-    resolved = {}
-    for name, entry in entries.items():
-        key = f"{VALIDATION}/{entry.key}" if target == TRAIN and entry.split == VALIDATION else entry.key
-        resolved[name] = entry._replace(key=key, split=target if entry.split == VALIDATION else entry.split)
-    return resolved
+    if TEST in found:
+        return entries
+    return {name: entry._replace(split=TRAIN if entry.split == TRAIN else TEST) for name, entry in entries.items()}
+
+
+def split_names(entries: dict[str, Entry]) -> list[str]:
+    """The splits of a dataset: that of validation images only if there are any."""
+    has_validation = any(entry.split == VALIDATION for entry in entries.values())
+    return [TRAIN, VALIDATION, TEST] if has_validation else [TRAIN, TEST]
 
 
 def _common_folders(images: list[list[str]]) -> int:

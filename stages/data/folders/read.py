@@ -62,36 +62,59 @@ def list_images(source: Path, columns: TableConfig | None) -> Listing:
     return listing
 
 
-def assign_splits(listing: Listing, test_fraction: float | None, group: str | None) -> dict[str, layout.Entry]:
+def assign_splits(
+    listing: Listing, test_fraction: float | None, validation_fraction: float | None, group: str | None
+) -> dict[str, layout.Entry]:
     """Give every image a split, the source's own or one by hashes of names.
 
     Args:
         listing: the images.
         test_fraction: of images to test with; None: the source has splits.
+        validation_fraction: of images that are taken from the training split to validate with; None: none are.
         group: a pattern; images in whose names it finds the same text (in its parentheses, if it has any) are together.
 
     Raises:
-        UserError: the source has splits although `test_fraction` is given, or the other way around.
+        UserError: the source has splits although a fraction is given, or the other way around; or there are too few
+            images for `validation_fraction`.
     """
+    units = {name: _unit(entry, group) for name, entry in listing.entries.items()}
     if listing.has_splits and test_fraction is None:
-        return layout.resolve_splits(listing.source, listing.entries)
-    if listing.has_splits or test_fraction is None:
+        entries = layout.resolve_splits(listing.source, listing.entries)
+    elif test_fraction is not None and not listing.has_splits:
+        entries = {name: entry._replace(split=layout.TRAIN) for name, entry in listing.entries.items()}
+        entries = _hold_out(entries, units, layout.TEST, test_fraction)
+    else:
         what = "has splits of its own: remove" if listing.has_splits else "has no splits of its own: add"
         raise UserError(f"{listing.source}: it {what} test_fraction in params.yaml")
-    units = {name: _unit(entry, group) for name, entry in listing.entries.items()}
-    chosen = split.test_units(
-        ((units[name], entry.class_name) for name, entry in listing.entries.items()), test_fraction
-    )
-    return {
-        name: entry._replace(split=layout.TEST if units[name] in chosen else layout.TRAIN)
-        for name, entry in listing.entries.items()
-    }
+    if validation_fraction is None:
+        return entries
+    if layout.VALIDATION in layout.split_names(entries):
+        raise UserError(
+            f"{listing.source}: it has a validation split of its own: remove validation_fraction in params.yaml"
+        )
+    entries = _hold_out(entries, units, layout.VALIDATION, (test_fraction or 0) + validation_fraction)
+    if layout.VALIDATION not in layout.split_names(entries):
+        raise UserError(
+            f"{listing.source}: no class has enough images or groups to train, validate and test; add some, or do "
+            "without validation_fraction"
+        )
+    return entries
+
+
+def _hold_out(
+    entries: dict[str, layout.Entry], units: dict[str, str], target: str, fraction: float
+) -> dict[str, layout.Entry]:
+    """Move some units from the training split to the split `target`."""
+    train = {name: entry for name, entry in entries.items() if entry.split == layout.TRAIN}
+    chosen = split.held_out(((units[name], entry.class_name) for name, entry in train.items()), fraction)
+    moved = {name: entry._replace(split=target) for name, entry in train.items() if units[name] in chosen}
+    return entries | moved
 
 
 def checked_examples(
     name: str, config: FolderConfig, converted: ConvertedImages, conversions: Counter[str]
-) -> Iterator[tuple[Example, str]]:
-    """Yield each example of a dataset, and what is wrong with its image or an empty string.
+) -> tuple[list[str], Iterator[tuple[Example, str]]]:
+    """Return the splits of a dataset, and an iterator of its examples, each with what is wrong or an empty string.
 
     An image is JPEG or PNG bytes, which are read as RGB; or uint8 (height, width, 1), if `has_one_channel` says so.
 
@@ -105,7 +128,7 @@ def checked_examples(
         UserError: as `list_images` and `assign_splits`; or a class is not in `classes`.
     """
     listing = list_images(config.source, config.table)
-    entries = assign_splits(listing, config.test_fraction, config.group)
+    entries = assign_splits(listing, config.test_fraction, config.validation_fraction, config.group)
     labels = {class_name: label for label, class_name in enumerate(config.classes)}
     for entry in entries.values():
         if entry.class_name not in labels:
@@ -113,17 +136,19 @@ def checked_examples(
                 f"{listing.source}: {entry.key!r}: {entry.class_name!r} is not in folders.{name}.classes in "
                 "params.yaml; add it there"
             )
-    found = {
-        content.name: content for content in progress(converted.convert(listing.images()), len(entries), name, "images")
-    }
-    valid = [content.fact for content in found.values() if not content.fact.error]
-    is_gray = has_one_channel(valid)
-    for file_name, read in listing.images():
-        entry, content = entries[file_name], found[file_name]
-        data = b"" if content.fact.error else _data(listing.source, content, read, converted)
-        conversions.update(content.fact.applied)
-        image = _decode_gray(data) if is_gray and data else data
-        yield (str(entry.split), entry.key, image, labels[entry.class_name]), content.fact.error
+
+    def examples() -> Iterator[tuple[Example, str]]:
+        contents = progress(converted.convert(listing.images()), len(entries), name, "images")
+        found = {content.name: content for content in contents}
+        is_gray = has_one_channel([content.fact for content in found.values() if not content.fact.error])
+        for file_name, read in listing.images():
+            entry, content = entries[file_name], found[file_name]
+            data = b"" if content.fact.error else _data(listing.source, content, read, converted)
+            conversions.update(content.fact.applied)
+            image = _decode_gray(data) if is_gray and data else data
+            yield (str(entry.split), entry.key, image, labels[entry.class_name]), content.fact.error
+
+    return layout.split_names(entries), examples()
 
 
 def has_one_channel(valid: list[Fact]) -> bool:

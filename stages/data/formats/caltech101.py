@@ -27,7 +27,7 @@ def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tupl
     """Yield (split, key, image, label) in the order of the archive: image is the file's bytes, key "CLASS/name.jpg".
 
     A class is the name of its folder in lower case. A hash of the key decides on the split: see
-    `stages.data.split.test_units`.
+    `stages.data.split.held_out`.
 
     Raises:
         UserError: the archive is corrupt, or a class folder is not in `classes`.
@@ -38,7 +38,7 @@ def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tupl
         units = [(key, name) for _, key, name in _images(archive, path)]
     if unknown := sorted({name for _, name in units} - set(labels)):
         raise UserError(f"{path}: {unknown[0]!r} is not in classes in params.yaml; add it there")
-    test = split.test_units(units, TEST_FRACTION)
+    test = split.held_out(units, TEST_FRACTION)
     with _open(path) as archive:
         for member, key, name in _images(archive, path):
             file = archive.extractfile(member)
