@@ -71,7 +71,7 @@ def tune() -> Generator[Any, None, None]:
     values = params.load()
     start = values.pretrained_network("tuned")
     fraction = values.train.validation_fraction
-    yield from run.run("tuned", values.resolved_models["tuned"], 1, fraction, values.threads, pretrained=start)
+    yield from run.run("tuned", values.resolved_models["tuned"], 1, fraction, values.threads, values.memory, start)
 
 
 @pytest.mark.usefixtures("joined")

@@ -57,14 +57,13 @@ def test_gradient_of_a_bias_sums_in_float32(build: Callable[[], Any], shape: tup
     inputs = tf.constant(RNG.normal(size=shape), tf.bfloat16)
     upstream = tf.constant(0.25 + RNG.normal(size=(*shape[:-1], 4)), tf.bfloat16)
 
-    @tf.function
     def run() -> Any:
         with tf.GradientTape() as tape:
             outputs = train_model(inputs, training=True)
             loss = tf.reduce_sum(tf.cast(outputs, tf.float32) * tf.cast(upstream, tf.float32))
         return outputs, tape.gradient(loss, model.trainable_variables)  # all: oneDNN computes two at once
 
-    outputs, (*_, found) = run()
+    outputs, (*_, found) = tf.function(run)()
     wide = tf.cast(upstream, tf.float64).numpy()
     if layer.activation is not keras.activations.linear:
         wide = wide * (outputs.numpy() > 0)
