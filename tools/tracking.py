@@ -10,11 +10,16 @@ from stages.tracking import pending, server
 
 def sync() -> None:
     """Send everything pending, trainings before evaluations."""
-    before = {run.id for run in pending.read_all()}
+    before = {run.id: run for run in pending.read_all()}
     server.flush(strict=True)
-    left = before & {run.id for run in pending.read_all()}
+    left = before.keys() & {run.id for run in pending.read_all()}
+    evaluated = [run for run in before.values() if run.id not in left and not run.checkpoint]
+    unknown = [run.name for run in evaluated if not server.find_run(run.experiment, run.model_md5 or "")]
     kept = f", kept {len(left)} of trainings that are not over" if left else ""
-    print(f"MLflow at {mask_urls(server.uri())}: sent {len(before - left)} pending runs{kept}")
+    print(f"MLflow at {mask_urls(server.uri())}: sent {len(before) - len(left) - len(unknown)} pending runs{kept}")
+    if unknown:
+        names = ", ".join(dict.fromkeys(unknown))
+        print(f"dropped test metrics of models whose training is not in this MLflow, as DVC had their outputs: {names}")
 
 
 def runs() -> None:
@@ -24,7 +29,7 @@ def runs() -> None:
             print(f"{name}: no model; run `dvc repro train@{name}` or `dvc pull`")
             continue
         run_id = server.find_run(model.dataset, file_hash(paths.model(name), "md5"))
-        print(f"{name}: " + (f"run {run_id} in experiment {model.dataset}" if run_id else "no run"))
+        print(f"{name}: " + (f"run {run_id} in experiment {model.dataset}" if run_id else "no run in this MLflow"))
 
 
 def main(command: str) -> None:

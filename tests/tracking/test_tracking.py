@@ -282,7 +282,23 @@ def test_runs_names_the_run_of_each_model(
     tracking.main("runs")
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"mnist_dense: run {runs()[0].info.run_id} in experiment mnist"
-    assert said[1] == "mnist_cnn: no run"
+    assert said[1] == "mnist_cnn: no run in this MLflow"
     assert said[2] == "fashion_mnist_dense: no model; run `dvc repro train@fashion_mnist_dense` or `dvc pull`"
     with pytest.raises(UserError, match="snyc: no such command; `sync` sends"):
         tracking.main("snyc")
+
+
+def test_sync_names_models_whose_training_mlflow_does_not_have(
+    folder: Path, capsys: pytest.CaptureFixture[str], config: ModelConfig
+) -> None:
+    path = folder / "model.keras"
+    save_model(path)
+    with logger.training("mnist_dense", config, {}, "key") as log:
+        log.log_model(path)
+    logger.log_evaluation("mnist_dense", "mnist", file_hash(path, "md5"), {"accuracy": 0.75}, [])
+    logger.log_evaluation("mnist_cnn", "mnist", "0" * 32, {"accuracy": 0.5}, [])
+    capsys.readouterr()
+    tracking.main("sync")
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.endswith("sent 1 pending runs")
+    assert second.startswith("dropped test metrics of models whose training") and second.endswith(": mnist_cnn")
