@@ -41,7 +41,9 @@ def _generate(name: str, entry: DatasetConfig | WeightsConfig, folder: Path) -> 
     if not (is_dataset or find_spec(f"stages.data.synthetic.{part}")):
         part = "_applications" if name in load_part("backbones", "_applications").NETWORKS else part
     if find_spec(f"stages.data.synthetic.{part}") is None:
-        raise UserError(f"{key}.synthetic: there is no generator stages/data/synthetic/{part}.py; set it to null")
+        raise UserError(
+            f"{key}.synthetic: there is no generator stages/data/synthetic/{part}.py; write it, or set it to null"
+        )
     files: dict[str, bytes] = load_part("data.synthetic", part).generate(name, entry)
     if set(files) != set(entry.files):
         raise UserError(f"{key}.files: the synthetic files are {', '.join(files)}; name them like that")

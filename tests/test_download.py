@@ -166,7 +166,11 @@ def test_dataset_without_synthetic_is_fetched(
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("net", {}, "weights.net.synthetic: there is no generator stages/data/synthetic/net.py; set it to null"),
+        (
+            "net",
+            {},
+            "weights.net.synthetic: there is no generator stages/data/synthetic/net.py; write it, or set it to ",
+        ),
         ("mnist", {"a.gz": [MIRROR]}, "datasets.mnist.files: the synthetic files are train-images-idx3-ubyte.gz, "),
         (
             "cifar10",

@@ -2,9 +2,9 @@
 
 from typing import Annotated, TypeVar
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
-from stages.config.types import Config, FileName, Name
+from stages.config.types import Config, FileName, Name, matching
 
 Classes = TypeVar("Classes", list[str], dict[str, str])
 
@@ -26,8 +26,14 @@ ClassNames = (
 class MirrorConfig(Config):
     """One place to download a file from, and the hash that the file has there."""
 
-    url: Annotated[str, StringConstraints(pattern=r"^(https?|file)://\S+$")]
-    hash: Annotated[str, StringConstraints(pattern=r"^(sha256:[0-9a-f]{64}|md5:[0-9a-f]{32})$")]
+    url: Annotated[str, matching(r"(https?|file)://\S+", "it should begin with https://, http:// or file://")]
+    hash: Annotated[
+        str,
+        matching(
+            r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}",
+            "it should be sha256: and the 64 digits that `sha256sum FILE` prints, or md5: and 32 digits",
+        ),
+    ]
 
 
 Files = Annotated[dict[FileName, Annotated[list[MirrorConfig], Field(min_length=1)]], Field(min_length=1)]

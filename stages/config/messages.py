@@ -45,12 +45,18 @@ def explain(error: ValidationError, values: Any, prefix: str = "") -> str:
                 values = value
                 break
     if first["type"] == "missing":
-        return ".".join([*parts, str(first["loc"][-1])]) + ": missing; add it"
+        key = str(first["loc"][-1])
+        misspelt = difflib.get_close_matches(key, map(str, values), n=1, cutoff=0.8) if isinstance(values, dict) else []
+        what = f"rename {printable(misspelt[0])!r}, or add it" if misspelt else "add it"
+        return ".".join([*parts, key]) + f": missing; {what}"
     if first["type"] == "unknown_key":
         return ".".join([*parts, printable(first["ctx"]["key"])]) + ": " + first["msg"]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] in ("model_type", "dict_type") and parts[-1:] != ["classes"]:
-        message = "it should be a mapping, such as {name: ...}"
+        key = "name" if first.get("ctx", {}).get("class_name") == "PartConfig" else "key"
+        message = f"it should be a mapping, such as {{{key}: ...}}"
+    if first["type"] == "string_type" and isinstance(first["input"], int | float):
+        message += "; put it in quotes"
     return f"{'.'.join(parts) or 'the file'}: {short(first['input'])}: {message[0].lower()}{message[1:]}"
 
 

@@ -46,7 +46,15 @@ def _empty_if_null(value: Any) -> Any:
     return {} if value is None else value
 
 
-PartOptions = Annotated[dict[Name, dict[str, Any]], BeforeValidator(_empty_if_null)]  # module → options of its `build`
+def _check_is_mapping(value: Any) -> Any:
+    """A message that shows what options look like."""
+    if not isinstance(value, dict):
+        raise ValueError("it should be a mapping of its options, such as {factor: 0.1}, or {} without any")
+    return value
+
+
+Options = Annotated[dict[str, Any], BeforeValidator(_check_is_mapping)]
+PartOptions = Annotated[dict[Name, Options], BeforeValidator(_empty_if_null)]  # module → options of its `build`
 
 
 class GroupConfig(Config):

@@ -1,5 +1,6 @@
 """Parts that are found by name: modules of a package, and the options that their `build` accepts."""
 
+import difflib
 import importlib
 import inspect
 from collections.abc import Iterable
@@ -8,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError, create_model
 
-from stages.config.messages import choices, explain
+from stages.config.messages import choices, explain, printable, short
 from stages.config.types import Config
 from stages.runtime.errors import UserError
 
@@ -27,16 +28,45 @@ def check_part(key: str, package: str, name: str, others: Iterable[str] = ()) ->
         raise UserError(f"{key}: there is no {name!r}; {choices(name, known)}")
 
 
-def check_options(key: str, package: str, name: str, options: dict[str, Any]) -> None:
+def check_options(key: str, package: str, name: str, options: dict[str, Any], others: Iterable[str] = ()) -> None:
     """Check options against the keyword-only parameters of `build` in a module that is found by its name.
 
     The module is imported: its top level must not import TensorFlow.
+
+    Args:
+        key: under which the options stand, for messages.
+        package: of stages/.
+        name: of the module.
+        options: from params.yaml.
+        others: keys beside the options, which a misspelt one may mean.
+
+    Raises:
+        UserError: an option is not valid, or `build` is missing or says not what its options are.
     """
-    fields: dict[str, Any] = {
-        parameter.name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
-        for parameter in inspect.signature(load_part(package, name).build).parameters.values()
-        if parameter.kind is parameter.KEYWORD_ONLY
-    }
+    module = load_part(package, name)
+    file = f"stages/{package.replace('.', '/')}/{name}.py"
+    if not hasattr(module, "build"):
+        raise UserError(f"{file}: it has no function `build`; docs/extending.md has an example")
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(module.build).parameters.values():
+        if parameter.kind is parameter.KEYWORD_ONLY:
+            if parameter.annotation is parameter.empty:
+                raise UserError(
+                    f"{file}: build: {parameter.name} has no type; write one, such as {parameter.name}: float"
+                )
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[parameter.name] = (parameter.annotation, default)
+        elif parameter.name in options:
+            raise UserError(
+                f"{key}.{parameter.name}: no option, as `build` in {file} has it before the `*`; remove it here, or "
+                "move it behind the `*` there"
+            )
+    for option, value in options.items():
+        meant = difflib.get_close_matches(option, [*fields, *others], n=1)
+        if meant and meant[0] not in fields:
+            raise UserError(
+                f"{key}.{printable(option)}: unknown key with value {short(value)}; did you mean {meant[0]!r}?"
+            )
     try:
         create_model(name, __base__=Config, **fields).model_validate(options)
     except ValidationError as error:

@@ -43,8 +43,13 @@ def check_references(params: "Params", path: Path) -> None:
         check_part(f"{path}: datasets.{name}.format", "data.formats", dataset.format)
     for name, features in params.features.items():
         lookup(params.datasets, features.dataset, f"features.{name}.dataset")
+        networks = load_part("backbones", "_applications").NETWORKS
+        if features.backbone in networks and features.backbone not in params.weights:
+            raise UserError(
+                f"{path}: weights.{features.backbone}: missing: features.{name} needs it; add it (docs/transfer.md)"
+            )
         lookup(params.weights, features.backbone, f"features.{name}.backbone")
-        if features.backbone not in (networks := load_part("backbones", "_applications").NETWORKS):
+        if features.backbone not in networks:
             check_part(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks)
         if len(files := params.weights[features.backbone].files) > 1:
             raise UserError(
@@ -109,7 +114,7 @@ def _check_model(key: str, model: ModelConfig, params: "Params") -> None:
     if model.dataset in params.pretrained and model.image_size:
         raise UserError(f"{key}.image_size: set it in pretrained.{model.dataset}: the network has one size")
     check_part(f"{key}.architecture", "models", model.architecture)
-    check_options(key, "models", model.architecture, model.options)
+    check_options(key, "models", model.architecture, model.options, type(model).model_fields)
     for part, package in {**PARTS, **OPTIONAL_PARTS}.items():
         _check_part(f"{key}.{part}", package, getattr(model, part))
     for name, group in model.groups.items():

@@ -1,8 +1,9 @@
 """What the sections of params.yaml have in common: their base class and the types of their values."""
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from stages.config.messages import choices, short
@@ -30,10 +31,26 @@ class Config(BaseModel):
         return values
 
 
+def matching(pattern: str, wanted: str) -> AfterValidator:
+    """Reject text that does not match, with a message that says what is wanted instead of the pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(wanted)
+        return text
+
+    return AfterValidator(check)
+
+
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
-FileName = Annotated[str, StringConstraints(pattern=r"^\w[\w.+-]*$")]
+Name = Annotated[
+    str, matching(r"[a-z][a-z0-9_]*", "a name is of lower-case letters, digits and _, and begins with a letter")
+]
+FileName = Annotated[
+    str,
+    matching(r"\w[\w.+-]*", "a file name is of letters, digits, ., +, - and _, and begins with one of the first two"),
+]

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from stages.config import params
+from stages.config import params, parts
 from stages.config.models import ModelConfig
 from stages.config.parts import load_part
 from stages.config.references import OPTIONAL_PARTS, PART_MAPPINGS, PARTS
@@ -51,6 +52,43 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     (lambda v: v.update(seed=-1), "seed: -1: "),
     (lambda v: v.update(sed=1), "sed: unknown key with value 1; did you mean 'seed'?"),
     (lambda v: v.pop("train"), "train: missing"),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(optimiser=v["models"]["mnist_cnn"].pop("optimizer")),
+        "models.mnist_cnn.optimizer: missing; rename 'optimiser', or add it",
+    ),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(augmentation={}),
+        "models.mnist_cnn.augmentation: unknown key with value {}; did you mean 'augment'?",
+    ),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(augment={"rotation": None}),
+        "models.mnist_cnn.augment.rotation: None: it should be a mapping of its options, such as {factor: 0.1}, or {}",
+    ),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(optimizer="adam"),
+        "models.mnist_cnn.optimizer: 'adam': it should be a mapping, such as {name: ...}",
+    ),
+    (
+        lambda v: v["models"]["mnist_cnn"]["optimizer"].update(learning_rate=0.1),
+        "models.mnist_cnn.optimizer.learning_rate: no option, as `build` in stages/training/optimizers/adam.py has it "
+        "before the `*`; remove it here, or move it behind the `*` there",
+    ),
+    (
+        lambda v: v["models"]["mnist_cnn"].update(architecture="CNN"),
+        "models.mnist_cnn.architecture: 'CNN': a name is of lower-case letters, digits and _, and begins with a letter",
+    ),
+    (
+        lambda v: v["datasets"]["mnist"].update(synthetic=True),
+        "datasets.mnist.synthetic: True: it should be a mapping, such as {key: ...}",
+    ),
+    (
+        lambda v: v["datasets"]["mnist"].update(classes=[0, 1]),
+        "datasets.mnist.classes.0: 0: input should be a valid string; put",
+    ),
+    (
+        lambda v: v["features"]["imagenette_vgg16"].update(backbone="resnet50"),
+        "weights.resnet50: missing: features.imagenette_vgg16 needs it; add it (docs/transfer.md)",
+    ),
     (lambda v: v["train"].update(epochs="25"), "train.epochs: '25': "),
     (lambda v: v["train"].update(epochs=True), "train.epochs: True: "),
     (lambda v: v["train"].update(epoch=25), "train.epoch: unknown key with value 25; did you mean 'epochs'?"),
@@ -157,7 +195,7 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     (lambda v: v["models"]["imagenette_cnn"].update(image_size=10**9), "models.imagenette_cnn.image_size: 1000"),
     (
         lambda v: v["datasets"]["mnist"]["files"]["t10k-labels-idx1-ubyte.gz"][0].update(hash="sha256:12"),
-        "datasets.mnist.files.t10k-labels-idx1-ubyte.gz.0.hash: 'sha256:12': ",
+        "datasets.mnist.files.t10k-labels-idx1-ubyte.gz.0.hash: 'sha256:12': it should be sha256: and the 64 digits",
     ),
     (
         lambda v: v["datasets"]["mnist"]["files"].update({"../../evil": MIRRORS}),
@@ -224,6 +262,21 @@ def test_load_resolves_anchors_and_merge_keys(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text(text.replace("  epochs: null\n", "  <<: {epoch: 3}\n", 1))
     with pytest.raises(UserError, match=r"train\.epoch: unknown key"):
         params.load(tmp_path / "params.yaml")
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (None, "it has no function `build`"),
+        (lambda learning_rate, *, rho: None, "build: rho has no type; write one, such as rho: float"),
+    ],
+)
+def test_module_whose_options_are_unknown_is_named(
+    monkeypatch: pytest.MonkeyPatch, build: Callable[..., None] | None, message: str
+) -> None:
+    monkeypatch.setattr(parts, "load_part", lambda *_: SimpleNamespace(build=build) if build else SimpleNamespace())
+    with pytest.raises(UserError, match=f"^stages/training/optimizers/rms.py: {re.escape(message)}"):
+        parts.check_options("params.yaml: models.m.optimizer", "training.optimizers", "rms", {"rho": 0.9})
 
 
 TEXT = st.text(max_size=9) | st.sampled_from(["[x]", "f(x)", "a.b", "a\nb", " a", "\x85", "null", "//u:pw@host"])
