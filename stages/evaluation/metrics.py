@@ -4,6 +4,7 @@
 def macro_f1(predictions: Predictions) -> float: ...
 """
 
+import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
 from typing import NamedTuple
@@ -12,7 +13,9 @@ import numpy as np
 import pandas as pd
 
 from stages.evaluation.predictions import Predictions
+from stages.runtime.errors import UserError
 
+FILE = "stages/evaluation/metrics.py"
 CALIBRATION_BINS = 15
 DIGITS = 6  # as many as float32 probabilities carry, and as a reviewer can read in a diff
 Z = 1.959963984540054  # the standard normal distribution's 97.5 % quantile, of a 95 % interval
@@ -37,8 +40,12 @@ METRICS: dict[str, Metric] = {}  # by the names of the functions, in the order o
 
 def metric(label: str = "", format: str = "{:,}", column: bool = False) -> Callable[[Function], Function]:
     """Register a function as a metric under its own name."""
+    if not isinstance(label, str):
+        raise UserError(f"{FILE}: {label.__name__}: @metric without parentheses registers nothing; write @metric()")
 
     def register(function: Function) -> Function:
+        if function.__name__ in METRICS:
+            raise UserError(f"{FILE}: two metrics are named {function.__name__}; rename one")
         METRICS[function.__name__] = Metric(function, label, format, column)
         return function
 
@@ -46,9 +53,18 @@ def metric(label: str = "", format: str = "{:,}", column: bool = False) -> Calla
 
 
 def compute(predictions: Predictions) -> dict[str, float]:
-    """Every metric that applies by its name; numbers with a fraction are rounded."""
+    """Every metric that applies by its name; numbers with a fraction are rounded.
+
+    Raises:
+        UserError: a metric is not a finite number, which JSON cannot hold.
+    """
     found = {name: entry.function(predictions) for name, entry in METRICS.items()}
     values = {name: value for name, value in found.items() if value is not None}
+    for name, value in values.items():
+        if np.ndim(value) or not math.isfinite(value):
+            raise UserError(
+                f"{FILE}: {name}: {value!r}: it should be one finite number, or None where it does not apply"
+            )
     return {name: value if isinstance(value, int) else round(float(value), DIGITS) for name, value in values.items()}
 
 

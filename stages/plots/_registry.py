@@ -19,14 +19,54 @@ from typing import Any
 
 import pandas as pd
 
+from stages.runtime.errors import UserError
+
+REQUIRED = ("TITLE", "ORDER", "COLUMNS", "figure", "description")
+HISTORY = (
+    "epoch",
+    "loss",
+    "accuracy",
+    "val_loss",
+    "val_accuracy",
+    "learning_rate",
+)  # what a plot without a table can show
+
 
 def all_plots() -> dict[str, ModuleType]:
-    """All plots by their names, in the order in which a reader sees them."""
+    """All plots by their names, in the order in which a reader sees them.
+
+    Raises:
+        UserError: a module lacks something that a plot has.
+    """
     names = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
     plots = {name: importlib.import_module(f"stages.plots.{name}") for name in names}
+    for name, plot in plots.items():
+        if missing := [needed for needed in REQUIRED if not hasattr(plot, needed)]:
+            raise UserError(f"{_file(name)}: it has no {missing[0]}; stages/plots/_registry.py says what a plot has")
+        if not hasattr(plot, "table") and not set(HISTORY).issuperset(plot.COLUMNS):
+            raise UserError(
+                f"{_file(name)}: it has no `table`, and the history has only the columns {', '.join(HISTORY)}"
+            )
     return dict(sorted(plots.items(), key=lambda item: item[1].ORDER))
 
 
 def tables(predictions: Any) -> dict[str, pd.DataFrame]:
-    """The table of every plot that has one of its own."""
-    return {name: plot.table(predictions) for name, plot in all_plots().items() if hasattr(plot, "table")}
+    """The table of every plot that has one of its own.
+
+    Raises:
+        UserError: a table has not the columns that its module names.
+    """
+    found = {name: plot.table(predictions) for name, plot in all_plots().items() if hasattr(plot, "table")}
+    for name, table in found.items():
+        for column, kind in all_plots()[name].COLUMNS.items():
+            if column not in table:
+                raise UserError(f"{_file(name)}: COLUMNS has {column!r}, which `table` does not return")
+            if kind is int and not pd.api.types.is_integer_dtype(table[column]):
+                raise UserError(
+                    f"{_file(name)}: COLUMNS says int for {column!r}, but `table` returns {table[column].dtype}"
+                )
+    return found
+
+
+def _file(name: str) -> str:
+    return f"stages/plots/{name}.py"

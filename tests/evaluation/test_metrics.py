@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from stages.evaluation import metrics, predictions
 from stages.evaluation.predictions import Predictions
+from stages.runtime.errors import UserError
 from tests.reporting.project import make_predictions
 
 CLASSES = ["cat", "dog", "eel", "fox"]
@@ -93,3 +95,19 @@ def test_a_new_metric_is_found_by_its_decorator(monkeypatch: pytest.MonkeyPatch)
 
     assert metrics.compute(FOUR)["error"] == 0.25
     assert metrics.METRICS["error"].label == "Error"
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan"), np.ones(2)])
+def test_a_metric_that_is_not_a_finite_number_is_named(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
+    monkeypatch.setattr(metrics, "METRICS", {})
+    metrics.metric()(lambda predictions: value)
+    with pytest.raises(UserError, match=r"^stages/evaluation/metrics.py: <lambda>: .*: it should be one finite number"):
+        metrics.compute(FOUR)
+
+
+def test_a_metric_without_parentheses_or_with_a_taken_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+    with pytest.raises(UserError, match=r"accuracy: @metric without parentheses registers nothing; write @metric\(\)"):
+        metrics.metric(metrics.accuracy)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="two metrics are named accuracy; rename one"):
+        metrics.metric()(metrics.accuracy)

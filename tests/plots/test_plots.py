@@ -11,6 +11,7 @@ from stages.evaluation.predictions import Predictions
 from stages.plots import _registry, classes, confusion, curves, reliability
 from stages.plots._style import DARK, SOME_CLASSES
 from stages.reporting import files
+from stages.runtime.errors import UserError
 from tests.evaluation.test_metrics import CLASSES, FOUR
 from tests.reporting.project import AWKWARD, make_predictions
 
@@ -58,6 +59,26 @@ def test_every_plot_has_its_parts() -> None:
     assert list(plots)[:4] == ["curves", "confusion", "classes", "reliability"]
     for name, table in _registry.tables(FOUR).items():
         assert list(table) == list(plots[name].COLUMNS)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "message"),
+    [
+        ("ORDER", None, "it has no ORDER; stages/plots/_registry.py says what a plot has"),
+        ("table", None, "it has no `table`, and the history has only the columns epoch, loss, "),
+        ("COLUMNS", {"low": float, "share": float}, "COLUMNS has 'share', which `table` does not return"),
+        ("COLUMNS", {"low": int}, "COLUMNS says int for 'low', but `table` returns float64"),
+    ],
+)
+def test_a_plot_that_lacks_something_is_named(
+    monkeypatch: pytest.MonkeyPatch, attribute: str, value: object, message: str
+) -> None:
+    if value is None:
+        monkeypatch.delattr(reliability, attribute)
+    else:
+        monkeypatch.setattr(reliability, attribute, value)
+    with pytest.raises(UserError, match=f"^stages/plots/reliability.py: {message}"):
+        _registry.tables(FOUR)
 
 
 def test_a_heatmap_of_few_classes_has_names_and_shares() -> None:
