@@ -10,8 +10,6 @@ This module imports TensorFlow at the top: import it late.
 import keras
 import tensorflow as tf
 
-MIN_GPU_EPSILON = 1.001e-5  # cuDNN refuses less
-
 
 class FusedBatchNormalization(keras.layers.Layer):
     """A built BatchNormalization, with its variables, in another implementation."""
@@ -56,6 +54,5 @@ def fused_batch_norm(layer: keras.layers.Layer) -> FusedBatchNormalization | Non
         and layer.axis in (-1, 3)
         and not (layer.renorm or layer.synchronized)
         and layer.compute_dtype in ("float32", "bfloat16", "float16")
-        and (layer.epsilon >= MIN_GPU_EPSILON or not tf.config.list_logical_devices("GPU"))
     )
     return FusedBatchNormalization(layer) if possible else None

@@ -70,6 +70,18 @@ def test_fused_step_equals_numpy(scale: bool, dtype: str, tolerance: float) -> N
         np.testing.assert_allclose(np.asarray(one) / scale_of_values, other / scale_of_values, atol=tolerance)
 
 
+def test_every_epsilon_is_fused_with_a_gpu_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+    import tensorflow as tf
+
+    from stages.training.fused import fused_batch_norm
+
+    layer = keras.layers.BatchNormalization(epsilon=1e-12)
+    layer.build(IMAGES.shape)
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["/device:GPU:0"])
+    assert fused_batch_norm(layer)
+
+
 @pytest.mark.parametrize("sequential", [True, False])
 def test_fused_validation_equals_keras_and_changes_nothing(sequential: bool) -> None:
     from stages.training.build import build_train_model
