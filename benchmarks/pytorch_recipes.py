@@ -2,6 +2,7 @@
 
 Same network, hyperparameters, augmentation and batches as the entries of params.yaml, which name the authors. Channels
 are last in memory, the forward pass runs under autocast, and batches are gathered from memory with one index operation.
+With a GPU, everything is in its memory, and cuDNN tries its algorithms, as the authors of airbench let it.
 
 `make bench-torch` installs PyTorch into a folder of its own; only processes that train with it import it.
 """
@@ -44,15 +45,19 @@ def train(
     import torch
 
     torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_default_device(device)  # this process does nothing else
+    torch.backends.cudnn.benchmark = True
     mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in NORMALIZATION[name])
-    images, others = ((torch.from_numpy(x).permute(0, 3, 1, 2) / 255 - mean) / std for x, _ in (train, evaluation))
-    labels = torch.from_numpy(train[1]).long()
+    pixels = (torch.from_numpy(x).to(device).permute(0, 3, 1, 2) for x, _ in (train, evaluation))
+    images, others = ((x / 255 - mean) / std for x in pixels)
+    labels = torch.from_numpy(train[1]).to(device).long()
     steps = len(images) // batch_size * epochs
     make = {"cifar10_airbench94": _airbench94, "fashion_mnist_resnet": _fashion_resnet}[name]
     model, augment, optimizers, smoothing = make(torch, images, steps)
     model = model.to(memory_format=torch.channels_last)
     forward = torch.compile(model) if compiled else model
-    autocast = torch.autocast("cpu", torch.bfloat16)
+    autocast = torch.autocast(device, torch.bfloat16)
     loss_fn = torch.nn.CrossEntropyLoss(label_smoothing=smoothing)
     step = 0
     for epoch in range(epochs):
@@ -75,7 +80,7 @@ def train(
             outputs = [
                 sum(weight * model(view).float() for weight, view in views(torch, batch)) for batch in others.split(256)
             ]
-        done({"images": len(images), "predicted": torch.cat(outputs).argmax(1).numpy()})
+        done({"images": len(images), "predicted": torch.cat(outputs).argmax(1).cpu().numpy()})
 
 
 def _one_view(torch: Any, images: Any) -> Iterator[tuple[float, Any]]:

@@ -1,4 +1,4 @@
-"""Two strong recipes against the same recipes in PyTorch, in bfloat16 on the same cores: speed, and accuracy.
+"""Two strong recipes against the same recipes in PyTorch, in bfloat16 on the same cores or GPU: speed, and accuracy.
 
 The speed is that of an epoch in the middle of a training, with its validation, as in the benchmark `training`. With
 `source: published`, PyTorch also trains to the end on the images in data/records, and its predictions for the test
@@ -14,6 +14,7 @@ from benchmarks import pytorch, pytorch_recipes, training
 from benchmarks.common import Result, Round, Row, Table, Target, contender, interleaved, log, rates
 from stages.config import params
 from stages.config.models import ModelConfig
+from stages.runtime import numerics
 from stages.runtime.errors import UserError
 
 PYTORCH = {"PyTorch": False, "torch.compile": True}
@@ -23,6 +24,7 @@ def measure(quick: bool) -> Result:
     """Both recipes; with `quick` for a short time, and without the accuracies."""
     if not pytorch.available():
         raise UserError(f"PyTorch: {pytorch.MISSING}")
+    numerics.import_tensorflow(gpu=False)  # this process reads the images; the GPU's memory is for the contenders
     values = params.load()
     speed = Table("Strong recipes and PyTorch, bfloat16", "images/s", [])
     accuracy = Table("Accuracy on the test split, one seed each", "%", [])
@@ -39,15 +41,16 @@ def measure(quick: bool) -> Result:
 
 
 def _speed(name: str, config: ModelConfig, rounds: int) -> Row:
-    """Time epochs of five steps; the first one builds, traces and warms up."""
-    images = 5 * config.batch_size
+    """Time epochs of five steps, with a GPU of 22; the first one builds, traces and warms up."""
+    images = (22 if numerics.NVIDIA.exists() else 5) * config.batch_size
     data = [(split.inputs, split.labels) for split in training.data(config, images)]
     with ExitStack() as stack:
         contenders = {
             other: stack.enter_context(contender(pytorch_recipes.train, name, *data, 100, config.batch_size, compiled))
             for other, compiled in PYTORCH.items()
         }
-        contenders["pipeline"] = stack.enter_context(contender(training.pipeline, [name], rounds, 0.0, images))
+        ours = (training.pipeline, [name], rounds, 0.0, images, "bfloat16")  # `auto` would be float16 on a GPU
+        contenders["pipeline"] = stack.enter_context(contender(*ours))
         interleaved(contenders, 1)
         row = Row(name, rates(interleaved(contenders, rounds), "images"))
     log(f"{name}: " + ", ".join(f"{one} {rate:,.0f}" for one, rate in row.medians.items()) + " images/s")

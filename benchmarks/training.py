@@ -141,10 +141,13 @@ def _keras_optimizer(config: ModelConfig) -> "keras.Optimizer":
     return keras_class.from_config(optimizer.get_config())
 
 
-def pipeline(done: Done, names: list[str], rounds: int, seconds: float, images_per_epoch: int = 0) -> None:
+def pipeline(
+    done: Done, names: list[str], rounds: int, seconds: float, images_per_epoch: int = 0, compute_dtype: str = ""
+) -> None:
     """Train as the stage does; after each epoch of a large model, a round of matrix products.
 
-    If `images_per_epoch` is given, epochs have so many images, and there are no matrix products.
+    If `images_per_epoch` is given, epochs have so many images, and there are no matrix products. `compute_dtype`
+    replaces that of the models.
     """
     values = params.load()
     import_tensorflow(values.threads)
@@ -160,15 +163,15 @@ def pipeline(done: Done, names: list[str], rounds: int, seconds: float, images_p
         keras.backend.clear_session()
         config = values.resolved_models[name].model_copy(update={"epochs": rounds + 1, "patience": None})
         keras.utils.set_random_seed(values.seed)
-        compute_dtype = resolve_compute_dtype(config.compute_dtype)
-        keras.config.set_dtype_policy(dtype_policy(compute_dtype))
+        resolved = resolve_compute_dtype(compute_dtype or config.compute_dtype)
+        keras.config.set_dtype_policy(dtype_policy(resolved))
         shape, classes = input_shape_and_classes(config)
         dtype = tf.as_dtype(reader.info(config.dataset).features["input"].dtype).as_numpy_dtype
         model = build_model(config, shape, np.dtype(dtype), classes)
         images, facts = _epoch_size(model, config, seconds)
         if images_per_epoch:
             images, facts = images_per_epoch, {"images": images_per_epoch, "forward": 0.0}
-        facts["compute_dtype"] = compute_dtype
+        facts["compute_dtype"] = resolved
 
         with quiet():
             for epoch, _ in train_epochs(model, config, *data(config, images), values.seed):
