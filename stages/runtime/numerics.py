@@ -15,6 +15,7 @@ from typing import Any
 KERAS_HOME = Path(".dvc/tmp/keras")
 NVIDIA = Path("/proc/driver/nvidia/version")  # there when the system has a GPU and its driver
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # elsewhere TensorFlow emulates it, which is slower than float32
+GPU_BFLOAT16 = (8, 0)  # compute capability since which GPUs have it: Ampere
 VECTOR_FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")  # by which TensorFlow chooses its kernels
 
 
@@ -112,14 +113,16 @@ def resolve_compute_dtype(compute_dtype: str) -> str:
     """Resolve `auto` to the fastest number format that this machine computes natively; return any other as it is.
 
     Returns:
-        float16 with a GPU, bfloat16 with a processor that has bfloat16 instructions, else float32.
+        bfloat16 with GPUs or a processor that have instructions for it, float16 with older GPUs, else float32.
     """
     if compute_dtype != "auto":
         return compute_dtype
     import tensorflow as tf
 
-    if tf.config.list_physical_devices("GPU"):
-        return "float16"
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = map(tf.config.experimental.get_device_details, gpus)
+        native = all(one.get("compute_capability", (0, 0)) >= GPU_BFLOAT16 for one in details)
+        return "bfloat16" if native else "float16"
     return "bfloat16" if processor_flags() & NATIVE_BFLOAT16 else "float32"
 
 
