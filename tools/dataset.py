@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.config import params
-from stages.config.folders import FolderConfig, TableConfig
+from stages.config.folders import FORMULA, FolderConfig, TableConfig
 from stages.config.messages import explain, printable
 from stages.data.folders import table
 from stages.data.folders.converted import Content, open_converted
@@ -120,6 +120,11 @@ def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
 def _check_classes(listing: Listing, classes: list[str]) -> None:
     if len(classes) < 2:
         raise UserError(f"{listing.source}: its only class is {classes[0]!r}; a classifier needs two or more")
+    if formulas := [name for name in classes if name.startswith(FORMULA)]:
+        raise UserError(
+            f"{listing.source}: the class {formulas[0][:200]!r} starts like a formula of a spreadsheet; rename its folder "
+            "or label"
+        )
     folders: dict[str, set[str]] = defaultdict(set)  # of classes, by the folder that contains them
     for name, entry in listing.entries.items():
         if name.endswith(entry.key):
@@ -156,10 +161,11 @@ def _describe(
         tests = by_split[TEST][class_name]
         print(f"  {printable(class_name)}: {counts[class_name]:,}, {tests:,} of them to test{validation}")
     if len(classes) > SHOWN:
-        print(f"  … {min(counts.values()):,} to {max(counts.values()):,} images in each of {len(classes):,} classes")
+        each = _span(f"{min(counts.values()):,}", f"{max(counts.values()):,}")
+        print(f"  … {each} images in each of {len(classes):,} classes")
     sides = sorted((min(c.fact.height, c.fact.width), max(c.fact.height, c.fact.width)) for c in valid)
     kinds = Counter(Path(content.name).suffix.lower().lstrip(".") or "in the table" for content in valid)
-    print(f"  sizes: {sides[0][0]} × {sides[0][1]} to {sides[-1][0]} × {sides[-1][1]} pixels; {_listed(kinds)}")
+    print(f"  sizes: {_span(*(f'{short} × {long}' for short, long in (sides[0], sides[-1])))} pixels; {_listed(kinds)}")
     if converted := Counter(what for content in valid for what in content.fact.applied):
         print(f"  to be converted: {_listed(converted)}")
     for problem in _problems(listing, splits, contents):
@@ -199,6 +205,10 @@ def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content
 
 def _invalid(content: Content) -> str:
     return f"{content.name!r} {content.fact.error}"
+
+
+def _span(first: str, last: str) -> str:
+    return first if first == last else f"{first} to {last}"
 
 
 def _listed(counts: Counter[str]) -> str:

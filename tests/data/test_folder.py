@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from PIL import Image
 from stages.config.folders import FolderConfig, TableConfig
 from stages.data import split
 from stages.data.folders.converted import open_converted
+from stages.data.folders.files import files as list_files
 from stages.data.folders.read import checked_examples
 from stages.runtime.errors import UserError
 
@@ -61,8 +63,8 @@ def read(source: Path, **options: Any) -> tuple[dict[tuple[str, str], tuple[Any,
     return examples, errors, conversions
 
 
-def pack_zip(files: dict[str, bytes], path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
+def pack_zip(files: dict[str, bytes], path: Path, method: int = zipfile.ZIP_STORED) -> None:
+    with zipfile.ZipFile(path, "w", method) as archive:
         for name, data in files.items():
             archive.writestr(name, data)
 
@@ -97,6 +99,20 @@ def test_archive_has_the_same_examples_as_its_folder(project: Path, file: str) -
     for (_, key), (data, label) in examples.items():
         assert CLASSES[label] == key.partition("/")[0]
         assert data == files[key] if key.endswith("jpg") else np.array_equal(pixels(data), pixels(files[key]))
+
+
+def test_zip_member_that_hides_its_size_is_corrupt_and_not_unpacked(project: Path) -> None:
+    size = 64 << 20
+    pack_zip({"cat/a.jpg": bytes(size)}, Path("a.zip"), zipfile.ZIP_DEFLATED)
+    data = Path("a.zip").read_bytes()
+    Path("a.zip").write_bytes(data.replace(size.to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"^a.zip: corrupt: "):
+            [file.read() for file in list_files(Path("a.zip"))]
+        assert tracemalloc.get_traced_memory()[1] < size / 8
+    finally:
+        tracemalloc.stop()
 
 
 def pixels(data: bytes) -> np.ndarray:

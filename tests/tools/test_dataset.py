@@ -162,6 +162,11 @@ def bomb(path: Path) -> None:
             archive.writestr(name, bytes(140 << 20))
 
 
+def hide_size(path: Path) -> None:
+    pack_zip(dict.fromkeys(("cat/a.jpg", "dog/a.jpg"), bytes(1 << 20)), path, zipfile.ZIP_DEFLATED)
+    path.write_bytes(path.read_bytes().replace((1 << 20).to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+
+
 def tar_bomb(path: Path) -> None:
     with tarfile.open(path, "w:xz", preset=0) as archive:
         for name in ("cat/a.jpg", "dog/a.jpg"):
@@ -201,6 +206,12 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "zip with an absolute path": ("a.zip", lambda r: pack_zip({"/etc/cat/a.jpg": b""}, r), "path out of the archive"),
     "zip with ..": ("a.zip", lambda r: pack_zip({"cat/../../a.jpg": b""}, r), "path out of the archive"),
     "tar with ..": ("a.tar", lambda r: pack_tar("w")({"../cat/a.jpg": b""}, r), "path out of the archive"),
+    "zip by another method": (
+        "a.zip",
+        lambda r: pack_zip({"cat/a.jpg": b""}, r, zipfile.ZIP_BZIP2),
+        "'cat/a.jpg' is not packed by deflate",
+    ),
+    "zip that hides a size": ("a.zip", hide_size, "corrupt: Bad CRC-32"),
     "zip bomb": ("a.zip", bomb, "unpacks to more than"),
     "tar bomb": ("a.tar.xz", tar_bomb, "unpacks to more than"),
     "text as zip": ("a.zip", lambda r: r.write_text("text"), "corrupt: File is not a zip file"),
@@ -237,7 +248,11 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         folder(PETS | {"a\nb/a.jpg": image()}),
         "class names should be distinct and printable",
     ),
-    "class that is a formula": ("pets", folder(PETS | {"=1+1/a.jpg": image(), "=1+1/b.jpg": image(1)}), "formula"),
+    "class that is a formula": (
+        "pets",
+        folder(PETS | {"=1+1/a.jpg": image(), "=1+1/b.jpg": image(1)}),
+        "pets: the class '=1+1' starts like a formula of a spreadsheet; rename its folder or label",
+    ),
     "splits beside classes": (
         "pets",
         folder(PETS | {"train/cat/a.jpg": image()}),
@@ -252,8 +267,13 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "no valid image": ("pets", folder(dict.fromkeys(PETS, b"x")), "none of its 4 images is valid"),
     "empty table": ("a.csv", lambda r: r.write_text(""), "which column has the images"),
     "table of bytes": ("a.csv", lambda r: r.write_bytes(b"path,label\n\xff\x00,\xfe\n"), "not a valid table"),
-    "table with an absolute path": ("a.csv", csv("/etc/passwd,a,train\n"), "no path below the table's folder"),
-    "table with ..": ("a.csv", csv("../x.jpg,a,train\n"), "no path below the table's folder"),
+    "table with an absolute path": ("a.csv", csv("/etc/passwd,a,train\n"), "no relative path below the table's folder"),
+    "table with ..": ("a.csv", csv("../x.jpg,a,train\n"), "no relative path below the table's folder"),
+    "table with absolute paths below its folder": (
+        "a.csv",
+        lambda r: r.write_text(f"path,label\n{r.absolute().parent}/pictures/a.jpg,a\n"),
+        "folder; write it as 'pictures/a.jpg', relative to that folder",
+    ),
     "table without a file": ("a.csv", csv("x.jpg,a,train\npictures/a.jpg,b,test"), "there is no file 'x.jpg'"),
     "table with a path twice": (
         "a.csv",

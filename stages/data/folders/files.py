@@ -29,6 +29,7 @@ IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 SYMLINK = 0o120000  # the type of a file in the mode that zip archives store
 ENCRYPTED = 1  # a flag of zip archives
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of zip archives; others are unpacked without a limit, and rare
 
 
 class File(NamedTuple):
@@ -121,8 +122,16 @@ def _zip(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
                 raise UserError(f"{path}: {name[:200]!r} is a link; do not use this archive")
             if member.flag_bits & ENCRYPTED:
                 raise UserError(f"{path}: {name[:200]!r} is encrypted; pack it without a password")
+            if member.compress_type not in METHODS:
+                raise UserError(f"{path}: {name[:200]!r} is not packed by deflate, the usual method; pack it again")
             if not member.is_dir():
-                yield name, _reader(path, member.file_size, partial(archive.read, member))
+                yield name, _reader(path, member.file_size, partial(_unpack, archive, member))
+
+
+def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """Read a member of a zip archive, and no more than the size that it is said to have, however much it unpacks to."""
+    with archive.open(member) as file:
+        return file.read(member.file_size + 1)  # with one byte more, the checksum is compared
 
 
 def _tar(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -128,9 +129,11 @@ def _name(path: Path, value: Any, number: int) -> str:
     text = unicodedata.normalize("NFC", value.strip().replace("\\", "/"))
     pure = PurePosixPath(text)
     if not text or pure.is_absolute() or ".." in pure.parts or re.match("[A-Za-z]:", text):
-        raise UserError(
-            f"{path}: row {number}: {value[:200]!r} is no path below the table's folder; move the table or the files"
-        )
+        folder = os.path.abspath(path.parent)
+        advice = "move the table or the files"
+        if pure.is_relative_to(folder) and ".." not in pure.parts:
+            advice = f"write it as {str(pure.relative_to(folder))[:200]!r}, relative to that folder"
+        raise UserError(f"{path}: row {number}: {value[:200]!r} is no relative path below the table's folder; {advice}")
     return pure.as_posix()
 
 
