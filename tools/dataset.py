@@ -23,7 +23,7 @@ from stages.config.messages import explain, printable
 from stages.data.folders import table
 from stages.data.folders.converted import Content, open_converted
 from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_names
-from stages.data.folders.read import Listing, assign_splits, has_one_channel, list_images
+from stages.data.folders.read import Listing, assign_splits, group_of, has_one_channel, list_images
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
@@ -76,11 +76,14 @@ def dataset(name: str, path: str, pattern: str | None, fraction: float | None, c
     entry |= {"validation_fraction": validation} if validation else {}
     entry |= {"group": pattern} if pattern else {}
     _check_entry(name, entry)
+    groups = _groups(listing, pattern) if is_grouped else ""
     splits = assign_splits(listing, fraction, validation, pattern)
     with open_converted() as converted:
         images = converted.convert(listing.images())
         contents = list(progress(images, len(listing.entries), name, "images"))
     facts = _describe(name, listing, splits, contents, classes)
+    if groups:
+        print(f"  {groups}")
     chosen = recipe.choose(name, facts)
     added = [NewEntry("folders", name, entry, VALIDATION_REASON if validation else "")]
     if chosen.features:
@@ -122,8 +125,8 @@ def _check_classes(listing: Listing, classes: list[str]) -> None:
         raise UserError(f"{listing.source}: its only class is {classes[0]!r}; a classifier needs two or more")
     if formulas := [name for name in classes if name.startswith(FORMULA)]:
         raise UserError(
-            f"{listing.source}: the class {formulas[0][:200]!r} starts like a formula of a spreadsheet; rename its folder "
-            "or label"
+            f"{listing.source}: the class {formulas[0][:200]!r} starts like a formula of a spreadsheet; "
+            "rename its folder or label"
         )
     folders: dict[str, set[str]] = defaultdict(set)  # of classes, by the folder that contains them
     for name, entry in listing.entries.items():
@@ -138,6 +141,18 @@ def _check_classes(listing: Listing, classes: list[str]) -> None:
             name = unicodedata.normalize("NFC", path.name)
             if name not in names and not name.startswith(".") and not any(prefix + name + "/" == p for p in folders):
                 raise UserError(f"{path}: this folder of a class has no images; remove it, or add some")
+
+
+def _groups(listing: Listing, pattern: str | None) -> str:
+    """How many groups there are, and an image that is in none. A pattern that finds none is an error."""
+    found = {name: group_of(entry, pattern) for name, entry in listing.entries.items()}
+    alone = [name for name, group in found.items() if not group]
+    if len(alone) == len(found):
+        what = f"the pattern {pattern!r} is in no image's name" if pattern else "no image has a group"
+        raise UserError(f"{listing.source}: {what}, such as {listing.entries[alone[0]].name!r}; correct it")
+    number = len({group for group in found.values() if group})
+    rest = f"; images in none: {len(alone):,}, such as {alone[0]!r}" if alone else ""
+    return f"groups: {number:,}{rest}"
 
 
 def _describe(

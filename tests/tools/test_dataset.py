@@ -320,6 +320,18 @@ def test_many_empty_files_are_one_line_in_bounded_time(project: Path) -> None:
     assert time.process_time() - started < 30
 
 
+def test_groups_are_counted_and_a_pattern_that_finds_none_is_an_error(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = {f"{name}/p{at % 10}_{at}.jpg": image(at) for name in ("cat", "dog") for at in range(40)}
+    source = write(project / "pets", files | {"cat/other.jpg": image(99)})
+    make("pets", source, group=r"^(p\d)_")
+    assert "\n  groups: 10; images in none: 1, such as 'cat/other.jpg'\n" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"the pattern '\^\(P.*' is in no image's name, such as '(p|other)"):
+        make("scans", source, group=r"^(P\d)_")
+    assert "scans" not in params.load().folders
+
+
 def test_invalid_pattern_is_named(project: Path) -> None:
     with pytest.raises(UserError, match=r"^folders.pets.group: '\(': it should be a regular expression"):
         make("pets", write(project / "pets", PETS), group="(")

@@ -170,9 +170,14 @@ def _decode_gray(data: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(data)))[..., np.newaxis]
 
 
-def _unit(entry: layout.Entry, group: str | None) -> str:
-    """What stays together in one split: the group of an image, or the image itself."""
-    match = re.search(group, entry.name) if group else None
+def group_of(entry: layout.Entry, pattern: str | None) -> str | None:
+    """The group of an image, by a pattern or a column of a table; None if it is in none."""
+    match = re.search(pattern, entry.name) if pattern else None
     if match:
         return match.group(1) if match.re.groups and match.group(1) is not None else match.group()
-    return entry.group or entry.key
+    return entry.group
+
+
+def _unit(entry: layout.Entry, pattern: str | None) -> str:
+    """What stays together in one split: the group of an image, or the image itself."""
+    return group_of(entry, pattern) or entry.key
