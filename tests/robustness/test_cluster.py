@@ -86,9 +86,14 @@ def cluster() -> Iterator[Any]:
     nodes.shutdown()
 
 
-def is_busy(node: Any) -> bool:
-    """Whether a process of a pool works on this node."""
-    return any(title.startswith("ray::_Worker.run") for title in titles(node))
+def busy_node(cluster: Any, process: Any) -> Any:
+    """Wait for one of `worker_nodes` on which a process of a pool works. Which one comes first depends on the load."""
+    while True:
+        for node in cluster.worker_nodes:
+            if any(title.startswith("ray::_Worker.run") for title in titles(node)):
+                return node
+        assert process.poll() is None
+        time.sleep(0.01)
 
 
 def has_worker(node: Any) -> bool:
@@ -113,13 +118,8 @@ def test_ray_on_this_machine_computes_the_same_bytes(local: Path, tmp_path: Path
 
 
 def test_node_lost_during_extract_changes_no_bytes(local: Path, tmp_path: Path, cluster: Any) -> None:
-    victim, _ = cluster.worker_nodes
-
     def kill(process: Any) -> None:
-        while not is_busy(victim):
-            assert process.poll() is None
-            time.sleep(0.01)
-        cluster.remove_node(victim, allow_graceful=False)
+        cluster.remove_node(busy_node(cluster, process), allow_graceful=False)
 
     output = reproduce_with_ray(tmp_path / "ray", cluster.address, kill)
     assert output.index("Running stage 'extract@") < output.index("Running stage 'train@mnist_dense'")
@@ -305,12 +305,9 @@ def assert_complete(folder: Path) -> None:
 
 
 def test_tasks_of_a_lost_node_are_repeated_and_leave_nothing_behind(task_inputs: Path, cluster: Any) -> None:
-    victim, _ = cluster.worker_nodes
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
     process = subprocess.Popen([sys.executable, "-c", TASKS], cwd=task_inputs, env=environment)
-    while not is_busy(victim):
-        assert process.poll() is None
-        time.sleep(0.01)
+    victim = busy_node(cluster, process)
     time.sleep(0.2)  # in the middle of a task, when half a file is written
     cluster.remove_node(victim, allow_graceful=False)
     assert process.wait() == 0
