@@ -26,7 +26,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "images",
         metavar="PATH",
-        nargs="+",
+        nargs="*",
         help='files, folders with images at any depth, or globs such as "photos/**/*.jpg"',
     )
     parser.add_argument("--top", metavar="K", type=int, default=3, help="number of classes to print (default: 3)")
@@ -44,6 +44,8 @@ def predict(arguments: argparse.Namespace) -> None:
     """
     if arguments.top < 1:
         raise UserError(f"--top {arguments.top}: choose a positive number")
+    if not arguments.images:
+        raise UserError("no images are given; name files or folders, as in IMAGES=photos")
     threads = params.load().threads
     path = resolve_model(arguments.model)
     images = find_images(arguments.images)

@@ -49,8 +49,8 @@ def connected() -> Iterator[str]:
                 log_to_driver=False,
                 logging_level=logging.ERROR,
             )
-    except (ConnectionError, RuntimeError) as error:
-        raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}") from None
+    except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+        raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}{_hint()}") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="ray.data")  # it warns that few items cannot use many processes
     context = ray.data.DataContext.get_current()
@@ -60,6 +60,13 @@ def connected() -> Iterator[str]:
         yield ray.get_runtime_context().gcs_address
     finally:
         ray.shutdown()
+
+
+def _hint() -> str:
+    """What to try if no cluster answers: Ray sends a token to one that is named only if it is told to."""
+    if "RAY_AUTH_MODE" in os.environ or not (Path.home() / ".ray/auth_token").exists():
+        return ""
+    return "; if `ray start` said that token authentication is enabled, set RAY_AUTH_MODE=token"
 
 
 def amounts(resource: str) -> list[int]:

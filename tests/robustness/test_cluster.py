@@ -5,7 +5,9 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import mlflow
 import psutil
 import pytest
 
+from stages.cluster.gang import free_port
 from stages.download import download
 from stages.training import run as training
 from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
@@ -312,6 +315,48 @@ def test_tasks_of_a_lost_node_are_repeated_and_leave_nothing_behind(task_inputs:
     cluster.remove_node(victim, allow_graceful=False)
     assert process.wait() == 0
     assert_complete(task_inputs)
+
+
+def test_cluster_with_a_token_is_used_with_it_and_refuses_others_in_one_line(project: Path, tmp_path: Path) -> None:
+    """As after a first `make cluster` without RAY_ADDRESS, for which Ray writes a token that `ray start` then uses."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    environment |= {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
+    for name in ("own", "other", "none"):
+        (tmp_path / name).mkdir()
+    for name in ("own", "other"):
+        (tmp_path / name / ".ray").mkdir()
+        (tmp_path / name / ".ray/auth_token").write_text(uuid.uuid4().hex * 2)
+    address = f"127.0.0.1:{free_port()}"
+    set_engine(project, "ray")
+
+    def train(home: str, **mode: str) -> str:
+        command = [sys.executable, "-m", "stages.train", "mnist_dense"]
+        given = {**environment, "HOME": str(tmp_path / home), "RAY_ADDRESS": address, **mode}
+        done = subprocess.run(command, env=given, text=True, capture_output=True)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        return done.stderr
+
+    options = ["--num-cpus=1", "--object-store-memory=100000000", "--include-dashboard=false"]
+    command = [str(BIN / "ray"), "start", "--head", "--block", f"--port={address.rpartition(':')[2]}", *options]
+    with tempfile.TemporaryDirectory(prefix="ray-") as folder:  # the name of a socket is short
+        node = subprocess.Popen(
+            [*command, f"--temp-dir={folder}"],
+            env={**environment, "HOME": str(tmp_path / "own")},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        try:
+            assert node.stdout is not None
+            assert any("Ray runtime started" in line for line in node.stdout)
+            assert train("own").endswith("token authentication is enabled, set RAY_AUTH_MODE=token\n")
+            ran = train("own", RAY_AUTH_MODE="token")
+            assert ran.startswith("error: data/records/mnist: no records; ")  # it ran on the cluster
+            for home in ("other", "none"):
+                assert train(home, RAY_AUTH_MODE="token").startswith(f"error: RAY_ADDRESS: {address}: ")
+        finally:
+            node.terminate()
+            node.wait()
 
 
 @needs_mounts

@@ -72,6 +72,7 @@ def test_wrong_arguments_are_one_line_before_tensorflow_is_imported(folder: Path
     for arguments, message in (
         (["b", "photos"], "data/models/b.keras: no such model; run `dvc repro train@b` or `dvc pull`"),
         (["a.keras", "photos", "--top", "0"], "--top 0: choose a positive number"),
+        (["a.keras"], "no images are given; name files or folders, as in IMAGES=photos"),
         (["a.keras", "empty"], "empty: no images; name files or other folders"),
     ):
         done = predict(folder, *arguments)
