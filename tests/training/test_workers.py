@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,8 @@ def train_as_worker(workers: int, folder: Path) -> Iterator[pd.DataFrame]:
         weights = b"".join(weight.tobytes() for weight in model.get_weights())
         name = f"{number}-{strategy.cluster_resolver.task_id}"
         (folder / name).write_text(hashlib.sha256(weights).hexdigest())
+        while len(list(folder.glob(f"{number}-*"))) < workers:  # the gang ends with its chief
+            time.sleep(0.01)
         yield history
 
 
