@@ -49,8 +49,7 @@ def _speed(name: str, config: ModelConfig, rounds: int) -> Row:
             other: stack.enter_context(contender(pytorch_recipes.train, name, *data, 100, config.batch_size, compiled))
             for other, compiled in PYTORCH.items()
         }
-        ours = (training.pipeline, [name], rounds, 0.0, images, "bfloat16")  # `auto` would be float16 on a GPU
-        contenders["pipeline"] = stack.enter_context(contender(*ours))
+        contenders["pipeline"] = stack.enter_context(contender(training.pipeline, [name], rounds, 0.0, images))
         interleaved(contenders, 1)
         row = Row(name, rates(interleaved(contenders, rounds), "images"))
     log(f"{name}: " + ", ".join(f"{one} {rate:,.0f}" for one, rate in row.medians.items()) + " images/s")

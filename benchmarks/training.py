@@ -141,13 +141,10 @@ def _keras_optimizer(config: ModelConfig) -> "keras.Optimizer":
     return keras_class.from_config(optimizer.get_config())
 
 
-def pipeline(
-    done: Done, names: list[str], rounds: int, seconds: float, images_per_epoch: int = 0, compute_dtype: str = ""
-) -> None:
+def pipeline(done: Done, names: list[str], rounds: int, seconds: float, images_per_epoch: int = 0) -> None:
     """Train as the stage does; after each epoch of a large model, a round of matrix products.
 
-    If `images_per_epoch` is given, epochs have so many images, and there are no matrix products. `compute_dtype`
-    replaces that of the models.
+    If `images_per_epoch` is given, epochs have so many images, and there are no matrix products.
     """
     values = params.load()
     import_tensorflow(values.threads)
@@ -163,15 +160,15 @@ def pipeline(
         keras.backend.clear_session()
         config = values.resolved_models[name].model_copy(update={"epochs": rounds + 1, "patience": None})
         keras.utils.set_random_seed(values.seed)
-        resolved = resolve_compute_dtype(compute_dtype or config.compute_dtype)
-        keras.config.set_dtype_policy(dtype_policy(resolved))
+        compute_dtype = resolve_compute_dtype(config.compute_dtype)
+        keras.config.set_dtype_policy(dtype_policy(compute_dtype))
         shape, classes = input_shape_and_classes(config)
         dtype = tf.as_dtype(reader.info(config.dataset).features["input"].dtype).as_numpy_dtype
         model = build_model(config, shape, np.dtype(dtype), classes)
         images, facts = _epoch_size(model, config, seconds)
         if images_per_epoch:
             images, facts = images_per_epoch, {"images": images_per_epoch, "forward": 0.0}
-        facts["compute_dtype"] = resolved
+        facts["compute_dtype"] = compute_dtype
 
         with quiet():
             for epoch, _ in train_epochs(model, config, *data(config, images), values.seed):
