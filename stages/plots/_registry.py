@@ -22,14 +22,8 @@ import pandas as pd
 from stages.runtime.errors import UserError
 
 REQUIRED = ("TITLE", "ORDER", "COLUMNS", "figure", "description")
-HISTORY = (
-    "epoch",
-    "loss",
-    "accuracy",
-    "val_loss",
-    "val_accuracy",
-    "learning_rate",
-)  # what a plot without a table can show
+# What a plot without a table can show
+HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
 def all_plots() -> dict[str, ModuleType]:
@@ -56,9 +50,10 @@ def tables(predictions: Any) -> dict[str, pd.DataFrame]:
     Raises:
         UserError: a table has not the columns that its module names.
     """
-    found = {name: plot.table(predictions) for name, plot in all_plots().items() if hasattr(plot, "table")}
+    plots = all_plots()
+    found = {name: plot.table(predictions) for name, plot in plots.items() if hasattr(plot, "table")}
     for name, table in found.items():
-        for column, kind in all_plots()[name].COLUMNS.items():
+        for column, kind in plots[name].COLUMNS.items():
             if column not in table:
                 raise UserError(f"{_file(name)}: COLUMNS has {column!r}, which `table` does not return")
             if kind is int and not pd.api.types.is_integer_dtype(table[column]):
