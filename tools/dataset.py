@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.config import params
-from stages.config.folders import FORMULA, FolderConfig, TableConfig
+from stages.config.folders import FolderConfig, TableConfig
 from stages.config.messages import explain, printable
 from stages.data.folders import table
 from stages.data.folders.converted import Content, open_converted
@@ -26,6 +26,7 @@ from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_nam
 from stages.data.folders.read import Listing, assign_splits, group_of, has_one_channel, list_images
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
+from stages.runtime.formulas import is_formula
 from stages.runtime.progress import progress
 from tools import recipe
 from tools.params_file import NewEntry, add_entries
@@ -123,7 +124,7 @@ def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
 def _check_classes(listing: Listing, classes: list[str]) -> None:
     if len(classes) < 2:
         raise UserError(f"{listing.source}: its only class is {classes[0]!r}; a classifier needs two or more")
-    if formulas := [name for name in classes if name.startswith(FORMULA)]:
+    if formulas := [name for name in classes if is_formula(name)]:
         raise UserError(
             f"{listing.source}: the class {formulas[0][:200]!r} starts like a formula of a spreadsheet; "
             "rename its folder or label"

@@ -8,15 +8,15 @@ from pydantic import AfterValidator, StringConstraints, ValidationInfo
 
 from stages.config.datasets import ClassNames, DatasetConfig
 from stages.config.types import Config, Fraction
+from stages.runtime.formulas import is_formula
 
 FORMAT = "folder"  # of these datasets; no module of stages/data/formats has this name
-FORMULA = ("=", "+", "-", "@")  # a spreadsheet runs a cell that starts like this
 
 
 def _check_formulas(classes: ClassNames) -> ClassNames:
     """Reject class names that would be formulas in the tables of the report."""
     for name in classes.values() if isinstance(classes, dict) else classes:
-        if name.startswith(FORMULA):
+        if is_formula(name):
             raise ValueError(
                 f"the class name {name!r} starts like a formula of a spreadsheet; give another one: classes may be a "
                 "mapping of folders or labels to names"

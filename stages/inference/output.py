@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.inference.files import Prediction
-
-FORMULA = ("=", "+", "-", "@")  # a spreadsheet runs a cell that starts like this
+from stages.runtime.formulas import is_formula
 
 
 def width(paths: Iterable[Path]) -> int:
@@ -93,6 +92,6 @@ def _ranked(prediction: Prediction, top: int) -> list[tuple[int, float]]:
 def _row(cells: list[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(
-        [f"'{cell}" if cell.startswith(FORMULA) else cell for cell in map(printable, cells)]
+        [f"'{cell}" if is_formula(cell) else cell for cell in map(printable, cells)]
     )
     return buffer.getvalue()
