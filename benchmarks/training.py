@@ -1,7 +1,8 @@
 """Training: each model as a tutorial writes it and as the pipeline trains it; two of them also in PyTorch's eager mode.
 
-The timed unit is an epoch after the first one, with its validation, in the middle of a training. The images are those
-in data/records, repeated or reduced to a number that takes a second or two.
+The strong recipes have no such counterpart: here is their share of the processor's peak, and `recipes` compares two of
+them with PyTorch. The timed unit is an epoch after the first one, with its validation, in the middle of a training. The
+images are those in data/records, repeated or reduced to a number that takes a second or two.
 """
 
 from collections.abc import Callable
@@ -51,6 +52,7 @@ def measure(quick: bool) -> Result:
 
 def compare(names: list[str], rounds: int, seconds: float) -> Result:
     """Time `rounds` epochs, each of about `seconds`, of the models `names`."""
+    tutorials = [name for name in names if _is_tutorial(params.load().resolved_models[name])]
     table = Table("Training, and PyTorch's eager mode if it is installed", "images/s", [])
     shares = Table("Models above 50 MFLOP per image, and a bfloat16 matrix product", "GFLOP/s", [])
     with ExitStack() as stack:
@@ -58,9 +60,9 @@ def compare(names: list[str], rounds: int, seconds: float) -> Result:
         def start(work: Callable[..., None], *arguments: Any) -> Callable[[], Round]:
             return stack.enter_context(contender(work, *arguments))
 
-        baseline, ours = start(plain_keras, names, rounds, seconds), start(pipeline, names, rounds, seconds)
+        baseline, ours = start(plain_keras, tutorials, rounds, seconds), start(pipeline, names, rounds, seconds)
         for name in names:
-            contenders = {"plain Keras": baseline, "pipeline": ours}
+            contenders = {"plain Keras": baseline, "pipeline": ours} if name in tutorials else {"pipeline": ours}
             first = interleaved(contenders, 1)["pipeline"][0].value  # builds, traces, warms up
             if name in pytorch.MODELS and pytorch.available():
                 model = params.load().resolved_models[name]
@@ -74,7 +76,8 @@ def compare(names: list[str], rounds: int, seconds: float) -> Result:
             results = interleaved(contenders, rounds)
             peaks = results.pop("peak", [])
             row = Row(name, rates(results, "images"), {"compute_dtype": first["compute_dtype"]})
-            table.rows.append(row)
+            if name in tutorials:
+                table.rows.append(row)
             if large:
                 peak = [one.value / one.seconds / 1e9 for one in peaks]
                 reached = [one.value["operations"] / one.seconds / 1e9 for one in results["pipeline"]]
@@ -86,10 +89,10 @@ def compare(names: list[str], rounds: int, seconds: float) -> Result:
     ]
     slowest = min(ratios, key=lambda name: ratios[name])
     targets = [
-        Target("training against plain Keras, geometric mean", "≥ 2.0", geometric_mean(list(ratios.values()))),
+        Target("training against plain Keras, geometric mean", "≥ 2.5", geometric_mean(list(ratios.values()))),
         Target(f"training against plain Keras, the smallest (`{slowest}`)", "≥ 1.2", ratios[slowest]),
         *(Target(f"`{name}` against PyTorch's eager mode", "≥ 1.0", ratio) for name, ratio in against_torch),
-        *(Target(f"`{row.name}`: share of the peak", "≥ 0.5", row.ratio("pipeline")) for row in shares.rows),
+        *(Target(f"`{row.name}`: share of the peak", "≥ 0.6", row.ratio("pipeline")) for row in shares.rows),
     ]
     remarks = [] if pytorch.available() else [f"PyTorch was not compared: {pytorch.MISSING}."]
     return Result([table, shares], targets, remarks)
@@ -115,6 +118,11 @@ def plain_keras(done: Done, names: list[str], rounds: int, seconds: float) -> No
             verbose=0,
             callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs, facts=facts: done(facts))],
         )
+
+
+def _is_tutorial(config: ModelConfig) -> bool:
+    """Whether Keras alone can train the model: with an optimizer of its own, at a constant learning rate."""
+    return config.schedule.name == "constant" and not config.groups
 
 
 def tutorial(config: ModelConfig) -> "keras.Model":
@@ -158,7 +166,8 @@ def pipeline(done: Done, names: list[str], rounds: int, seconds: float, images_p
     tf.config.experimental.enable_op_determinism()
     for name in names:
         keras.backend.clear_session()
-        config = values.resolved_models[name].model_copy(update={"epochs": rounds + 1, "patience": None})
+        changes = {"epochs": rounds + 1, "patience": None, "progressive": []}  # all epochs alike
+        config = values.resolved_models[name].model_copy(update=changes)
         keras.utils.set_random_seed(values.seed)
         compute_dtype = resolve_compute_dtype(config.compute_dtype)
         keras.config.set_dtype_policy(dtype_policy(compute_dtype))
@@ -195,7 +204,7 @@ def _epoch_size(model: "keras.Model", config: ModelConfig, seconds: float) -> tu
     """Images of an epoch that takes about `seconds` on two cores, in whole batches, and the work that they are."""
     forward, both = operations(model)
     batches = round(seconds / (1e-3 + config.batch_size * both / 250e9))
-    images = config.batch_size * max(batches, 20)
+    images = config.batch_size * max(batches, 1280 // config.batch_size, 2)
     facts = {"images": images, "forward": forward, "operations": images * both + images // 9 * forward}
     return images, facts
 
