@@ -69,7 +69,7 @@ def measure(quick: bool) -> Result:
     sizes = {10: (1, 1)} if quick else SIZES
     cells = []
     for size, epochs in sizes.items():
-        folder = FOLDER / f"{'all' if size is None else size}{'-quick' if quick else ''}"
+        folder = FOLDER / f"{size or 'all'}-seed-{values.seed}{'-quick' if quick else ''}"
         found = _run(values, size, epochs, folder.absolute())
         cells.append([str(size or "all, about 900"), *(_cell(found[recipe]) for recipe in STAGES)])
     head = ["Images of a class", "Head", "Fine-tuned", "From scratch"]
