@@ -166,7 +166,7 @@ def pipeline(done: Done, names: list[str], rounds: int, seconds: float, images_p
     tf.config.experimental.enable_op_determinism()
     for name in names:
         keras.backend.clear_session()
-        changes = {"epochs": rounds + 1, "patience": None, "progressive": []}  # all epochs alike
+        changes: dict[str, Any] = {"epochs": rounds + 1, "patience": None, "progressive": []}  # all epochs alike
         config = values.resolved_models[name].model_copy(update=changes)
         keras.utils.set_random_seed(values.seed)
         compute_dtype = resolve_compute_dtype(config.compute_dtype)

@@ -1,6 +1,7 @@
 """Image files for prediction: find them, and predict them in the order in which they were named."""
 
 import glob
+import os
 import stat
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -30,8 +31,8 @@ class Prediction(NamedTuple):
 def find_images(patterns: Iterable[str]) -> list[Path]:
     """Files in the order of `patterns`, each once: a file, a folder with all images below it, or a glob.
 
-    A folder stands for the files in it that have the suffix of an image. A name that does not exist is kept: it becomes
-    an error when it is read.
+    A folder stands for the files in it that have the suffix of an image. A name that does not exist is kept, as is a
+    folder that cannot be read: it becomes an error when it is read.
     """
     found: dict[Path, None] = {}
     for pattern in patterns:
@@ -39,11 +40,19 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
         matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
         for match in matches or [path]:
             if match.is_dir():
-                below = (file for file in match.rglob("*") if file.suffix.lower() in SUFFIXES and file.is_file())
-                found.update(dict.fromkeys(sorted(below)))
+                found.update(dict.fromkeys(sorted(_below(match))))
             else:
                 found[match] = None
     return list(found)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """The images below a folder, and the folders that cannot be read."""
+    unreadable: list[Path] = []
+    for root, _, names in os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename))):
+        files = (Path(root, name) for name in names)
+        yield from (file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+    yield from unreadable
 
 
 def predict_files(predictor: Predictor, paths: Iterable[Path], threads: int) -> Iterator[Prediction]:
@@ -96,6 +105,8 @@ def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray, list[str]]:
     """
     try:
         status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise ValueError("is a folder that cannot be read")
         if not stat.S_ISREG(status.st_mode):  # reading a pipe may never end
             raise ValueError("is not a file")
         if status.st_size > MAX_BYTES:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -123,3 +124,20 @@ def test_a_folder_stands_for_its_images_sorted_and_each_file_once(
     monkeypatch.chdir(folder)
     names = [path.name for path in find_images(["photos", "photos/*/*.webp", "params.yaml", "*.none"])]
     assert names == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "params.yaml", "*.none"]
+
+
+def test_a_folder_that_cannot_be_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos/private").mkdir(parents=True, mode=0o755)
+    (tmp_path / "photos/a.png").write_bytes(encode(make_image(), "PNG"))
+    (tmp_path / "photos/private").chmod(0)
+    monkeypatch.chdir(tmp_path)
+    tmp_path.chmod(0o755)
+    user = os.geteuid()
+    try:
+        if user == 0:  # may read everything
+            os.seteuid(65534)
+        found = find_images(["photos"])
+    finally:
+        os.seteuid(user)
+        (tmp_path / "photos/private").chmod(0o700)
+    assert found == [Path("photos/a.png"), Path("photos/private")]
