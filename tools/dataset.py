@@ -59,10 +59,14 @@ def dataset(name: str, path: str, pattern: str | None, fraction: float | None, c
     if name in {**values.datasets, **values.weights, **values.features}:
         raise UserError(f"params.yaml: there is already a {name!r}; remove it, or choose another name")
     source = Path(os.path.normpath(os.path.expanduser(path)))
-    if Path().resolve().is_relative_to(source.resolve()):
+    if _contains_repository(source):
         raise UserError(f"{source}: it contains this repository; move the images to a folder of their own")
     columns_found = _table(source, columns)
     if columns_found and columns_found.file:
+        if _contains_repository(source.parent):  # a dep of the stage, which would contain its outputs
+            raise UserError(
+                f"{source}: its folder contains this repository; move it and the images to a folder of their own"
+            )
         source = source.parent
     listing = list_images(source, columns_found)
     classes = sorted({entry.class_name for entry in listing.entries.values()})
@@ -93,6 +97,10 @@ def dataset(name: str, path: str, pattern: str | None, fraction: float | None, c
     add_entries(added, {"folders": HEADING})
     print("params.yaml: added " + ", ".join(f"{new.section}.{new.name}" for new in added))
     _print_next(values, chosen, [content for content in contents if content.fact.error])
+
+
+def _contains_repository(folder: Path) -> bool:
+    return Path().resolve().is_relative_to(folder.resolve())
 
 
 def _check_entry(name: str, entry: dict[str, Any]) -> None:

@@ -265,24 +265,33 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "one image of each class": ("pets", folder(names(1)), "no valid images to test with"),
     "no valid image": ("pets", folder(dict.fromkeys(PETS, b"x")), "none of its 4 images is valid"),
-    "empty table": ("a.csv", lambda r: r.write_text(""), "which column has the images"),
-    "table of bytes": ("a.csv", lambda r: r.write_bytes(b"path,label\n\xff\x00,\xfe\n"), "not a valid table"),
-    "table with an absolute path": ("a.csv", csv("/etc/passwd,a,train\n"), "no relative path below the table's folder"),
-    "table with ..": ("a.csv", csv("../x.jpg,a,train\n"), "no relative path below the table's folder"),
+    "empty table": ("list/a.csv", lambda r: r.write_text(""), "which column has the images"),
+    "table of bytes": ("list/a.csv", lambda r: r.write_bytes(b"path,label\n\xff\x00,\xfe\n"), "not a valid table"),
+    "table with an absolute path": (
+        "list/a.csv",
+        csv("/etc/passwd,a,train\n"),
+        "no relative path below the table's folder",
+    ),
+    "table with ..": ("list/a.csv", csv("../x.jpg,a,train\n"), "no relative path below the table's folder"),
     "table with absolute paths below its folder": (
-        "a.csv",
+        "list/a.csv",
         lambda r: r.write_text(f"path,label\n{r.absolute().parent}/pictures/a.jpg,a\n"),
         "folder; write it as 'pictures/a.jpg', relative to that folder",
     ),
-    "table without a file": ("a.csv", csv("x.jpg,a,train\npictures/a.jpg,b,test"), "there is no file 'x.jpg'"),
+    "table without a file": ("list/a.csv", csv("x.jpg,a,train\npictures/a.jpg,b,test"), "there is no file 'x.jpg'"),
     "table with a path twice": (
-        "a.csv",
+        "list/a.csv",
         csv("pictures/a.jpg,a,train\n" * 2),
         "row 2: 'pictures/a.jpg' is listed twice",
     ),
-    "table without a label": ("a.csv", csv("pictures/a.jpg,,train\n"), "row 1: it has no 'label'"),
-    "table with another split": ("a.csv", csv("pictures/a.jpg,a,fold1\n"), "use train, validation or test"),
-    "label that is a formula": ("a.csv", csv('pictures/a.jpg,"=cmd|x",train\npictures/b.jpg,b,test\n'), "formula"),
+    "table without a label": ("list/a.csv", csv("pictures/a.jpg,,train\n"), "row 1: it has no 'label'"),
+    "table with another split": ("list/a.csv", csv("pictures/a.jpg,a,fold1\n"), "use train, validation or test"),
+    "label that is a formula": ("list/a.csv", csv('pictures/a.jpg,"=cmd|x",train\npictures/b.jpg,b,test\n'), "formula"),
+    "table beside params.yaml": (
+        "a.csv",
+        csv("pictures/a.jpg,a,train\npictures/b.jpg,b,test\n"),
+        "a.csv: its folder contains this repository; move it and the images to a folder of their own",
+    ),
     "corrupt Parquet": ("a.parquet", lambda r: r.write_text("PAR1"), "not a valid table"),
     "Parquet without images": (
         "a.parquet",
@@ -295,6 +304,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_hostile_source_is_one_clear_line_and_changes_nothing(project: Path, kind: str) -> None:
     source, prepare, message = HOSTILE[kind]
+    (project / source).parent.mkdir(exist_ok=True)
     prepare(project / source)
     before = Path("params.yaml").read_bytes()
     with pytest.raises(UserError, match=re.escape(message)) as caught:
