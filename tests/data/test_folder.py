@@ -1,11 +1,14 @@
 """Your own images: layouts, splits by hashes and by groups, conversions, and what is decoded again."""
 
 import io
+import sqlite3
 import tarfile
 import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from stages.data import split
 from stages.data.folders.converted import open_converted
 from stages.data.folders.files import files as list_files
 from stages.data.folders.read import checked_examples
+from stages.runtime import paths
 from stages.runtime.errors import UserError
 
 CLASSES = ["cat", "dog"]
@@ -266,6 +270,19 @@ def test_only_new_and_changed_images_are_decoded_again(project: Path) -> None:
     assert read.decoded == 1  # type: ignore[attr-defined]
     unchanged = set(before) - {example for example in before if example[1] == "dog/000.jpg"}
     assert {example: after[example] for example in unchanged} == {example: before[example] for example in unchanged}
+
+
+def test_other_stages_may_decode_while_this_one_reads_and_writes(project: Path) -> None:
+    files = {f"{index}.png": image(index, "PNG") for index in range(3)}
+    with open_converted() as here:
+        contents = here.convert((name, partial(bytes, data)) for name, data in files.items())
+        assert next(contents).name == "0.png"
+        for remaining in ("while it reads", "while it writes"):
+            with closing(sqlite3.connect(paths.CONVERTED, timeout=0)) as other:
+                other.execute("INSERT INTO images VALUES (?, '[]', NULL)", [remaining])
+                other.commit()
+            assert len(list(contents)) == (2 if remaining == "while it reads" else 0)
+        assert here.decoded == 3
 
 
 def test_invalid_images_are_named(project: Path) -> None:

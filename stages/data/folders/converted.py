@@ -21,7 +21,8 @@ from stages.runtime.errors import UserError
 
 JPEG = b"\xff\xd8"
 PNG_COMPRESSION = 3  # as in stages/data/writer.py
-COMMIT = 64  # images after which the file is written: what a killed process loses
+UNSAVED = 64  # images after which the file is written, which is what a killed process loses,
+UNSAVED_BYTES = 64 << 20  # or bytes
 
 
 class Fact(NamedTuple):
@@ -48,6 +49,7 @@ class ConvertedImages:
 
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
+        self._unsaved: list[tuple[bytes, str, bytes | None]] = []
         self.decoded = 0  # images that were not known before
 
     def convert(self, contents: Iterator[tuple[str, Callable[[], bytes]]]) -> Iterator[Content]:
@@ -68,9 +70,16 @@ class ConvertedImages:
                     yield self._finished(*pending.popleft())
             while pending:
                 yield self._finished(*pending.popleft())
+        self.save()
+
+    def save(self) -> None:
+        """Write what was decoded, in one go: the file is locked no longer, as other stages may wait for it."""
+        with self._database:
+            self._database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", self._unsaved)
+        self._unsaved.clear()
 
     def stored(self, digest: bytes) -> bytes:
-        """The PNG file of a converted image."""
+        """The PNG file of a converted image, after `convert` has yielded all."""
         return self._database.execute("SELECT png FROM images WHERE digest = ?", [digest]).fetchone()[0]
 
     def _finished(
@@ -80,10 +89,9 @@ class ConvertedImages:
             fact, png = fact.result()
             self.decoded += 1
             is_stored = png is not None
-            row = (digest, json.dumps(fact), png)
-            self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", row)
-            if self._database.total_changes % COMMIT == 0:
-                self._database.commit()
+            self._unsaved.append((digest, json.dumps(fact), png))
+            if len(self._unsaved) >= UNSAVED or sum(len(row[2] or b"") for row in self._unsaved) >= UNSAVED_BYTES:
+                self.save()
         return Content(name, digest, fact, is_stored)
 
     def _find(self, digest: bytes) -> tuple[Fact | None, bool]:
@@ -107,10 +115,11 @@ def open_converted(path: Path = paths.CONVERTED) -> Iterator[ConvertedImages]:
                 database.execute("DROP TABLE IF EXISTS images")
                 database.execute(f"PRAGMA user_version = {_version()}")
             database.execute("CREATE TABLE IF NOT EXISTS images (digest BLOB PRIMARY KEY, fact TEXT, png BLOB)")
+            converted = ConvertedImages(database)
             try:
-                yield ConvertedImages(database)
+                yield converted
             finally:
-                database.commit()
+                converted.save()
     except sqlite3.Error as error:
         raise UserError(f"{path}: {error}; if the disk is not full, remove this file and run it again") from None
 
