@@ -3,10 +3,12 @@
 import io
 import sqlite3
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -283,6 +285,22 @@ def test_other_stages_may_decode_while_this_one_reads_and_writes(project: Path) 
                 other.commit()
             assert len(list(contents)) == (2 if remaining == "while it reads" else 0)
         assert here.decoded == 3
+
+
+def test_stage_that_opens_the_file_while_another_creates_it_keeps_its_images(project: Path) -> None:
+    with open_converted() as first:
+        list(first.convert(iter([("a.png", partial(image, 0, "PNG"))])))
+    with closing(sqlite3.connect(paths.CONVERTED, isolation_level=None)) as other:
+        (version,) = other.execute("PRAGMA user_version").fetchone()
+        other.execute("PRAGMA user_version = 1")  # of other code
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as pool:
+            opened = pool.submit(read, write(project / "pets", names(2)))
+            time.sleep(0.5)  # until it waits for the lock
+            other.execute(f"PRAGMA user_version = {version}")
+            other.execute("COMMIT")
+            opened.result()
+        assert other.execute("SELECT count(*) FROM images").fetchone() == (5,)
 
 
 def test_invalid_images_are_named(project: Path) -> None:

@@ -110,11 +110,13 @@ def open_converted(path: Path = paths.CONVERTED) -> Iterator[ConvertedImages]:
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with closing(sqlite3.connect(path, timeout=60)) as database:
+            database.execute("BEGIN IMMEDIATE")  # of two stages that begin at once, one would drop the other's images
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version != _version():  # other code decoded what is there
                 database.execute("DROP TABLE IF EXISTS images")
                 database.execute(f"PRAGMA user_version = {_version()}")
             database.execute("CREATE TABLE IF NOT EXISTS images (digest BLOB PRIMARY KEY, fact TEXT, png BLOB)")
+            database.commit()
             converted = ConvertedImages(database)
             try:
                 yield converted
