@@ -202,6 +202,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "folder that is a link out": ("pets", folder(PETS, lambda r: link(r, "emu", "/etc")), "link out of the folder"),
     "link to nothing": ("pets", folder(PETS, lambda r: link(r, "cat/z.jpg", "gone")), "link to nothing"),
     "endless link": ("pets", folder(PETS, lambda r: link(r, "cat/z", "..")), "link to a folder"),
+    "link to itself": ("pets", folder(PETS, lambda r: link(r, "cat/z.jpg", "z.jpg")), "link to nothing"),
     "zip with a link": ("a.zip", zip_link, "'cat/a.jpg' is a link"),
     "zip with an absolute path": ("a.zip", lambda r: pack_zip({"/etc/cat/a.jpg": b""}, r), "path out of the archive"),
     "zip with ..": ("a.zip", lambda r: pack_zip({"cat/../../a.jpg": b""}, r), "path out of the archive"),

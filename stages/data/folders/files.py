@@ -80,7 +80,7 @@ def read_file(path: Path) -> bytes:
 
 def check_inside(path: Path, root: Path, name: str) -> None:
     """Raise a `UserError` if a link leads out of the folder `root`, or nowhere, or to a folder."""
-    target = path.resolve()
+    target = Path(os.path.realpath(path))  # unlike `resolve`, it takes a link to itself
     if not target.is_relative_to(root.resolve()):
         raise UserError(f"{root}: {name!r} is a link out of the folder; replace it by the file")
     if path.is_symlink() and not target.is_file():
