@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -338,7 +339,7 @@ def write_parquet(path: Path, columns: dict[str, list[Any]], metadata: dict[byte
     pyarrow.parquet.write_table(pyarrow.table(columns).replace_schema_metadata(metadata), path)
 
 
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
+@pytest.mark.parametrize("kind", ["csv", "parquet", "categories"])
 def test_table_of_paths_with_splits(project: Path, kind: str) -> None:
     files = names(3)
     root = write(project / "pets", {f"all/{name}": data for name, data in files.items()})
@@ -348,11 +349,9 @@ def test_table_of_paths_with_splits(project: Path, kind: str) -> None:
     if kind == "csv":
         (root / "t.csv").write_text("\ufefffile;species;set\n" + "".join(";".join(row) + "\n" for row in rows))
     else:
-        write_parquet(
-            root / "t.parquet",
-            {"file": [r[0] for r in rows], "species": [r[1] for r in rows], "set": [r[2] for r in rows]},
-        )
-    columns = TableConfig(file=f"t.{kind}", image="file", label="species", split="set")
+        table = pd.DataFrame(rows, columns=["file", "species", "set"])
+        (table.astype("category") if kind == "categories" else table).to_parquet(root / "t.parquet")
+    columns = TableConfig(file="t.csv" if kind == "csv" else "t.parquet", image="file", label="species", split="set")
     examples, errors, _ = read(root, table=columns, test_fraction=None)
     assert errors == {}
     expected = {

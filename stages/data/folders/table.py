@@ -119,7 +119,10 @@ def has_paths(path: Path, column: str) -> bool:
 
     with _named(path):
         schema = pyarrow.parquet.read_schema(path)
-        return column not in schema.names or str(schema.field(column).type) in ("string", "large_string")
+        if column not in schema.names:
+            return True
+        kind = schema.field(column).type
+        return str(getattr(kind, "value_type", kind)) in ("string", "large_string")  # also of a category of pandas
 
 
 def _name(path: Path, value: Any, number: int) -> str:
