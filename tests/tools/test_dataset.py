@@ -287,6 +287,11 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "table without a label": ("list/a.csv", csv("pictures/a.jpg,,train\n"), "row 1: it has no 'label'"),
     "table with another split": ("list/a.csv", csv("pictures/a.jpg,a,fold1\n"), "use train, validation or test"),
+    "labels that differ in case": (
+        "list/a.csv",
+        csv("pictures/a.jpg,a,train\npictures/b.jpg,A,test\n"),
+        "a.csv: the classes 'A' and 'a' differ only in their case; rename one",
+    ),
     "label that is a formula": ("list/a.csv", csv('pictures/a.jpg,"=cmd|x",train\npictures/b.jpg,b,test\n'), "formula"),
     "table beside params.yaml": (
         "a.csv",

@@ -61,7 +61,7 @@ def by_folders(source: Path, names: Iterable[str]) -> tuple[dict[str, Entry], li
     for name, parts in inside.items():
         split, (class_name, *rest) = (SPLITS[parts[0].lower()], parts[1:]) if named else (None, parts)
         entries[name] = Entry("/".join([class_name, *rest]), class_name, split, "/".join(rest))
-    _check_case(source, {entry.class_name for entry in entries.values()})
+    check_case(source, {entry.class_name for entry in entries.values()})
     return entries, [name for name in files if name not in entries]
 
 
@@ -98,7 +98,8 @@ def _common_folders(images: list[list[str]]) -> int:
     return depth
 
 
-def _check_case(source: Path, names: set[str]) -> None:
+def check_case(source: Path, names: set[str]) -> None:
+    """Raise a `UserError` if names of classes differ in nothing but their case."""
     lower: dict[str, str] = {}
     for name in sorted(names):
         if (other := lower.setdefault(name.lower(), name)) != name:

@@ -13,7 +13,7 @@ from typing import Any
 
 from stages.config.folders import TableConfig
 from stages.data.folders.files import check_inside, read_file
-from stages.data.folders.layout import SPLITS, Entry
+from stages.data.folders.layout import SPLITS, Entry, check_case
 from stages.runtime.errors import UserError
 from stages.runtime.files import PARSE_ERRORS
 
@@ -27,7 +27,8 @@ def entries(path: Path, table: TableConfig) -> dict[str, Entry]:
     """The images that the table `path` lists, by their names: paths as they stand there, or numbers of rows.
 
     Raises:
-        UserError: the table is corrupt, or a row has no label, an unknown split, or an image that is listed twice.
+        UserError: the table is corrupt, or a row has no label, an unknown split, or an image that is listed twice; or
+            labels differ only in their case.
     """
     names = _class_names(path, table.label)
     wanted = [table.label, table.split, table.group, table.image if has_paths(path, table.image) else None]
@@ -49,6 +50,7 @@ def entries(path: Path, table: TableConfig) -> dict[str, Entry]:
         class_name = names[label] if isinstance(label, int) and 0 <= label < len(names) else str(label).strip()
         group = str(row[table.group]) if table.group and row[table.group] not in (None, "") else None
         images[name] = Entry(name, unicodedata.normalize("NFC", class_name), split, name, group)
+    check_case(path, {entry.class_name for entry in images.values()})
     return images
 
 
