@@ -22,6 +22,7 @@ from stages.config.folders import FolderConfig, TableConfig
 from stages.config.messages import explain, printable
 from stages.data.folders import table
 from stages.data.folders.converted import Content, open_converted
+from stages.data.folders.files import is_hidden
 from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_names
 from stages.data.folders.read import Listing, assign_splits, group_of, has_one_channel, list_images
 from stages.runtime.cli import run
@@ -148,7 +149,7 @@ def _check_classes(listing: Listing, classes: list[str]) -> None:
         below = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
         for path in sorted(below):
             name = unicodedata.normalize("NFC", path.name)
-            if name not in names and not name.startswith(".") and not any(prefix + name + "/" == p for p in folders):
+            if name not in names and not is_hidden(name) and not any(prefix + name + "/" == p for p in folders):
                 raise UserError(f"{path}: this folder of a class has no images; remove it, or add some")
 
 

@@ -113,6 +113,11 @@ def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytes
     assert "the same file to train, to validate and to test: " in said
 
 
+def test_folder_that_macos_adds_is_no_class(project: Path) -> None:
+    make("pets", write(project / "pets", names(4) | {"__MACOSX/cat/._000.jpg": b""}))
+    assert params.load().datasets["pets"].classes == ["cat", "dog"]
+
+
 FACTS = recipe.Facts(300, 3, 160, None, 3, 100, 100)
 
 

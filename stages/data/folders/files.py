@@ -59,8 +59,13 @@ def files(source: Path) -> Iterator[File]:
         if re.search("[\ud800-\udfff]", name):
             raise UserError(f"{source}: {name!r} has a name that is not UTF-8; rename it")
         parts = [part for part in name.split("/") if part not in ("", ".")]
-        if not any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        if not any(map(is_hidden, parts)):
             yield File(unicodedata.normalize("NFC", "/".join(parts)), read)
+
+
+def is_hidden(part: str) -> bool:
+    """Whether a file or folder is hidden by its own name, or one that macOS adds to archives."""
+    return part.startswith(".") or part == "__MACOSX"
 
 
 def is_image(name: str) -> bool:
