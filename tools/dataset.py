@@ -72,10 +72,10 @@ def dataset(name: str, path: str, pattern: str | None, fraction: float | None, c
     listing = list_images(source, columns_found)
     classes = sorted({entry.class_name for entry in listing.entries.values()})
     _check_classes(listing, classes)
-    fraction = fraction or (None if listing.has_splits else TEST_FRACTION)
+    fraction = TEST_FRACTION if fraction is None and not listing.has_splits else fraction
     entry: dict[str, Any] = {"path": source.as_posix(), "classes": classes}
     entry |= {"table": columns_found.model_dump(exclude_none=True)} if columns_found else {}
-    entry |= {"test_fraction": fraction} if fraction else {}
+    entry |= {} if fraction is None else {"test_fraction": fraction}
     is_grouped = pattern or (columns_found and columns_found.group)
     has_validation = {VALIDATION, TEST} <= {entry.split for entry in listing.entries.values()}
     validation = VALIDATION_FRACTION if is_grouped and not has_validation else None

@@ -118,6 +118,13 @@ def test_folder_that_macos_adds_is_no_class(project: Path) -> None:
     assert params.load().datasets["pets"].classes == ["cat", "dog"]
 
 
+@pytest.mark.parametrize("fraction", ["0", "1", "-0.1", "nan"])
+def test_test_fraction_that_leaves_a_split_empty_is_one_line(project: Path, fraction: str) -> None:
+    source = write(project / "pets", names(2))
+    with pytest.raises(UserError, match=r"^folders.pets.test_fraction: "):
+        dataset("pets", str(source), None, float(fraction), NO_COLUMNS)
+
+
 FACTS = recipe.Facts(300, 3, 160, None, 3, 100, 100)
 
 
