@@ -25,7 +25,10 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-export BASE DATASET EXPERIMENTS FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
+GIVEN := BASE DATASET EXPERIMENTS FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
+export $(GIVEN)
+# As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 
 .PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
 help:

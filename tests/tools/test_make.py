@@ -92,3 +92,12 @@ def test_unknown_requirements_are_one_sentence(clone: Path) -> None:
     done = make(clone, "setup", "REQUIREMENTS=nowhere.txt")
     assert done.returncode == 2
     assert done.stderr.startswith("error: nowhere.txt: no such file: ")
+
+
+@pytest.mark.parametrize(("target", "variables"), [("gate", ["BASE"]), ("dataset", ["NAME", "FROM", "GROUP"])])
+def test_value_with_a_dollar_reaches_its_tool_as_it_is(clone: Path, target: str, variables: list[str]) -> None:
+    value = "$(shell touch made)_$x_${y}_$$"
+    assert make(clone, target, *(f"{name}={value}" for name in variables)).returncode == 0
+    called = (clone / "calls.txt").read_text().splitlines()[-1]
+    assert called.startswith(f"python -m tools.{target} {value}") and called.count(value) == len(variables)
+    assert not (clone / "made").exists()
