@@ -1,12 +1,16 @@
 """MLflow's model registry: the version of a model that is its champion."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, file_hash
 from stages.tracking import server
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import RegisteredModel
 
 ALIAS = "champion"
 FOLDER = "promoted"  # of the run's artifacts: MLflow's own copy of a model lacks the signature, and has other bytes
@@ -77,7 +81,7 @@ def champions() -> list[Champion]:
     try:
         client = server.connect()
         found = []
-        for model in client.search_registered_models():
+        for model in _registered(client):
             if ALIAS in model.aliases:
                 version = client.get_model_version_by_alias(model.name, ALIAS)
                 found.append(
@@ -86,6 +90,15 @@ def champions() -> list[Champion]:
     except Exception as error:
         raise UserError(f"{server.failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
     return found
+
+
+def _registered(client: "MlflowClient") -> "Iterator[RegisteredModel]":
+    """All registered models, which MLflow lists a hundred at a time."""
+    page = client.search_registered_models()
+    yield from page
+    while page.token:
+        page = client.search_registered_models(page_token=page.token)
+        yield from page
 
 
 def download(champion: Champion, target: Path) -> None:

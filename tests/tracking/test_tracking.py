@@ -20,7 +20,7 @@ import pytest
 from stages.config.models import ModelConfig
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
-from stages.tracking import logger, pending, server
+from stages.tracking import logger, pending, registry, server
 from tests.conftest import ROOT, write_params
 from tests.mounts import needs_mounts, run_with_mounts
 from tests.tracking.conftest import DIGEST, ROW, runs, save_model
@@ -302,3 +302,12 @@ def test_sync_names_models_whose_training_mlflow_does_not_have(
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith("sent 1 pending runs")
     assert second.startswith("dropped test metrics of models whose training") and second.endswith(": mnist_cnn")
+
+
+def test_champion_is_found_among_more_models_than_mlflow_lists_at_once(folder: Path) -> None:
+    client = server.connect()
+    for number in range(101):
+        client.create_registered_model(f"model_{number:03}")
+    version = client.create_model_version("model_100", str(folder), tags={"model_md5": "0" * 32})
+    client.set_registered_model_alias("model_100", registry.ALIAS, version.version)
+    assert [(found.name, found.model_md5) for found in registry.champions()] == [("model_100", "0" * 32)]
