@@ -37,6 +37,7 @@ class PendingRun(BaseModel):
     params: dict[str, str] = {}
     dataset: dict[str, str] = {}  # name and digest
     metrics: list[tuple[str, float, int, int]] = []  # key, value, time, step
+    sent: int = Field(default=0, exclude=True)  # the first metrics that this process has sent: each takes MLflow time
     plots: dict[str, str] = {}  # content of files by their paths in MLflow
     model_md5: str | None = None  # of the model that a training saved, or that was evaluated
 

@@ -107,6 +107,7 @@ def _send(run: PendingRun) -> None:
 def _send_training(client: "MlflowClient", run: PendingRun) -> None:
     found = _search(client, run.experiment, "pending_run", run.id)
     run_id = found.info.run_id if found else _create(client, run)
+    run.sent = run.sent if found else 0
     _log_metrics(client, run_id, run)
     if run.status == "FINISHED" and run.model_md5 and (found is None or "model_md5" not in found.data.tags):
         _log_model(run_id, run)
@@ -167,9 +168,9 @@ def _create(client: "MlflowClient", run: PendingRun) -> str:
 def _log_metrics(client: "MlflowClient", run_id: str, run: PendingRun) -> None:
     from mlflow.entities import Metric
 
-    metrics = [Metric(*logged) for logged in run.metrics]
-    for start in range(0, len(metrics), BATCH):
-        client.log_batch(run_id, metrics[start : start + BATCH])
+    while unsent := run.metrics[run.sent : run.sent + BATCH]:
+        client.log_batch(run_id, [Metric(*logged) for logged in unsent])
+        run.sent += len(unsent)
 
 
 def _log_model(run_id: str, run: PendingRun) -> None:

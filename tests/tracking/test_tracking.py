@@ -9,9 +9,10 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -311,3 +312,20 @@ def test_champion_is_found_among_more_models_than_mlflow_lists_at_once(folder: P
     version = client.create_model_version("model_100", str(folder), tags={"model_md5": "0" * 32})
     client.set_registered_model_alias("model_100", registry.ALIAS, version.version)
     assert [(found.name, found.model_md5) for found in registry.champions()] == [("model_100", "0" * 32)]
+
+
+def test_values_of_an_epoch_are_sent_once(folder: Path, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logger, "SECONDS_BETWEEN", 0)
+    sent: list[int] = []
+    client = type(server.connect())
+    send = client.log_batch
+
+    def log_batch(self: Any, run_id: str, metrics: Sequence[Any] = (), **options: Any) -> None:
+        sent.extend(metric.step for metric in metrics)
+        send(self, run_id, metrics, **options)
+
+    monkeypatch.setattr(client, "log_batch", log_batch)
+    with logger.training("mnist_dense", config, {}, "key") as log:
+        for epoch in range(1, 6):
+            log.log_epoch(epoch, ROW)
+    assert sorted(sent) == sorted([*range(1, 6)] * len(ROW))
