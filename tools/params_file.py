@@ -23,8 +23,8 @@ class NewEntry:
     def __init__(self, section: str, name: str, values: dict[str, Any], comment: str = "") -> None:
         self.section, self.name, self.values, self.comment = section, name, values, comment
 
-    def render(self) -> str:
-        """The lines of the entry, indented by two spaces."""
+    def render(self, indent: int = 2) -> str:
+        """The lines of the entry, indented by so many spaces."""
         content = CommentedMap({key: _flow(value) for key, value in self.values.items()})
         buffer = io.StringIO()
         yaml = YAML()
@@ -32,7 +32,7 @@ class NewEntry:
         yaml.indent(mapping=2, sequence=4, offset=2)
         yaml.dump({self.name: content}, buffer)
         comment = "".join(f"# {line}\n" for line in textwrap.wrap(self.comment, WIDTH - 4))
-        return "".join(f"  {line}" for line in (comment + buffer.getvalue()).splitlines(keepends=True))
+        return "".join(f"{' ' * indent}{line}" for line in (comment + buffer.getvalue()).splitlines(keepends=True))
 
 
 def add_entries(entries: list[NewEntry], headings: dict[str, str], path: Path = paths.PARAMS) -> None:
@@ -66,7 +66,8 @@ def _insert(text: str, entry: NewEntry, heading: str, path: Path) -> str:
     """`text` with an entry after the last line of its section."""
     lines = text.splitlines(keepends=True)
     values = YAML().load(text)
-    content = entry.render()
+    first = next(iter(values.get(entry.section) or ()), None)
+    content = entry.render(2 if first is None else values[entry.section].lc.key(first)[1])
     section = entry.section if entry.section in values else AFTER
     start = values.lc.key(section)[0]
     following = [line for key in values if (line := values.lc.key(key)[0]) > start]

@@ -113,6 +113,17 @@ def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytes
     assert "the same file to train, to validate and to test: " in said
 
 
+def test_entry_has_the_indentation_of_its_section(project: Path) -> None:
+    before = re.sub(r"(?m)^( +)", r"\1\1", Path("params.yaml").read_text())
+    Path("params.yaml").write_text(before)
+    known = list(params.load().models)
+    make("pets", write(project / "pets", names(4)))
+    make("others", write(project / "others", names(4)))
+    assert list(params.load().models) == [*known, "pets_cnn", "others_cnn"]
+    changes = difflib.ndiff(before.splitlines(), Path("params.yaml").read_text().splitlines())
+    assert not [line for line in changes if line.startswith("-")]
+
+
 def test_folder_that_macos_adds_is_no_class(project: Path) -> None:
     make("pets", write(project / "pets", names(4) | {"__MACOSX/cat/._000.jpg": b""}))
     assert params.load().datasets["pets"].classes == ["cat", "dog"]
