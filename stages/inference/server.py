@@ -143,7 +143,12 @@ def run(app: FastAPI, limits: Limits, bound: socket.socket, log: Path | None) ->
         limits: on connections.
         bound: from `bind`.
         log: the file for a line a request; None for standard error.
+
+    Raises:
+        OSError: the file cannot be written; it names it.
     """
+    if log is not None:
+        log.open("ab").close()  # logging raises an error that does not name the file
     config = uvicorn.Config(
         app,
         http=make_protocol(limits),

@@ -302,3 +302,8 @@ def test_port_in_use_and_unknown_model_are_one_line(tmp_path: Path, server: Serv
     done = run(Path.cwd(), "python", "-m", "tools.serve", str(model), "--port", str(server.port))
     expected = f"error: 127.0.0.1:{server.port}: {os.strerror(errno.EADDRINUSE)}; choose another --host or --port\n"
     assert (done.returncode, done.stderr) == (1, expected)
+
+
+def test_log_that_cannot_be_written_is_one_line(model: Path) -> None:
+    done = run(Path.cwd(), "python", "-m", "tools.serve", str(model), "--port", "0", "--log", "missing/requests.log")
+    assert (done.returncode, done.stderr) == (1, f"error: missing/requests.log: {os.strerror(errno.ENOENT)}\n")
