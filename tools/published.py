@@ -43,11 +43,14 @@ def published(models: str, seeds: str) -> None:
         seeds: numbers with spaces between; empty for the usual ones.
 
     Raises:
-        UserError: there is no such model, or a stage fails.
+        UserError: there is no such model, a seed is not a number, or a stage fails.
     """
     known = params.load().models
     for name in models.split():
         lookup(known, name, "models")
+    for text in seeds.split():
+        if not text.isdecimal() or int(text) >= 2**32:
+            raise UserError(f"SEED: {text!r}: it should be a whole number from 0 to {2**32 - 1}")
     folder = _worktree()
     for seed in map(int, seeds.split() or SEEDS):
         for name in models.split() or known:

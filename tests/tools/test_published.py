@@ -62,6 +62,13 @@ def test_unknown_model_is_one_line(repository: Path) -> None:
     assert done.stderr.startswith("error: params.yaml: models: there is no 'mnist_dens'; did you mean 'mnist_dense'?")
 
 
+@pytest.mark.parametrize("seeds", ["one", "-1", "1.5", "4294967296"])
+def test_seed_that_is_none_is_one_line(repository: Path, seeds: str) -> None:
+    done = run(repository, sys.executable, "-m", "tools.published", "mnist_dense", f"42 {seeds}")
+    expected = f"error: SEED: '{seeds}': it should be a whole number from 0 to 4294967295\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+
+
 def test_tables_and_gates_are_those_of_the_measured_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A change of code or params that makes other models has to be marked: `make published-tables`."""
     monkeypatch.chdir(ROOT)
