@@ -24,7 +24,7 @@ from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
 from stages.runtime import dvc_lock, paths
-from stages.runtime.cli import run
+from stages.runtime.cli import INTERRUPTED, run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 from tools.jobs import Jobs, blocked
@@ -65,7 +65,7 @@ def repro(jobs: str, targets: str) -> None:
     with _interrupts() as interrupts, _order_of_one_job(repo, list(stages)):
         failed = _run_all(repo, stages, plan, interrupts)
         if interrupts:
-            raise KeyboardInterrupt
+            sys.exit(INTERRUPTED)
         if failed:
             raise UserError(f"{', '.join(failed)} failed; see above")
 

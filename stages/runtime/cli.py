@@ -41,7 +41,7 @@ def guard(command: Callable[[], None]) -> None:
             raise
         sys.exit(f"error: {error.filename or 'no space left'}: {error.strerror}")
     except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
+        sys.exit("interrupted" if Path(sys.argv[0]).parent.name == "tools" else INTERRUPTED)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

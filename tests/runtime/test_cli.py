@@ -69,6 +69,19 @@ def command():
 
 
 @pytest.mark.usefixtures("ctrl_c")
+@pytest.mark.parametrize(
+    ("package", "said"),
+    [("stages", "interrupted: `dvc repro` continues after the last finished stage\n"), ("tools", "interrupted\n")],
+)
+def test_ctrl_c_names_dvc_repro_in_stages_alone(tmp_path: Path, package: str, said: str) -> None:
+    script = tmp_path / package / "wait.py"
+    script.parent.mkdir()
+    script.write_text(f"{COMMAND}run(lambda: os.kill(os.getpid(), signal.SIGINT))")
+    done = run(tmp_path, sys.executable, str(script), PYTHONPATH=str(ROOT))
+    assert (done.returncode, done.stderr) == (1, said)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("code", [IMPORT, DELETE])
 def test_ctrl_c_is_one_line_wherever_it_comes(tmp_path: Path, code: str) -> None:
     """During an import; and in a `__del__`, where Python would print the exception and go on."""
