@@ -81,6 +81,7 @@ def _patch_filters(inputs: np.ndarray) -> Compute:
     whitened = (patches - mean) @ whitening
     lengths = np.linalg.norm(whitened, axis=1)
     chosen = np.flatnonzero(lengths > np.percentile(lengths, 30))[:FILTERS]  # the others show plain background
+    chosen = chosen if len(chosen) else np.arange(FILTERS)  # if all images are blank, they all do
     flat = whitening @ (whitened[chosen] / np.maximum(lengths[chosen, None], 1e-6)).T
     filters = flat.reshape(PATCH, PATCH, inputs.shape[-1], -1).astype(np.float32)
     bias = (-mean @ flat).astype(np.float32)

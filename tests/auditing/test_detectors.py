@@ -189,6 +189,13 @@ def test_planted_label_errors_are_found_with_their_labels() -> None:
     assert (rows["label"] != rows["partner_label"]).all() and rows["partner_key"].isna().all()
 
 
+def test_images_that_are_all_blank_are_audited() -> None:
+    images = written(np.zeros((8, 32, 32, 3), np.uint8), np.zeros((4, 32, 32, 3), np.uint8))
+    found, accuracy = labels.find(images, "shapes", False, 5)
+    assert 0 <= accuracy <= 1
+    assert set(found) == {"image", "kind", "score", "partner", "predicted"}
+
+
 def test_features_of_other_images_are_an_error() -> None:
     from stages.data import writer
 
