@@ -11,7 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from filelock import FileLock, Timeout
+from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from stages.config import params
 from stages.config.messages import lookup
@@ -38,14 +40,23 @@ def search(name: str, count: str, jobs: str, sampler: str) -> None:
         sampler: `tpe`, or `grid` for an even grid of at most `count` points.
 
     Raises:
-        UserError: params.yaml or an argument is not valid, another search of this model runs, or all trials failed.
+        UserError: params.yaml or an argument is not valid, another search of this model runs, all trials failed, or
+            the study is corrupt or on a full disk.
     """
     values = params.load()
     lookup(values.models, name, "models")
     if sampler not in SAMPLERS:
         raise UserError(f"SAMPLER: {sampler!r}: it should be one of {', '.join(SAMPLERS)}")
+    numbers = _positive("TRIALS", count), _positive("JOBS", jobs)
     with _lock(name):
-        Search(values, name, _positive("TRIALS", count), _positive("JOBS", jobs), sampler).run()
+        try:
+            Search(values, name, *numbers, sampler).run()
+        except (StorageInternalError, SQLAlchemyError) as error:
+            what = getattr(error, "orig", None) or getattr(error.__cause__, "orig", error)  # SQLite's own error
+            raise UserError(
+                f"{FOLDER / name}.db: {' '.join(str(what).split())}; if the disk is not full, remove this file to "
+                "start again"
+            ) from None
 
 
 class Search:

@@ -176,6 +176,16 @@ def test_study_with_other_params_is_one_sentence(tmp_path: Path, monkeypatch: py
         study()
 
 
+def test_corrupt_study_is_one_sentence(project: Path) -> None:
+    path = project / ".dvc/tmp/search/mnist_dense.db"
+    path.parent.mkdir(parents=True)
+    path.write_text("text")
+    with pytest.raises(UserError) as caught:
+        search.search("mnist_dense", "1", "1", "tpe")
+    advice = "if the disk is not full, remove this file to start again"
+    assert str(caught.value) == f".dvc/tmp/search/mnist_dense.db: file is not a database; {advice}"
+
+
 def test_grid_has_at_most_as_many_points_as_trials_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = {
         "learning_rate": ParameterConfig(low=0.001, high=0.1, log=True),
