@@ -7,6 +7,7 @@ begin again, from the last checkpoint.
 Here the workers are processes of this machine; stages.cluster.remote_gang runs them on a Ray cluster.
 """
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -145,8 +146,8 @@ def free_port() -> int:
 
 def _visible_gpus() -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return [gpu for gpu in chosen.split(",") if gpu]
+    if chosen is not None:  # CUDA sees those up to the first that cannot be one: -1 is the usual way to hide them all
+        return list(itertools.takewhile(lambda gpu: gpu and not gpu.startswith("-"), chosen.split(",")))
     return [str(number) for number, _ in enumerate(NVIDIA.parent.glob("gpus/*"))]
 
 

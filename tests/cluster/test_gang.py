@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from stages.cluster import gang
 from stages.cluster.gang import ATTEMPTS, run_gang
 from stages.runtime.errors import UserError
 from tests.conftest import ROOT
@@ -111,6 +112,12 @@ def test_gang_ends_with_the_process_that_started_it(tmp_path: Path, number: sign
     _, alive = psutil.wait_procs(workers, timeout=10)
     assert len(workers) >= 2 and not alive
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("visible", "gpus"), [("", []), ("-1", []), ("1,0", ["1", "0"]), ("2,-1,0", ["2"])])
+def test_gpus_are_those_that_cuda_sees(monkeypatch: pytest.MonkeyPatch, visible: str, gpus: list[str]) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gang._visible_gpus() == gpus
 
 
 def test_workers_that_outnumber_the_gpus_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
