@@ -59,6 +59,8 @@ def dataset(name: str, path: str, pattern: str | None, fraction: float | None, c
         raise UserError(f"{name!r}: a dataset's name is lower-case letters, digits and _, such as flowers")
     if name in {**values.datasets, **values.weights, **values.features}:
         raise UserError(f"params.yaml: there is already a {name!r}; remove it, or choose another name")
+    if not path:
+        raise UserError("no source is given; name one, as in FROM=../flowers")
     source = Path(os.path.normpath(os.path.expanduser(path)))
     if _contains_repository(source):
         raise UserError(f"{source}: it contains this repository; move the images to a folder of their own")

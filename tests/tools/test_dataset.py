@@ -243,6 +243,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "text as tar.xz": ("a.tar.xz", lambda r: r.write_text("text"), "corrupt"),
     "text as tar": ("a.tar", lambda r: r.write_text("text"), "corrupt"),
     "another kind of file": ("a.rar", lambda r: r.write_text("text"), "no folder, no table"),
+    "no source": ("", lambda r: None, "no source is given; name one, as in FROM=../flowers"),
     "nothing": ("pets", lambda r: None, "no such folder"),
     "empty folder": ("pets", lambda r: r.mkdir(), "no images in folders of classes"),
     "images without folders": ("pets", folder({"a.jpg": image()}), "no images in folders of classes"),
