@@ -21,14 +21,15 @@ def verify() -> None:
     if git("status", "--porcelain", "--untracked-files=no"):
         print("note: verifying HEAD, without the uncommitted changes")
     work = Path(tempfile.mkdtemp(prefix="verify-"))
-    clones = [work / "first", work / "second"]
+    names = ["first", "second"]
+    clones = [work / name / git("rev-parse", "--show-prefix") for name in names]  # of the project in its repository
     try:
-        for clone in clones:
-            git("clone", "--quiet", Path.cwd(), clone)
+        for name in names:
+            git("clone", "--quiet", git("rev-parse", "--show-toplevel"), work / name)
         committed = hashes(clones[0])
         # Side by side: most of a stage is TensorFlow starting in one thread.
         with ThreadPoolExecutor() as pool:
-            succeeded = list(pool.map(_reproduce, clones))
+            succeeded = list(pool.map(_reproduce, names, clones))
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -61,7 +62,7 @@ def hashes(clone: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
-def _reproduce(clone: Path) -> bool:
+def _reproduce(name: str, clone: Path) -> bool:
     """Run every stage with this interpreter and without settings of the user: a shared cache would hide differences."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING"))}
     none = str(clone / "no-settings")
@@ -71,7 +72,7 @@ def _reproduce(clone: Path) -> bool:
         "DVC_SYSTEM_CONFIG_DIR": none,
     }
     # Forced: DVC would not run a stage whose outputs are all in Git.
-    return run_beside(clone.name, ["dvc", "repro", "--force"], cwd=clone, env=kept | own)
+    return run_beside(name, ["dvc", "repro", "--force"], cwd=clone, env=kept | own)
 
 
 if __name__ == "__main__":
