@@ -62,7 +62,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
         "## Classes",
         table(list(classes), classes.itertuples(index=False), "l" + "r" * (len(classes.columns) - 1)),
         "## Data",
-        *_data(dataset),
+        *_data(values, dataset),
         "## Training",
         table(["Param", "Value"], [*_given(training.params), ("seed", training.seed)], "ll"),
         "## Provenance",
@@ -122,9 +122,9 @@ def _interval(low: float, high: float) -> str:
     return f"{low:.2%} – {high:.2%}"
 
 
-def _data(dataset: str) -> Iterator[str]:
+def _data(values: Params, dataset: str) -> Iterator[str]:
     """The images of each split and class, and the audit if there is one."""
-    with open_input(paths.counts(dataset), f"preprocess@{dataset}") as file:
+    with open_input(paths.counts(dataset), values.preprocess_stage(dataset)) as file:
         counts = json.load(file)
     yield "; ".join(f"{split}: {sum(found.values()):,} images" for split, found in counts.items()) + "."
     audit = AUDIT / f"{dataset}.json"

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
+from stages.config import params
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
 from stages.tracking import logger, server
 from stages.training.saving import read_signature, save
-from tests.conftest import commit, run
+from tests.conftest import commit, run, write_params
 from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
+from tools import model_card
 from tools.champion import resolve_model
 from tools.promote import promote
 
@@ -43,8 +45,6 @@ def train(folder: Path, units: int) -> None:
     model = keras.Sequential([keras.Input((4,), dtype="uint8"), keras.layers.Dense(units, activation="softmax")])
     save(model, paths.model(NAME), SIGNATURE)
     assert run(folder, "dvc", "commit", "-q", "-f", f"train@{NAME}").returncode == 0
-    from stages.config import params
-
     config = params.load().resolved_models[NAME]
     with logger.training(NAME, config, {}, str(folder / f"checkpoint-{units}")) as run_logger:
         run_logger.log_model(paths.model(NAME))
@@ -141,3 +141,10 @@ def test_model_without_a_run_is_not_promoted(repository: Path) -> None:
     message = "data/models/mnist_cnn.keras: no MLflow run trained it; `dvc repro --force --single-item train@mnist_cnn`"
     assert (done.returncode, done.stderr.startswith(f"error: {message}")) == (1, True)
     assert run(repository, "git", "tag", "--list", "mnist_cnn*").stdout == ""
+
+
+def test_missing_counts_of_ones_own_images_name_their_stage(project: Path) -> None:
+    entry = {"path": "../pets", "classes": ["cat", "dog"], "test_fraction": 0.2}
+    write_params(project, lambda values: values.update(folders={"pets": entry}))
+    with pytest.raises(UserError, match=r"data/counts/pets\.json: missing; run `dvc repro preprocess_folder@pets`"):
+        next(model_card._data(params.load(), "pets"))
