@@ -8,6 +8,7 @@ from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
+from tools.params_file import line_break
 
 VALUES = "similarity: 0.8, ratio: 0.35, folds: 5"  # docs/audit.md has the evidence
 SECTION = re.compile(r"^audits:[ ]*(\{\}|)[ ]*$", re.MULTILINE)
@@ -33,7 +34,7 @@ def add(dataset: str) -> None:
     if not replaced:
         raise UserError(f"{paths.PARAMS}: audits: cannot be extended as it is written; add the line {line.strip()!r}")
     with atomic_write(paths.PARAMS) as part:
-        part.write_text(text)
+        part.write_text(text, newline=line_break(paths.PARAMS))
         params.load(part)
     print(f"{paths.PARAMS}: audits.{dataset}: added")
 

@@ -59,7 +59,12 @@ def add_entries(entries: list[NewEntry], headings: dict[str, str], path: Path = 
         raise UserError(f"{path}: it is written in a way that cannot be added to; add the entries by hand:\n{text}")
     params.check(found, path)
     with atomic_write(path) as part:
-        part.write_text(text)
+        part.write_text(text, newline=line_break(path))
+
+
+def line_break(path: Path) -> str:
+    """The characters that end the lines of a file: two if Git has checked it out as on Windows."""
+    return "\r\n" if b"\r\n" in path.read_bytes() else "\n"
 
 
 def _insert(text: str, entry: NewEntry, heading: str, path: Path) -> str:

@@ -21,7 +21,7 @@ from stages.runtime.errors import UserError
 from tests.conftest import ROOT
 from tests.data.photos import write_photos
 from tests.data.test_folder import image, names, pack_tar, pack_zip, write, write_parquet
-from tools import recipe
+from tools import audit_data, recipe
 from tools.dataset import dataset
 
 NO_COLUMNS = dict.fromkeys(("image", "label", "split", "group"))
@@ -122,6 +122,14 @@ def test_entry_has_the_indentation_of_its_section(project: Path) -> None:
     assert list(params.load().models) == [*known, "pets_cnn", "others_cnn"]
     changes = difflib.ndiff(before.splitlines(), Path("params.yaml").read_text().splitlines())
     assert not [line for line in changes if line.startswith("-")]
+
+
+def test_line_breaks_of_windows_stay(project: Path) -> None:
+    path = Path("params.yaml")
+    path.write_text(path.read_text(), newline="\r\n")
+    make("pets", write(project / "pets", names(4)))
+    audit_data.add("pets")
+    assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n")
 
 
 def test_folder_that_macos_adds_is_no_class(project: Path) -> None:
