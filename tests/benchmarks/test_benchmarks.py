@@ -18,6 +18,7 @@ from benchmarks import (
     growth,
     pipeline,
     preprocessing,
+    profile,
     readme,
     scaling,
     streaming,
@@ -144,6 +145,15 @@ def test_training_is_timed_against_plain_keras(tiny: Path) -> None:
     assert row.name == "mnist_dense" and set(row.values) == {"plain Keras", "pipeline"}
     assert all(value > 0 for values in row.values.values() for value in values)
     assert result.targets[0].measured == pytest.approx(row.ratio("pipeline"))
+
+
+@pytest.mark.usefixtures("forked")
+def test_time_of_a_step_is_divided_among_kinds_of_operations(tiny: Path) -> None:
+    _, text = profile.measure(quick=True).remarks
+    head, _, row = ([cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines())
+    shares = {kind: float(share.rstrip("%") or 0) for kind, share in zip(head[1:], row[1:], strict=True)}
+    assert sum(shares.values()) == pytest.approx(100, abs=5)
+    assert shares["convolutions"] > 5 and shares["matrix products"] > 5 and not shares["normalization"]
 
 
 def test_tutorial_has_the_layers_and_the_optimizer_of_keras(project: Path) -> None:
