@@ -36,7 +36,7 @@ def choose(dataset: str, facts: Facts) -> Recipe:
         features = {"dataset": dataset, "backbone": "vgg16", "image_size": 224, "compute_dtype": "auto"}
         reason = (
             f"{facts.images:,} photos are too few to train a network from scratch: a small head on the features of "
-            "VGG16, which was trained on ImageNet."
+            "VGG16, which was trained on ImageNet. Fine-tuning it may gain a few points: docs/transfer.md."
         )
         model: dict[str, Any] = {"dataset": name, "architecture": "dense", "units": [256]}
         model |= {"learning_rate": 0.0001, "batch_size": 32, "epochs": 30, "compute_dtype": "float32"}
