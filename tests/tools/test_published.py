@@ -17,8 +17,9 @@ def repository(copy_fake_repository: CopyFolder, tmp_path_factory: pytest.TempPa
 
 
 def rows(folder: Path) -> dict[str, list[str]]:
-    """The cells of the table by its first column."""
-    lines = (folder / "reports/published/README.md").read_text().splitlines()
+    """The cells of the table of measured results by its first column."""
+    text = (folder / "reports/published/README.md").read_text()
+    lines = text[text.index(published.BEGIN) : text.index(published.END)].splitlines()
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
     return {first: rest for first, *rest in cells}
 
