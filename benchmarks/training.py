@@ -52,7 +52,7 @@ def measure(quick: bool) -> Result:
 
 def compare(names: list[str], rounds: int, seconds: float) -> Result:
     """Time `rounds` epochs, each of about `seconds`, of the models `names`."""
-    tutorials = [name for name in names if _is_tutorial(params.load().resolved_models[name])]
+    tutorials = [name for name in names if is_tutorial(params.load().resolved_models[name])]
     table = Table("Training, and PyTorch's eager mode if it is installed", "images/s", [])
     shares = Table("Models above 50 MFLOP per image, and a bfloat16 matrix product", "GFLOP/s", [])
     with ExitStack() as stack:
@@ -120,7 +120,7 @@ def plain_keras(done: Done, names: list[str], rounds: int, seconds: float) -> No
         )
 
 
-def _is_tutorial(config: ModelConfig) -> bool:
+def is_tutorial(config: ModelConfig) -> bool:
     """Whether Keras alone can train the model: with an optimizer of its own, at a constant learning rate."""
     return config.schedule.name == "constant" and not config.groups
 
