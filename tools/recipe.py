@@ -49,7 +49,8 @@ def choose(dataset: str, facts: Facts) -> Recipe:
             "of a backbone would take hours on a few cores."
         )
         model = {"dataset": dataset}
-        if not tiny or facts.size is None or facts.size[0] != facts.size[1]:
+        size = facts.size if facts.channels == 1 else None  # color images are stored as files, which may differ in size
+        if size is None or size[0] != size[1]:
             model["image_size"] = max(8, min(facts.short_side, TINY))
         filters = [32, 64, 128] if tiny else [32, 64, 128, 256]
         model |= {"architecture": "cnn", "filters": filters, "padding": "same", "units": [256]}

@@ -148,21 +148,23 @@ FACTS = recipe.Facts(300, 3, 160, None, 3, 100, 100)
 
 
 @pytest.mark.parametrize(
-    ("facts", "architecture", "features", "class_weight"),
+    ("facts", "architecture", "features", "image_size", "class_weight"),
     [
-        (FACTS, "dense", True, None),
-        (FACTS._replace(largest_class=201), "dense", True, "balanced"),
-        (FACTS._replace(short_side=32), "cnn", False, None),
-        (FACTS._replace(images=50_000), "cnn", False, None),
-        (FACTS._replace(short_side=28, size=(28, 28), channels=1), "cnn", False, None),
+        (FACTS, "dense", True, None, None),
+        (FACTS._replace(largest_class=201), "dense", True, None, "balanced"),
+        (FACTS._replace(short_side=32), "cnn", False, 32, None),
+        (FACTS._replace(short_side=32, size=(32, 32)), "cnn", False, 32, None),  # records of color images have no size
+        (FACTS._replace(images=50_000), "cnn", False, 64, None),
+        (FACTS._replace(short_side=28, size=(28, 28), channels=1), "cnn", False, None, None),
     ],
 )
 def test_recipe_depends_on_size_number_and_balance(
-    facts: recipe.Facts, architecture: str, features: bool, class_weight: str | None
+    facts: recipe.Facts, architecture: str, features: bool, image_size: int | None, class_weight: str | None
 ) -> None:
     chosen = recipe.choose("pets", facts)
     assert chosen.model["architecture"] == architecture
     assert (chosen.features is not None) == features
+    assert chosen.model.get("image_size") == image_size
     assert chosen.model.get("class_weight") == class_weight
     assert chosen.reason
 
