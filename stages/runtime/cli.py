@@ -8,7 +8,6 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 
 from stages.runtime.errors import UserError
 
@@ -30,8 +29,16 @@ def run(command: Callable[..., None], *names: str) -> None:
 
 def guard(command: Callable[[], None]) -> None:
     """Call `command`, which has parsed its arguments itself, and treat its failures as `run` does."""
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupt)
+    report = sys.unraisablehook
+
+    def interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:
+        """Python would print what is raised in a `__del__` or a callback of its memory, and carry on."""
+        if unraisable.exc_type is KeyboardInterrupt:
+            threading.Timer(0.01, os.kill, [os.getpid(), signal.SIGINT]).start()  # once it is out of there
+        else:
+            report(unraisable)
+
+    sys.unraisablehook = interrupt_again
     try:
         command()
     except UserError as error:
@@ -42,13 +49,5 @@ def guard(command: Callable[[], None]) -> None:
         sys.exit(f"error: {error.filename or 'no space left'}: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit("interrupted" if Path(sys.argv[0]).parent.name == "tools" else INTERRUPTED)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Raise KeyboardInterrupt, but not inside a `__del__`, where Python prints it and carries on: wait for its end."""
-    while frame:
-        if frame.f_code.co_name == "__del__":
-            threading.Timer(0.01, os.kill, [os.getpid(), number]).start()  # interrupts a system call of this thread
-            return
-        frame = frame.f_back
-    raise KeyboardInterrupt
+    finally:
+        sys.unraisablehook = report

@@ -50,7 +50,7 @@ def test_missing_params_is_one_line(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (1, "error: params.yaml: No such file or directory\n")
 
 
-COMMAND = "import os, signal, sys, time; from stages.runtime.cli import run\n"
+COMMAND = "import os, signal, sys, time, weakref; from stages.runtime.cli import run\n"
 IMPORT = """
 def command():
     import heavy
@@ -63,6 +63,19 @@ class Tensor:
 def command():
     tensor = Tensor()
     del tensor
+    time.sleep(30)
+    print("went on")
+"""
+CALLBACK = """
+class Connection:
+    pass
+def gone(reference):
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.1)
+def command():
+    connection = Connection()
+    reference = weakref.ref(connection, gone)
+    del connection
     time.sleep(30)
     print("went on")
 """
@@ -82,9 +95,9 @@ def test_ctrl_c_names_dvc_repro_in_stages_alone(tmp_path: Path, package: str, sa
 
 
 @pytest.mark.usefixtures("ctrl_c")
-@pytest.mark.parametrize("code", [IMPORT, DELETE])
+@pytest.mark.parametrize("code", [IMPORT, DELETE, CALLBACK])
 def test_ctrl_c_is_one_line_wherever_it_comes(tmp_path: Path, code: str) -> None:
-    """During an import; and in a `__del__`, where Python would print the exception and go on."""
+    """During an import; in a `__del__` and the callback of a weak reference, where Python would print it and go on."""
     (tmp_path / "heavy.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
     command = [sys.executable, "-c", f"{COMMAND}sys.path.append({str(tmp_path)!r}){code}run(command)"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=25)
