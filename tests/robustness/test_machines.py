@@ -67,7 +67,7 @@ def test_model_depends_on_threads_of_params_only(small: Callable[[int], None], p
     settings = {"backend": "jax", "floatx": "float64", "epsilon": 0.1, "image_data_format": "channels_first"}
     (home / ".keras" / "keras.json").write_text(json.dumps(settings))
     models = {}
-    for threads in (1, 2, 4):
+    for threads in (1, 2):
         small(threads)
         models[threads] = train(project, [])
         environment = json.loads(paths.environment("train", MODEL).read_text())
