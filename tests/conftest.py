@@ -158,6 +158,13 @@ def no_tracking_server_of_an_earlier_module() -> None:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def float32_of_keras() -> None:
+    """A module starts with Keras's default policy, whatever a training of an earlier one has set in this process."""
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")
+
+
 @pytest.fixture(autouse=True)
 def no_tracking_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs go to a database in the working directory; MLflow itself sets the variable, which then outlives a test."""

@@ -76,6 +76,7 @@ def study(name: str = "mnist_dense", sampler: str = "tpe", count: int = 7) -> Se
     return SearchStudy(params.load(), name, sampler, count)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
