@@ -2,7 +2,9 @@
 
 import copy
 import functools
+import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,6 +22,7 @@ from stages.runtime.numerics import import_tensorflow
 
 ROOT = Path(__file__).parent.parent
 TINY = {"train": 40, "test": 20}
+SECONDS = Path(".dvc/tmp/seconds.json")  # of each stage, in the folder of `copy_reproduced`
 LONG = [
     "test_pipeline",
     "test_faults",
@@ -96,10 +99,14 @@ def only(values: Any, *models: str) -> None:
     }
 
 
-def run(folder: Path, *command: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command in `folder` with the tests' own interpreter as `python`."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    settings = {**os.environ, "PATH": path, **environment}
+def environment() -> dict[str, str]:
+    """This process's, with the tests' own interpreter as `python`."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
+def run(folder: Path, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in `folder` in the tests' environment with `changes`."""
+    settings = environment() | changes
     return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
 
 
@@ -127,6 +134,27 @@ def clone_of_work_tree(folder: Path, change: Callable[[Any], None] = lambda valu
     write_params(folder, change)
     commit(folder, "tiny")
     return folder
+
+
+def reproduce(folder: Path) -> dict[str, float]:
+    """Run `dvc repro`. Returns the seconds of each stage, and of DVC before the first one under an empty name."""
+    begun, said = {"": time.monotonic()}, []
+    with subprocess.Popen(
+        ["dvc", "repro"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            said.append(line)
+            if found := re.match("Running stage '([^']+)'", line):
+                begun[found[1]] = time.monotonic()
+    assert process.returncode == 0, "".join(said)
+    ends = [*list(begun.values())[1:], time.monotonic()]
+    return {stage: end - at for (stage, at), end in zip(begun.items(), ends, strict=True)}
 
 
 def outputs(folder: Path) -> dict[str, str]:
@@ -212,6 +240,31 @@ def build_once(factory: pytest.TempPathFactory, name: str, build: Callable[[Path
             build(part)
             part.rename(made)
     return lambda folder: Path(shutil.copytree(made, folder, symlinks=True, dirs_exist_ok=True))
+
+
+def thirty_epochs(values: Any) -> None:
+    """One model of `copy_reproduced`, for `write_params`."""
+    only(values, "mnist_dense")
+    values["train"]["epochs"] = 30
+
+
+@pytest.fixture(scope="session")
+def copy_reproduced(tmp_path_factory: pytest.TempPathFactory) -> CopyFolder:
+    """Copies a clone with one model that `dvc repro` has made, committed, and the seconds of each stage in SECONDS.
+
+    The copies have no MLflow database, whose experiments have absolute paths.
+    """
+
+    def build(folder: Path) -> None:
+        clone_of_work_tree(folder, thirty_epochs)
+        (folder / "dvc.lock").unlink()  # it lists stages that this pipeline does not have
+        seconds = reproduce(folder)
+        (folder / "mlflow.db").unlink()
+        shutil.rmtree(folder / "mlruns")
+        commit(folder, "baseline")
+        (folder / SECONDS).write_text(json.dumps(seconds))
+
+    return build_once(tmp_path_factory, "reproduced", build)
 
 
 @pytest.fixture(scope="session")

@@ -54,8 +54,11 @@ def stale_after_comment(repo: Repo, module: str) -> set[str]:
     before = path.read_bytes()
     path.write_bytes(before + b"# a comment\n")
     try:
+        # The other deps did not change; DVC would take a minute to say so for every module.
         changed = [
-            stage for stage in repo.index.stages if any(_is_code(dep) and dep.workspace_status() for dep in stage.deps)
+            stage
+            for stage in repo.index.stages
+            if any(_covers(str(dep.def_path), module) and dep.workspace_status() for dep in stage.deps)
         ]
     finally:
         path.write_bytes(before)

@@ -3,12 +3,12 @@
 Takes minutes: a killed stage starts again, and imports TensorFlow again.
 """
 
+import json
 import os
 import random
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -17,10 +17,21 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import clone_of_work_tree, commit, only, outputs, run, wait_for_queue
+from tests.conftest import (
+    SECONDS,
+    CopyFolder,
+    clone_of_work_tree,
+    commit,
+    environment,
+    only,
+    outputs,
+    reproduce,
+    run,
+    thirty_epochs,
+    wait_for_queue,
+)
 
 Reference = tuple[Path, dict[str, float]]  # a clone, and the seconds of each stage
-ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 def log_of(folder: Path) -> Path:
@@ -33,7 +44,7 @@ def start(folder: Path, target: str = "") -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             ["sh", "-c", f"python -m tools.unlock && exec dvc repro {target}"],
             cwd=folder,
-            env=ENVIRONMENT,
+            env=environment(),
             stdout=log,
             stderr=log,
             start_new_session=True,
@@ -47,17 +58,6 @@ def following(process: subprocess.Popen[bytes], log: Path, before: int) -> Itera
             file.seek(before)
             yield next(iter(re.findall(r"Running stage '([^']+)'", file.read().decode())[::-1]), "")
         time.sleep(0.02)
-
-
-def reproduce(folder: Path) -> dict[str, float]:
-    """Run `dvc repro`. Returns the seconds from the start of each stage to the start of the next one."""
-    begun: dict[str, float] = {}
-    process = start(folder)
-    for stage in following(process, log_of(folder), 0):
-        begun.setdefault(stage, time.monotonic())
-    assert process.returncode == 0, log_of(folder).read_text()[-2000:]
-    ends = [*list(begun.values())[1:], time.monotonic()]
-    return {stage: end - at for (stage, at), end in zip(begun.items(), ends, strict=True)}
 
 
 def kill_at_random(folder: Path, took: dict[str, float], times: int, seed: int) -> Counter[str]:
@@ -104,11 +104,6 @@ def alive(group: int) -> bool:
     return True
 
 
-def few(values: Any) -> None:
-    only(values, "mnist_dense")
-    values["train"]["epochs"] = 30
-
-
 def every_kind(values: Any) -> None:
     only(
         values, "mnist_cnn", "fashion_mnist_lenet", "cifar10_small_cnn_augmented", "imagenette_cnn", "imagenette_vgg16"
@@ -124,10 +119,10 @@ def clone(folder: Path, change: Any) -> Path:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Reference:
+def uninterrupted(copy_reproduced: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """The pipeline of one model, reproduced without kills, and the seconds of each stage."""
-    folder = clone(tmp_path_factory.mktemp("few") / "uninterrupted", few)
-    return folder, reproduce(folder)
+    folder = copy_reproduced(tmp_path_factory.mktemp("uninterrupted"))
+    return folder, json.loads((folder / SECONDS).read_text())
 
 
 def kill_and_compare(killed: Path, reference: Path, took: dict[str, float], times: int) -> Counter[str]:
@@ -150,7 +145,7 @@ def kill_and_compare(killed: Path, reference: Path, took: dict[str, float], time
 
 
 def test_pipeline_killed_once_per_stage_ends_with_the_same_bytes(tmp_path: Path, uninterrupted: Reference) -> None:
-    assert kill_and_compare(clone(tmp_path / "killed", few), *uninterrupted, times=1).total() >= 6
+    assert kill_and_compare(clone(tmp_path / "killed", thirty_epochs), *uninterrupted, times=1).total() >= 6
 
 
 @pytest.mark.slow
@@ -162,7 +157,7 @@ def test_pipeline_with_every_kind_of_stage_killed_forty_times_ends_with_the_same
 def test_two_repros_at_once_and_a_queue_do_not_mix_outputs(tmp_path: Path, uninterrupted: Reference) -> None:
     """The second DVC waits for the locks of the first, or reports them."""
     target = "evaluate@mnist_dense"
-    busy = clone(tmp_path / "busy", few)
+    busy = clone(tmp_path / "busy", thirty_epochs)
     both = [start(busy, target), start(busy, target)]
     assert 0 in [process.wait() for process in both], log_of(busy).read_text()[-2000:]
     commit(busy, "reproduced")

@@ -106,12 +106,11 @@ def test_ctrl_c_is_one_line_wherever_it_comes(tmp_path: Path, code: str) -> None
 
 
 def test_tensorflow_starts_quietly(project: Path) -> None:
-    """Three stages that use TensorFlow print nothing but their own words."""
-    for arguments in (["stages.download", "mnist"], ["stages.preprocess", "mnist"], ["stages.train", "mnist_dense"]):
-        done = stage(project, *arguments)
+    """Stages that use TensorFlow print nothing but their own words; tests/test_train.py looks at a training."""
+    for name in ("download", "preprocess"):
+        done = stage(project, f"stages.{name}", "mnist")
         assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.splitlines()[0] == "mnist_dense: 79,510 parameters, 36 training images, float32"
-    assert done.stdout.splitlines()[1].startswith("epoch 1/1: loss ")
+    assert done.stdout == "train: 40 images, test: 20 images\n"
 
 
 def test_entry_modules_import_nothing_heavy() -> None:
