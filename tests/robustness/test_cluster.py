@@ -19,7 +19,7 @@ import pytest
 from stages.cluster.gang import free_port
 from stages.download import download
 from stages.training import run as training
-from tests.conftest import ROOT, clone_of_work_tree, only, run, write_params
+from tests.conftest import ROOT, clone_of_work_tree, environment, only, run, write_params
 from tests.mounts import NAMESPACE, needs_mounts
 from tests.test_train import write_records
 
@@ -58,11 +58,11 @@ def reproduce_with_ray(folder: Path, address: str, meanwhile: Callable[[Any], No
     """Run `make cluster` in a new clone at `folder` and return its output; call `meanwhile` with its process."""
     clone_of_work_tree(folder, small)
     set_engine(folder, "ray")
-    environment = {**os.environ, "RAY_ADDRESS": address, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
     log = folder.with_suffix(".log")
     with log.open("w") as file:
         command = [sys.executable, "-m", "tools.cluster"]
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=subprocess.STDOUT)
+        variables = environment() | {"RAY_ADDRESS": address}
+        process = subprocess.Popen(command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT)
         meanwhile(process)
         assert process.wait() == 0, log.read_text()
     return log.read_text()

@@ -1,6 +1,5 @@
 """`make repro JOBS=…`: the outputs and the dvc.lock of `dvc repro`, after failures and kills, too."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import psutil
 import pytest
 
 from stages.runtime.cli import INTERRUPTED
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, environment, run
 from tools.repro import Plan
 
 NAMES = "abcdefgh"
@@ -57,11 +56,10 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def start(folder: Path, jobs: int, targets: str = "") -> subprocess.Popen[str]:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     return subprocess.Popen(
         [sys.executable, "-m", "tools.repro", str(jobs), targets],
         cwd=folder,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
+        env=environment() | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -22,7 +22,7 @@ from stages.config.models import ModelConfig
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
 from stages.tracking import logger, pending, registry, server
-from tests.conftest import ROOT, write_params
+from tests.conftest import ROOT, environment, write_params
 from tests.mounts import needs_mounts, run_with_mounts
 from tests.tracking.conftest import DIGEST, ROW, runs, save_model
 from tools import tracking
@@ -47,13 +47,10 @@ def wait_for(url: str, seconds: float = 90) -> None:
 
 
 @contextmanager
-def process(*command: str, **environment: str) -> Iterator[Callable[[], None]]:
+def process(*command: str, **changes: str) -> Iterator[Callable[[], None]]:
     """Run a command of MLflow in a session of its own; yields a function that kills it with its workers."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with open("server.log", "ab") as log:
-        started = subprocess.Popen(
-            command, stdout=log, stderr=log, start_new_session=True, env={**os.environ, "PATH": path, **environment}
-        )
+        started = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment() | changes)
 
     def kill() -> None:
         if started.poll() is None:
