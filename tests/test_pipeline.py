@@ -140,15 +140,6 @@ def test_change_of_a_models_entry_reruns_only_that_model(clone: Path) -> None:
     }
 
 
-def test_comment_in_an_architecture_retrains_its_models_to_the_same_bytes(clone: Path) -> None:
-    """The evaluation does not run again, because the outputs of the training have the same bytes."""
-    with (clone / "stages/models/dense.py").open("a") as module:
-        module.write("# a comment\n")
-    before = outputs(clone)
-    assert repro(clone, *(f"evaluate@{name}" for name in LEFT)) == {"train@mnist_dense"}
-    assert outputs(clone) == before
-
-
 def test_result_of_another_machine_from_the_cache_is_named(clone: Path) -> None:
     """As when machines of different kinds share a cache: DVC takes a training of the other one for its own."""
     path = clone / "data/environment/train/mnist_dense.json"

@@ -75,6 +75,9 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     write_params(project, lambda values: values["train"].update(epochs=60))
     write_records()
     import_tensorflow(params.load().threads)  # as in the processes to come
+    import keras
+
+    keras.utils.clear_session()  # Keras numbers the models of a process
     train("mnist_dense")
     files = run.outputs("mnist_dense")
     whole = [path.read_bytes() for path in files]
