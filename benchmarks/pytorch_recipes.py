@@ -1,4 +1,4 @@
-"""Two strong recipes in PyTorch: cifar10_airbench94 and fashion_mnist_resnet, the honest rivals of the pipeline.
+"""Strong recipes in PyTorch: cifar10_airbench93, cifar10_airbench94, fashion_mnist_resnet; rivals of the pipeline.
 
 Same network, hyperparameters, augmentation and batches as the entries of params.yaml, which name the authors. Channels
 are last in memory, the forward pass runs under autocast, and batches are gathered from memory with one index operation.
@@ -20,8 +20,10 @@ from benchmarks.pytorch import FOLDER
 
 Arrays = tuple[np.ndarray, np.ndarray]
 
+CIFAR10 = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 NORMALIZATION = {  # mean and standard deviation of each channel, of pixels from 0 to 1
-    "cifar10_airbench94": ((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)),
+    "cifar10_airbench93": CIFAR10,
+    "cifar10_airbench94": CIFAR10,
     "fashion_mnist_resnet": ((0.28,), (0.35,)),
 }
 
@@ -53,7 +55,11 @@ def train(
     images, others = ((x / 255 - mean) / std for x in pixels)
     labels = torch.from_numpy(train[1]).to(device).long()
     steps = len(images) // batch_size * epochs
-    make = {"cifar10_airbench94": _airbench94, "fashion_mnist_resnet": _fashion_resnet}[name]
+    make = {
+        "cifar10_airbench93": _airbench93,
+        "cifar10_airbench94": _airbench94,
+        "fashion_mnist_resnet": _fashion_resnet,
+    }[name]
     model, augment, optimizers, smoothing = make(torch, images, steps)
     model = model.to(memory_format=torch.channels_last)
     forward = torch.compile(model) if compiled else model
@@ -100,7 +106,11 @@ def _mirror_shift(torch: Any, images: Any) -> Iterator[tuple[float, Any]]:
             yield weight * half, image
 
 
-TEST_TIME = {"cifar10_airbench94": _mirror_shift, "fashion_mnist_resnet": _mirror}
+TEST_TIME = {
+    "cifar10_airbench93": _mirror_shift,
+    "cifar10_airbench94": _mirror_shift,
+    "fashion_mnist_resnet": _mirror,
+}
 
 
 def _random_crop(torch: Any, images: Any, pad: int, mode: str) -> Any:
@@ -127,8 +137,76 @@ def _set_linear(steps: int) -> Any:
     return set_rates
 
 
+def _airbench93(torch: Any, images: Any, steps: int) -> tuple[Any, Any, list[Any], float]:
+    """Network, augmentation, optimizers and label smoothing of KellerJordan/cifar10-airbench, lib_airbench93.py."""
+    whitening, groups, head, model = _airbench(torch, images, (64, 128, 128), 1 / 9)
+    torch.nn.init.zeros_(whitening.bias)
+    convolutions, betas = _weights_and_betas(torch, groups)
+    sgd = torch.optim.SGD(
+        [
+            {"params": [whitening.bias], "peak": 1.5, "until": steps // 4, "weight_decay": 1.3304e-3},
+            {"params": betas, "peak": 96, "weight_decay": 2.079e-5},
+            {"params": [*convolutions, head.weight], "peak": 1.5, "weight_decay": 1.3304e-3},
+        ],
+        lr=1.0,
+        momentum=0.85,
+        nesterov=True,
+    )
+
+    def set_rates(optimizer: Any, step: int) -> None:
+        factor = float(np.interp(step, [0, 0.23 * steps, steps], [0.2, 1, 0.07]))
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak"] * factor * (step < group.get("until", steps))
+
+    class Lookahead:
+        """A slow copy of all that is trained and of the moving averages; takes its turn after the optimizer."""
+
+        def __init__(self) -> None:
+            averages = (layer for layer in groups if isinstance(layer, torch.nn.BatchNorm2d))
+            statistics = [value for layer in averages for value in (layer.running_mean, layer.running_var)]
+            self.fast = [*(value for value in model.parameters() if value.requires_grad), *statistics]
+            self.slow = [value.detach().clone() for value in self.fast]
+            self.steps = 0
+
+        def step(self) -> None:
+            self.steps += 1
+            decay = 0.95**5 * (self.steps / steps) ** 3
+            with torch.no_grad():
+                for slow, fast in zip(self.slow, self.fast, strict=True):
+                    if self.steps % 5 == 0:
+                        slow.lerp_(fast, 1 - decay)
+                    if self.steps % 5 == 0 or self.steps == steps:
+                        fast.copy_(slow)
+
+        def zero_grad(self, set_to_none: bool) -> None:
+            pass
+
+    optimizers = [(sgd, set_rates), (Lookahead(), lambda optimizer, step: None)]
+    return model, _crop_and_flip_alternately(torch, len(images)), optimizers, 0.2
+
+
 def _airbench94(torch: Any, images: Any, steps: int) -> tuple[Any, Any, list[Any], float]:
-    """Network, augmentation, optimizers and label smoothing of KellerJordan/cifar10-airbench, airbench94_muon.py."""
+    """The same of airbench94_muon.py."""
+    whitening, groups, head, model = _airbench(torch, images, (64, 256, 256), 1 / 256)
+    with torch.no_grad():
+        head.weight.div_(head.weight.std())
+    convolutions, betas = _weights_and_betas(torch, groups)
+    sgd = torch.optim.SGD(
+        [
+            {"params": [whitening.bias], "peak": 106, "until": max(1, steps * 3 // 9), "weight_decay": 3.774e-5},
+            {"params": betas, "peak": 106, "weight_decay": 3.774e-5},
+            {"params": [head.weight], "peak": 1340, "weight_decay": 2.985e-6},
+        ],
+        lr=1.0,
+        momentum=0.85,
+        nesterov=True,
+    )
+    optimizers = [(sgd, _set_linear(steps)), (_muon(torch, convolutions), _set_linear(steps))]
+    return model, _crop_and_flip_alternately(torch, len(images)), optimizers, 0.2
+
+
+def _airbench(torch: Any, images: Any, widths: tuple[int, ...], scale: float) -> tuple[Any, list[Any], Any, Any]:
+    """The whitening layer, the layers of the three groups, the last layer, and the network of all of them."""
     nn = torch.nn
 
     def convolution(inputs: int, outputs: int) -> Any:
@@ -147,7 +225,7 @@ def _airbench94(torch: Any, images: Any, steps: int) -> tuple[Any, Any, list[Any
 
     class Scale(nn.Module):  # type: ignore[name-defined]
         def forward(self, x: Any) -> Any:
-            return x / 256
+            return scale * x
 
     whitening = nn.Conv2d(3, 24, 2)
     with torch.no_grad():
@@ -156,31 +234,28 @@ def _airbench94(torch: Any, images: Any, steps: int) -> tuple[Any, Any, list[Any
         filters = (vectors.T / (values + 5e-4).sqrt()[:, None]).reshape(12, 3, 2, 2).float()
         whitening.weight.copy_(torch.cat([filters, -filters]))
     whitening.weight.requires_grad = False
-    head = nn.Linear(256, 10, bias=False)
-    with torch.no_grad():
-        head.weight.div_(head.weight.std())
-    groups = [*group(24, 64), *group(64, 256), *group(256, 256)]
+    head = nn.Linear(widths[-1], 10, bias=False)
+    groups = [layer for inputs, width in pairwise((24, *widths)) for layer in group(inputs, width)]
     model = nn.Sequential(whitening, nn.GELU(), *groups, nn.MaxPool2d(3), nn.Flatten(), head, Scale())
-    convolutions = [layer.weight for layer in groups if isinstance(layer, nn.Conv2d)]
-    betas = [layer.bias for layer in groups if isinstance(layer, nn.BatchNorm2d)]
-    sgd = torch.optim.SGD(
-        [
-            {"params": [whitening.bias], "peak": 106, "until": max(1, steps * 3 // 9), "weight_decay": 3.774e-5},
-            {"params": betas, "peak": 106, "weight_decay": 3.774e-5},
-            {"params": [head.weight], "peak": 1340, "weight_decay": 2.985e-6},
-        ],
-        lr=1.0,
-        momentum=0.85,
-        nesterov=True,
-    )
-    flip_first = torch.rand(len(images)) < 0.5
+    return whitening, groups, head, model
+
+
+def _weights_and_betas(torch: Any, layers: list[Any]) -> tuple[list[Any], list[Any]]:
+    """The kernels of the convolutions, and the offsets of batch normalization."""
+    convolutions = [layer.weight for layer in layers if isinstance(layer, torch.nn.Conv2d)]
+    return convolutions, [layer.bias for layer in layers if isinstance(layer, torch.nn.BatchNorm2d)]
+
+
+def _crop_and_flip_alternately(torch: Any, count: int) -> Any:
+    """A random crop, and a mirror image in every other epoch, whose first one is random for each of `count` images."""
+    flip_first = torch.rand(count) < 0.5
 
     def augment(batch: Any, indices: Any, epoch: int) -> Any:
         batch = _random_crop(torch, batch, 2, "reflect")
         flipped = flip_first[indices] ^ bool(epoch % 2)
         return torch.where(flipped.view(-1, 1, 1, 1), batch.flip(-1), batch)
 
-    return model, augment, [(sgd, _set_linear(steps)), (_muon(torch, convolutions), _set_linear(steps))], 0.2
+    return augment
 
 
 def _muon(torch: Any, weights: list[Any]) -> Any:

@@ -1,4 +1,4 @@
-"""Two strong recipes against the same recipes in PyTorch, in bfloat16 on the same cores or GPU: speed, and accuracy.
+"""Strong recipes against the same recipes in PyTorch, in bfloat16 on the same cores or GPU: speed, and accuracy.
 
 The speed is that of an epoch in the middle of a training, with its validation, as in the benchmark `training`. With
 `source: published`, PyTorch also trains to the end on the images in data/records, and its predictions for the test
@@ -21,7 +21,7 @@ PYTORCH = {"PyTorch": False, "torch.compile": True}
 
 
 def measure(quick: bool) -> Result:
-    """Both recipes; with `quick` for a short time, and without the accuracies."""
+    """All recipes; with `quick` for a short time, and without the accuracies."""
     if not pytorch.available():
         raise UserError(f"PyTorch: {pytorch.MISSING}")
     numerics.import_tensorflow(gpu=False)  # this process reads the images; the GPU's memory is for the contenders
