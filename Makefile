@@ -3,7 +3,7 @@ PYTHON ?= python3
 REMEMBERED := $(shell cat .venv/requirements-name 2> /dev/null)
 REQUIREMENTS ?= $(or $(REMEMBERED),requirements.txt)# or requirements-gpu.txt; the clone remembers it
 TARGETS ?=
-JOBS ?= 1# stages of `make repro`, or trials of `make search`, at the same time
+JOBS ?=# stages of `make repro` at the same time, STAGES by default; trials of `make search`, one by default
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
@@ -24,6 +24,7 @@ TIME ?= 600# seconds of `make fuzz`
 BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
+STAGES := $(if $(wildcard /proc/driver/nvidia/version),1,2)# two trainings would share the memory of a GPU
 # Recipes read these from the environment: the name of a branch is never part of a command.
 GIVEN := BASE DATASET EXPERIMENTS FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
 export $(GIVEN)
@@ -58,10 +59,10 @@ setup: ## .venv with the pinned packages; every target below makes it first
 	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/plots_template.html || \
 	    $(RUN) python -m tools.plots_template >&2
 
-repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale; JOBS=2: two stages at a time
+repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale; JOBS stages at a time
 	@$(RUN) python -m tools.check_params
 	@$(RUN) python -m tools.unlock
-	@$(RUN) $(if $(filter-out 1,$(JOBS)),python -m tools.repro "$$JOBS" "$$TARGETS",dvc repro $(TARGETS))
+	@$(RUN) $(if $(filter-out 1,$(or $(JOBS),$(STAGES))),python -m tools.repro "$${JOBS:-$(STAGES)}" "$$TARGETS",dvc repro $(TARGETS))
 
 dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
 	@$(RUN) python -m tools.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP")
@@ -143,7 +144,7 @@ serve: setup ## answer for MODEL on http://127.0.0.1:8000, with a page for image
 	@$(RUN) python -m tools.serve "$$MODEL"
 
 search: setup ## find hyperparameters of MODEL with TRIALS experiments, JOBS at a time; resumes
-	@$(RUN) python -m tools.search "$$MODEL" "$$TRIALS" "$$JOBS" "$$SAMPLER"
+	@$(RUN) python -m tools.search "$$MODEL" "$$TRIALS" "$${JOBS:-1}" "$$SAMPLER"
 
 promote: setup ## make MODEL the champion if the gate passes: MLflow alias, GTO tags, model card
 	@$(RUN) python -m tools.promote "$$MODEL" "$$FORCE"

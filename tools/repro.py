@@ -1,4 +1,4 @@
-"""`make repro JOBS=2`: what `dvc repro` does, with independent stages at the same time.
+"""`make repro`: what `dvc repro` does, with independent stages at the same time.
 
 `dvc repro` runs one stage after the other (github.com/treeverse/dvc/issues/755). But DVC holds the lock of the
 repository only while it compares hashes, fills its cache and writes dvc.lock; while a command runs, a list of locks

@@ -1,4 +1,4 @@
-"""`make repro JOBS=…`: the outputs and the dvc.lock of `dvc repro`, after failures and kills, too."""
+"""`make repro`: the outputs and the dvc.lock of `dvc repro`, after failures and kills, too."""
 
 import signal
 import subprocess
