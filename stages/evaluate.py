@@ -1,12 +1,21 @@
 """Evaluate a model: predictions on the test split → metrics, and the tables behind the plots, without TensorFlow."""
 
 import json
+from typing import TYPE_CHECKING
 
 from stages.config import params
 from stages.config.messages import lookup
 from stages.runtime import paths
 from stages.runtime.cli import run
+from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, open_input
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import numpy as np
+
+SOFTMAX_ERROR = 0.05  # of the sum for an image; in bfloat16 it is 0.01
 
 
 def evaluate(name: str) -> None:
@@ -19,6 +28,7 @@ def evaluate(name: str) -> None:
     from stages.tracking import logger
 
     predicted = predictions.read(name)
+    check_probabilities(predicted.blocks(), model.architecture)
     epochs, validation_accuracy = read_history(name, model.restore_best)
     test_metrics = metrics.compute(predicted)
     pretraining = config.not_in_pretraining.get(config.image_dataset(name))
@@ -43,6 +53,17 @@ def evaluate(name: str) -> None:
     low, high = test_metrics["accuracy_low"], test_metrics["accuracy_high"]
     accuracy, images = test_metrics["accuracy"], test_metrics["images"]
     print(f"{name}: test accuracy {accuracy:.2%} ({low:.2%} to {high:.2%}) on {images:,} images")
+
+
+def check_probabilities(blocks: "Iterable[tuple[np.ndarray, np.ndarray]]", architecture: str) -> None:
+    """Raise a `UserError` if what an architecture returns for an image does not look like the output of a softmax."""
+    for _, block in blocks:
+        sums = block.sum(axis=1)
+        if (block < 0).any() or (abs(sums - 1) > SOFTMAX_ERROR).any():
+            raise UserError(
+                f"stages/models/{architecture}.py: its outputs are no probabilities: those of an image sum to "
+                f"{sums.min():.3g} to {sums.max():.3g}; end it with a softmax in float32"
+            )
 
 
 def read_history(name: str, restore_best: bool) -> tuple[int, float]:

@@ -42,6 +42,15 @@ def test_an_unknown_model_is_one_line(project: Path) -> None:
         evaluate.evaluate("mnist_dens")
 
 
+@pytest.mark.parametrize("scale", [3, -1])
+def test_outputs_that_are_no_probabilities_name_the_architecture(project: Path, scale: int) -> None:
+    write_inputs("mnist_dense")
+    predictions.write(paths.predictions("mnist_dense"), replace(FOUR, probabilities=scale * FOUR.probabilities[:]))
+    message = f"stages/models/dense.py: its outputs are no probabilities: those of an image sum to {scale} to {scale}; "
+    with pytest.raises(UserError, match=f"^{message}end it with a softmax in float32$"):
+        evaluate.evaluate("mnist_dense")
+
+
 def test_metrics_and_tables_are_written_and_logged(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logged = []
     monkeypatch.setattr(logger, "log_evaluation", lambda *arguments: logged.append(arguments))

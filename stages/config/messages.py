@@ -26,13 +26,14 @@ def choices(name: str, known: Iterable[str]) -> str:
     return (f"did you mean {close[0]!r}? " if close else "") + "allowed: " + ", ".join(map(printable, known))
 
 
-def explain(error: ValidationError, values: Any, prefix: str = "") -> str:
+def explain(error: ValidationError, values: Any, prefix: str = "", known: Iterable[str] = ()) -> str:
     """The most useful of pydantic's errors as one line: key, value, what is allowed.
 
     Args:
         error: what pydantic raised for `values`.
         values: what it was given.
         prefix: the key under which the values stand.
+        known: keys that are right, and not a missing one that is misspelt.
     """
     # Of a union, report the error of the type that the value has.
     first = min(error.errors(), key=_is_of_another_type)
@@ -46,12 +47,13 @@ def explain(error: ValidationError, values: Any, prefix: str = "") -> str:
                 break
     if first["type"] == "missing":
         key = str(first["loc"][-1])
-        misspelt = difflib.get_close_matches(key, map(str, values), n=1, cutoff=0.8) if isinstance(values, dict) else []
+        others = [str(one) for one in values if one not in known] if isinstance(values, dict) else []
+        misspelt = difflib.get_close_matches(key, others, n=1, cutoff=0.8)
         what = f"rename {printable(misspelt[0])!r}, or add it" if misspelt else "add it"
         return ".".join([*parts, key]) + f": missing; {what}"
     if first["type"] == "unknown_key":
         return ".".join([*parts, printable(first["ctx"]["key"])]) + ": " + first["msg"]
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace(" after validation", "")
     if first["type"] in ("model_type", "dict_type") and parts[-1:] != ["classes"]:
         key = "name" if first.get("ctx", {}).get("class_name") == "PartConfig" else "key"
         message = f"it should be a mapping, such as {{{key}: ...}}"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError, create_model
+from pydantic import PydanticUserError, ValidationError, create_model
 
 from stages.config.messages import choices, explain, printable, short
 from stages.config.types import Config
@@ -28,7 +28,7 @@ def check_part(key: str, package: str, name: str, others: Iterable[str] = ()) ->
         raise UserError(f"{key}: there is no {name!r}; {choices(name, known)}")
 
 
-def check_options(key: str, package: str, name: str, options: dict[str, Any], others: Iterable[str] = ()) -> None:
+def check_options(key: str, package: str, name: str, options: dict[str, Any], reserved: Iterable[str] = ()) -> None:
     """Check options against the keyword-only parameters of `build` in a module that is found by its name.
 
     The module is imported: its top level must not import TensorFlow.
@@ -38,7 +38,7 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any], ot
         package: of stages/.
         name: of the module.
         options: from params.yaml.
-        others: keys beside the options, which a misspelt one may mean.
+        reserved: keys beside the options, which a misspelt one may mean and no option may have.
 
     Raises:
         UserError: an option is not valid, or `build` is missing or says not what its options are.
@@ -54,21 +54,27 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any], ot
                 raise UserError(
                     f"{file}: build: {parameter.name} has no type; write one, such as {parameter.name}: float"
                 )
+            if parameter.name in reserved:
+                raise UserError(
+                    f"{file}: build: {parameter.name} is a key of every model and never reaches `build`; rename it"
+                )
             default = ... if parameter.default is parameter.empty else parameter.default
             fields[parameter.name] = (parameter.annotation, default)
         elif parameter.name in options:
             raise UserError(
-                f"{key}.{parameter.name}: no option, as `build` in {file} has it before the `*`; remove it here, or "
-                "move it behind the `*` there"
+                f"{key}.{parameter.name}: no option, as `build` in {file} has it before the `*`: the pipeline "
+                "gives its value; remove it here, or move it behind the `*` there if it is an option"
             )
     for option, value in options.items():
-        meant = difflib.get_close_matches(option, [*fields, *others], n=1)
+        meant = difflib.get_close_matches(option, [*fields, *reserved], n=1)
         if meant and meant[0] not in fields:
             raise UserError(
                 f"{key}.{printable(option)}: unknown key with value {short(value)}; did you mean {meant[0]!r}?"
             )
     try:
-        create_model(name, __base__=Config, **fields).model_validate(options)
+        create_model(name, __base__=Config, __module__=module.__name__, **fields).model_validate(options)
     except ValidationError as error:
         path, _, prefix = key.partition(": ")
-        raise UserError(f"{path}: {explain(error, options, prefix)}") from None
+        raise UserError(f"{path}: {explain(error, options, prefix, fields)}") from None
+    except PydanticUserError as error:  # an annotation in quotes, or after `from __future__ import annotations`
+        raise UserError(f"{file}: build: {str(error).splitlines()[0]}; import what the types of options name") from None

@@ -7,6 +7,7 @@ def macro_f1(predictions: Predictions) -> float: ...
 import math
 from collections.abc import Callable
 from fnmatch import fnmatchcase
+from numbers import Integral, Real
 from typing import NamedTuple
 
 import numpy as np
@@ -31,22 +32,27 @@ class Metric(NamedTuple):
 
     function: Function
     label: str
-    format: str
+    number_format: str
     column: bool
 
 
 METRICS: dict[str, Metric] = {}  # by the names of the functions, in the order of this file
 
 
-def metric(label: str = "", format: str = "{:,}", column: bool = False) -> Callable[[Function], Function]:
+def metric(label: str = "", number_format: str = "{:,}", column: bool = False) -> Callable[[Function], Function]:
     """Register a function as a metric under its own name."""
     if not isinstance(label, str):
         raise UserError(f"{FILE}: {label.__name__}: @metric without parentheses registers nothing; write @metric()")
+    try:
+        number_format.format(0.5)
+    except (ValueError, LookupError) as error:
+        message = f"{FILE}: {label}: {number_format!r} formats no number: {error}; write one like {{:.2%}}"
+        raise UserError(message) from None
 
     def register(function: Function) -> Function:
         if function.__name__ in METRICS:
             raise UserError(f"{FILE}: two metrics are named {function.__name__}; rename one")
-        METRICS[function.__name__] = Metric(function, label, format, column)
+        METRICS[function.__name__] = Metric(function, label, number_format, column)
         return function
 
     return register
@@ -61,11 +67,14 @@ def compute(predictions: Predictions) -> dict[str, float]:
     found = {name: entry.function(predictions) for name, entry in METRICS.items()}
     values = {name: value for name, value in found.items() if value is not None}
     for name, value in values.items():
-        if np.ndim(value) or not math.isfinite(value):
+        if not isinstance(value, Real) or not math.isfinite(value):
             raise UserError(
                 f"{FILE}: {name}: {value!r}: it should be one finite number, or None where it does not apply"
             )
-    return {name: value if isinstance(value, int) else round(float(value), DIGITS) for name, value in values.items()}
+    return {
+        name: int(value) if isinstance(value, Integral) else round(float(value), DIGITS)
+        for name, value in values.items()
+    }
 
 
 def not_in_pretraining(predictions: Predictions, pattern: str) -> dict[str, float]:

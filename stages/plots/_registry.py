@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 import pandas as pd
+from pandas.api.types import is_integer_dtype, is_numeric_dtype
 
 from stages.runtime.errors import UserError
 
@@ -48,7 +49,7 @@ def tables(predictions: Any) -> dict[str, pd.DataFrame]:
     """The table of every plot that has one of its own.
 
     Raises:
-        UserError: a table has not the columns that its module names.
+        UserError: a table has no rows, or not the columns that its module names.
     """
     plots = all_plots()
     found = {name: plot.table(predictions) for name, plot in plots.items() if hasattr(plot, "table")}
@@ -56,10 +57,15 @@ def tables(predictions: Any) -> dict[str, pd.DataFrame]:
         for column, kind in plots[name].COLUMNS.items():
             if column not in table:
                 raise UserError(f"{_file(name)}: COLUMNS has {column!r}, which `table` does not return")
-            if kind is int and not pd.api.types.is_integer_dtype(table[column]):
+            if (kind is int and not is_integer_dtype(table[column])) or (
+                kind is float and not is_numeric_dtype(table[column])
+            ):
                 raise UserError(
-                    f"{_file(name)}: COLUMNS says int for {column!r}, but `table` returns {table[column].dtype}"
+                    f"{_file(name)}: COLUMNS says {kind.__name__} for {column!r}, but `table` returns "
+                    f"{table[column].dtype}"
                 )
+        if not len(table):
+            raise UserError(f"{_file(name)}: `table` returns no rows; `figure` needs some")
     return found
 
 

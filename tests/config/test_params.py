@@ -5,10 +5,11 @@ import inspect
 import io
 import itertools
 import re
+import sys
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any, get_args
 
 import pytest
@@ -18,7 +19,6 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from stages.config import params, parts
-from stages.config.models import ModelConfig
 from stages.config.parts import load_part
 from stages.config.references import OPTIONAL_PARTS, PART_MAPPINGS, PARTS
 from stages.runtime.errors import UserError
@@ -71,7 +71,8 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     (
         lambda v: v["models"]["mnist_cnn"]["optimizer"].update(learning_rate=0.1),
         "models.mnist_cnn.optimizer.learning_rate: no option, as `build` in stages/training/optimizers/adam.py has it "
-        "before the `*`; remove it here, or move it behind the `*` there",
+        "before the `*`: the pipeline gives its value; remove it here, or move it behind the `*` there if it is an "
+        "option",
     ),
     (
         lambda v: v["models"]["mnist_cnn"].update(architecture="CNN"),
@@ -279,6 +280,48 @@ def test_module_whose_options_are_unknown_is_named(
         parts.check_options("params.yaml: models.m.optimizer", "training.optimizers", "rms", {"rho": 0.9})
 
 
+PART = """
+from __future__ import annotations
+from stages.config.types import Fraction
+def build(learning_rate: float, *, rho: Fraction) -> keras.Optimizer: ...
+"""
+
+
+def check_rms(
+    monkeypatch: pytest.MonkeyPatch, code: str, options: dict[str, Any], reserved: tuple[str, ...] = ()
+) -> str:
+    """What is wrong with options of an optimizer, or an empty string."""
+    module = ModuleType("stages.training.optimizers.rms")
+    exec(code, vars(module))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    try:
+        parts.check_options("params.yaml: models.m.optimizer", "training.optimizers", "rms", options, reserved)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def test_options_whose_types_are_written_as_text_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check_rms(monkeypatch, PART, {"rho": 0.9}) == ""
+    found = check_rms(monkeypatch, PART, {"rho": 1.5})
+    assert found == "params.yaml: models.m.optimizer.rho: 1.5: input should be less than 1"
+    unknown = check_rms(monkeypatch, PART.replace("import Fraction", "import Share"), {"rho": 0.9})
+    assert unknown.startswith("stages/training/optimizers/rms.py: build: ") and "Fraction" in unknown
+    assert unknown.endswith("; import what the types of options name")
+
+
+def test_missing_option_is_not_taken_for_one_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def build(learning_rate: float, *, beta_1: float, beta_2: float) -> None: ..."
+    found = check_rms(monkeypatch, code, {"beta_2": 0.9})
+    assert found == "params.yaml: models.m.optimizer.beta_1: missing; add it"
+
+
+def test_option_with_the_name_of_a_model_key_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "def build(*, patience: int) -> None: ..."
+    found = check_rms(monkeypatch, code, {"patience": 3}, ("patience",))
+    assert found.startswith("stages/training/optimizers/rms.py: build: patience is a key of every model and never ")
+
+
 TEXT = st.text(max_size=9) | st.sampled_from(["[x]", "f(x)", "a.b", "a\nb", " a", "\x85", "null", "//u:pw@host"])
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | TEXT | st.sampled_from([10**400, 1e-320, -0.0])
 VALUES = st.recursive(
@@ -444,10 +487,3 @@ def test_build_of_every_part_names_its_options() -> None:
         for file in sorted((ROOT / "stages").joinpath(*package.split(".")).glob("[a-z]*.py")):
             parameters = inspect.signature(load_part(package, file.stem).build).parameters.values()
             assert all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters), file
-
-
-def test_option_of_an_architecture_has_no_name_of_a_model_key() -> None:
-    """It would never reach the architecture."""
-    for file in sorted((ROOT / "stages/models").glob("[a-z]*.py")):
-        options = inspect.signature(load_part("models", file.stem).build).parameters
-        assert not {*options} & {*ModelConfig.model_fields}, file

@@ -97,7 +97,7 @@ def test_a_new_metric_is_found_by_its_decorator(monkeypatch: pytest.MonkeyPatch)
     assert metrics.METRICS["error"].label == "Error"
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan"), np.ones(2)])
+@pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan"), np.ones(2), "0.5"])
 def test_a_metric_that_is_not_a_finite_number_is_named(monkeypatch: pytest.MonkeyPatch, value: Any) -> None:
     monkeypatch.setattr(metrics, "METRICS", {})
     metrics.metric()(lambda predictions: value)
@@ -111,3 +111,12 @@ def test_a_metric_without_parentheses_or_with_a_taken_name_is_an_error(monkeypat
         metrics.metric(metrics.accuracy)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="two metrics are named accuracy; rename one"):
         metrics.metric()(metrics.accuracy)
+    for wrong in ("{:.2q}", "{1}", "{:.2%"):
+        with pytest.raises(UserError, match=r"^stages/evaluation/metrics.py: Error: .* formats no number: "):
+            metrics.metric("Error", wrong)
+
+
+def test_a_number_of_numpy_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "METRICS", {})
+    metrics.metric()(lambda predictions: np.int64(347))  # type: ignore[arg-type, return-value]
+    assert repr(metrics.compute(FOUR)) == "{'<lambda>': 347}"

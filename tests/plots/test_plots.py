@@ -68,6 +68,8 @@ def test_every_plot_has_its_parts() -> None:
         ("table", None, "it has no `table`, and the history has only the columns epoch, loss, "),
         ("COLUMNS", {"low": float, "share": float}, "COLUMNS has 'share', which `table` does not return"),
         ("COLUMNS", {"low": int}, "COLUMNS says int for 'low', but `table` returns float64"),
+        ("table", lambda predictions: pd.DataFrame({"low": ["0.1"]}), "COLUMNS says float for 'low', but `table` ret"),
+        ("table", lambda predictions: pd.DataFrame({"low": [0.1]})[:0], "`table` returns no rows; `figure` needs some"),
     ],
 )
 def test_a_plot_that_lacks_something_is_named(
@@ -77,6 +79,8 @@ def test_a_plot_that_lacks_something_is_named(
         monkeypatch.delattr(reliability, attribute)
     else:
         monkeypatch.setattr(reliability, attribute, value)
+    if attribute == "table" and value:
+        monkeypatch.setattr(reliability, "COLUMNS", {"low": float})
     with pytest.raises(UserError, match=f"^stages/plots/reliability.py: {message}"):
         _registry.tables(FOUR)
 

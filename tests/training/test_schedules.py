@@ -1,9 +1,8 @@
-"""Schedules and losses."""
+"""Learning-rate schedules."""
 
 import numpy as np
 import pytest
 
-from stages.training.losses import cross_entropy
 from stages.training.schedules import constant, cosine, exponential, flat_cosine, one_cycle, triangular
 
 
@@ -58,14 +57,3 @@ def test_schedules_of_few_steps_are_finite(steps: int) -> None:
     ]
     assert all(len(rates) == steps and np.isfinite(rates).all() and (rates >= 0).all() for rates in found)
     assert all((rates <= 1).all() for rates in found)
-
-
-def test_cross_entropy_takes_labels_or_target_probabilities() -> None:
-    import tensorflow as tf
-
-    probabilities = tf.constant([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]])
-    loss = cross_entropy.build()
-    np.testing.assert_allclose(loss(tf.constant([0, 2]), probabilities), -np.log([0.7, 0.8]), rtol=1e-6)
-    soft = tf.constant([[0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
-    expected = [-(np.log(0.7) + np.log(0.2)) / 2, -np.log(0.8)]
-    np.testing.assert_allclose(loss(soft, probabilities), expected, rtol=1e-6)
