@@ -44,7 +44,7 @@ def metric(label: str = "", number_format: str = "{:,}", column: bool = False) -
     if not isinstance(label, str):
         raise UserError(f"{FILE}: {label.__name__}: @metric without parentheses registers nothing; write @metric()")
     try:
-        number_format.format(0.5)
+        number_format.format(1)  # which formats of integers and of fractions take
     except (ValueError, LookupError) as error:
         message = f"{FILE}: {label}: {number_format!r} formats no number: {error}; write one like {{:.2%}}"
         raise UserError(message) from None

@@ -111,6 +111,7 @@ def test_a_metric_without_parentheses_or_with_a_taken_name_is_an_error(monkeypat
         metrics.metric(metrics.accuracy)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="two metrics are named accuracy; rename one"):
         metrics.metric()(metrics.accuracy)
+    metrics.metric("Number", "{:d}")
     for wrong in ("{:.2q}", "{1}", "{:.2%"):
         with pytest.raises(UserError, match=r"^stages/evaluation/metrics.py: Error: .* formats no number: "):
             metrics.metric("Error", wrong)
