@@ -51,12 +51,6 @@ def pytest_sessionstart() -> None:
         import_tensorflow(YAML(typ="safe").load(ROOT / "params.yaml")["threads"])
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """One process more than there are cores: tests also wait, for servers and for DVC's queue."""
-    return (os.cpu_count() or 1) + 1
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The modules that take minutes first, so that none of them is what everybody waits for in the end."""
     items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
