@@ -81,7 +81,7 @@ setup-cluster: setup
 test: setup ## the tests
 	@$(RUN) pytest
 
-test-slow: setup ## the tests that take long: forty kills, corrupt caches
+test-slow: setup ## the tests that take long: forty kills, corrupt caches, runs beside a queue, some benchmarks
 	@$(RUN) pytest -m slow
 
 test-cluster: setup-cluster ## the tests of Ray and of object storage, which `make test` skips if they are not installed

@@ -191,12 +191,14 @@ def test_preprocessing_takes_published_archives_from_data(project: Path) -> None
     assert set(row.values) == {"tfds build", "stage"}
 
 
+@pytest.mark.slow
 def test_growth_is_measured_in_processes(project: Path) -> None:
     memory, seconds = growth.compare(["mnist"], [], (1, 2)).tables
     assert 100 < memory.rows[0].values["2×"][0] < 4000
     assert seconds.rows[0].values["1×"][0] > seconds.rows[0].values["2×"][0] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("forked")
 def test_extraction_is_timed_against_predict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_params(tmp_path, lambda values: values["features"]["imagenette_vgg16"].update(image_size=64))
@@ -227,6 +229,7 @@ def test_scaling_measures_the_rates_of_all_work(tmp_path: Path, monkeypatch: pyt
         assert run_round().value == {"images": 2 * BATCH_SIZE}
 
 
+@pytest.mark.slow
 def test_stage_is_timed_in_parts(tiny: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.timed", "stages.train", "train@mnist_dense"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENCHMARK_TIMES": str(tiny / "times")}

@@ -154,6 +154,7 @@ def test_pipeline_with_every_kind_of_stage_killed_forty_times_ends_with_the_same
     assert kill_and_compare(killed, reference, reproduce(reference), times=2).total() >= 40
 
 
+@pytest.mark.slow
 def test_two_repros_at_once_and_a_queue_do_not_mix_outputs(tmp_path: Path, uninterrupted: Reference) -> None:
     """The second DVC waits for the locks of the first, or reports them."""
     target = "evaluate@mnist_dense"
