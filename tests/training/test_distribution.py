@@ -60,8 +60,6 @@ CNN = {
     "learning_rate": 0.1,
     "epochs": 4,
 }
-
-
 SLOW = {**EVERY_OPTIMIZER["averaging"], "batch_statistics": True}
 GROUPS = {**EVERY_OPTIMIZER, "learning_rate": 0.01, "averaging": SLOW, "drop_last": True}
 AUGMENTED = {"augment": PLACES, "epochs": 2}
@@ -98,6 +96,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         command = [sys.executable, "-c", TRAINING, json.dumps(trainings)]
         done = subprocess.run(command, cwd=made, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
+        with (made / "said.txt").open("a") as file:
+            file.write(done.stdout)
     return made
 
 
@@ -130,6 +130,7 @@ def test_two_devices_train_what_each_computes_from_its_own_share(folder: Path, n
 
 
 def test_mirrored_training_resumes_from_its_checkpoint(folder: Path) -> None:
+    assert (folder / "said.txt").read_text().count("resuming from epoch 2, which an earlier run finished\n") == 1
     assert len(history(folder, "resumed")) == 4
     assert (folder / "resumed.keras").read_bytes() == (folder / "both.keras").read_bytes()
 
