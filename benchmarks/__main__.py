@@ -8,7 +8,7 @@ from stages.runtime.errors import UserError
 
 BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline", "serving")
 # Hours on the published data; requirements-cluster.txt; PyTorch; or minutes that few need
-ON_DEMAND = ("accuracy", "profile", "scaling", "recipes", "jobs", "audit", "streaming", "workers", "transfer")
+ON_DEMAND = ("repro", "accuracy", "profile", "scaling", "recipes", "jobs", "audit", "streaming", "workers", "transfer")
 
 
 def main(arguments: list[str]) -> None:

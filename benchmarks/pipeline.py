@@ -42,7 +42,7 @@ def compare(models: list[str], rounds: int) -> Result:
         idle = interleaved({"dvc status": lambda: dvc("status"), "dvc repro": lambda: dvc("repro")}, rounds)
         changed = Row(f"one model changed, {MODEL}", {"dvc repro": []})
         for epochs in range(3, 3 + min(rounds, 3)):
-            with _params(clone) as values:
+            with changed_params(clone) as values:
                 values["models"][MODEL]["epochs"] = epochs
             changed.values["dvc repro"].append(dvc("repro").seconds)
     nothing = Row("nothing to do", {name: [one.seconds for one in results] for name, results in idle.items()})
@@ -72,7 +72,7 @@ def prepare(clone: Path, models: list[str]) -> None:
     stages = clone / "dvc.yaml"
     stages.write_text(stages.read_text().replace("python -m stages.", "python -m benchmarks.timed stages."))
     if models:
-        with _params(clone) as values:
+        with changed_params(clone) as values:
             _keep(values, models)
 
 
@@ -92,7 +92,7 @@ def _keep(values: dict[str, Any], models: list[str]) -> None:
 
 
 @contextmanager
-def _params(clone: Path) -> Iterator[Any]:
+def changed_params(clone: Path) -> Iterator[Any]:
     """The values of the clone's params.yaml; changes in the block are written."""
     yaml = YAML()
     yaml.width = 4096

@@ -20,6 +20,7 @@ from benchmarks import (
     preprocessing,
     profile,
     readme,
+    repro,
     scaling,
     streaming,
     training,
@@ -254,6 +255,11 @@ def test_pipeline_is_timed_in_a_clone() -> None:
     parts = {row.name: row.medians["time"] for row in result.tables[1].rows}
     assert sum(parts.values()) == pytest.approx(result.tables[0].rows[2].medians["dvc repro"])
     assert parts["training"] > 0
+
+
+@pytest.mark.slow
+def test_make_repro_is_timed_in_a_clone() -> None:
+    assert repro.from_nothing(["mnist_dense"]) > 0
 
 
 @pytest.mark.slow
