@@ -32,6 +32,7 @@ def compare(models: list[str], rounds: int) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         clone, times = Path(folder, "clone"), Path(folder, "times.jsonl")
         prepare(clone, models)
+        _time_stages(clone)
 
         def dvc(*arguments: str) -> Round:
             return run_in(clone, times, "dvc", *arguments)
@@ -66,14 +67,18 @@ def compare(models: list[str], rounds: int) -> Result:
 
 
 def prepare(clone: Path, models: list[str]) -> None:
-    """Clone HEAD with timed stages; keep only `models` if any are named."""
+    """Clone HEAD; keep only `models` if any are named."""
     subprocess.run(["git", "clone", "--quiet", FOLDER.parent, clone], check=True)
-    shutil.copytree(FOLDER, clone / "benchmarks", dirs_exist_ok=True, ignore=shutil.ignore_patterns(".torch"))
-    stages = clone / "dvc.yaml"
-    stages.write_text(stages.read_text().replace("python -m stages.", "python -m benchmarks.timed stages."))
     if models:
         with changed_params(clone) as values:
             _keep(values, models)
+
+
+def _time_stages(clone: Path) -> None:
+    """Have the clone's stages report how long their parts take."""
+    shutil.copytree(FOLDER, clone / "benchmarks", dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
+    stages = clone / "dvc.yaml"
+    stages.write_text(stages.read_text().replace("python -m stages.", "python -m benchmarks.timed stages."))
 
 
 def _keep(values: dict[str, Any], models: list[str]) -> None:

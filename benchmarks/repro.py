@@ -22,7 +22,7 @@ def measure(quick: bool) -> Result:
         seconds = from_nothing(tutorials, "published")
         rows.append(Row("published data, tutorials", {"make repro": [seconds]}))
         targets.append(Target("tutorials on the published data, minutes", "≤ 75", seconds / 60))
-    return Result([Table("From nothing, downloads included", "s", rows)], targets)
+    return Result([Table("From nothing", "s", rows)], targets)
 
 
 def from_nothing(models: list[str], source: str = "synthetic") -> float:

@@ -64,10 +64,13 @@ def main(module: str, *arguments: str) -> None:
 @functools.cache
 def _time_heavy_modules(stage: str) -> None:
     """Time functions of modules that import TensorFlow or TensorFlow Datasets."""
-    from stages.data import reader, writer
+    from stages.data import reader
 
     reader.load = timed("reading records", reader.load)
-    writer.write = timed("writing records", writer.write)
+    if stage in ("preprocess", "preprocess_folder", "extract"):  # the others do not import TensorFlow Datasets' writer
+        from stages.data import writer
+
+        writer.write = timed("writing records", writer.write)
     if stage == "extract":
         from stages.data import features
 

@@ -1,8 +1,8 @@
 """Training: each model as a tutorial writes it and as the pipeline trains it; two of them also in PyTorch's eager mode.
 
-The strong recipes have no such counterpart: here is their share of the processor's peak, and `recipes` compares two of
-them with PyTorch. The timed unit is an epoch after the first one, with its validation, in the middle of a training. The
-images are those in data/records, repeated or reduced to a number that takes a second or two.
+The strong recipes have no such counterpart: here is their share of the processor's peak, and `recipes` compares three
+of them with PyTorch. The timed unit is an epoch after the first one, with its validation, in the middle of a training.
+The images are those in data/records, repeated or reduced to a number that takes a second or two.
 """
 
 from collections.abc import Callable
