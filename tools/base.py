@@ -127,7 +127,7 @@ def python_environment(folder: Path, name: str) -> dict[str, str]:
     lock = remembered.read_text().strip() if remembered.exists() else "requirements.txt"
     binaries = Path(sys.executable).parent
     if (folder / lock).exists() and (folder / lock).read_bytes() != Path(lock).read_bytes():
-        python = Path(sys.base_prefix) / "bin/python3"
+        python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
         command = ["make", "--silent", "setup", f"PYTHON={python}", f"REQUIREMENTS={lock}"]
         if subprocess.run(command, cwd=folder, env=kept, stdout=sys.stderr).returncode:
             raise UserError(f"{name}: make setup failed on this revision, see above")

@@ -8,7 +8,7 @@ from stages.reporting.markdown import table
 from stages.runtime.cli import run
 from tools.revision import ABSENT, Revision, differences, experiments, points
 
-Row = tuple[int, float, list[str]]  # by which they are sorted: model, negative accuracy; cells
+Row = tuple[int, str, float, list[str]]  # sorted by place in HEAD, model, negative accuracy; cells
 
 
 def show() -> None:
@@ -25,7 +25,7 @@ def show() -> None:
 def _rows(name: str, experiment: Revision, state: str, head: Revision) -> list[Row]:
     """A row for each model that was trained differently; one row if there is none."""
     rows: list[Row] = []
-    models = list({**head.metrics, **experiment.metrics})
+    models = list(head.metrics)
     for model, training in experiment.trainings.items():
         was = head.trainings.get(model)
         if state or training == was:
@@ -38,10 +38,11 @@ def _rows(name: str, experiment: Revision, state: str, head: Revision) -> list[R
         else:
             changes, comparison = "new", [ABSENT, ABSENT]
         cells = [model, name, changes, accuracy, *comparison, test]
-        rows.append((models.index(model), -training.metrics["validation_accuracy"], cells))
+        place = models.index(model) if model in models else len(models)
+        rows.append((place, model, -training.metrics["validation_accuracy"], cells))
     if not rows:
         changes = " ".join(f"{key}={value}" for key, _, value in differences(head.params, experiment.params))
-        rows.append((len(models), 0.0, [state or "no other metrics", name, changes, *[ABSENT] * 4]))
+        rows.append((len(models) + 1, "", 0.0, [state or "no other metrics", name, changes, *[ABSENT] * 4]))
     return rows
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
@@ -17,7 +16,6 @@ from stages.tracking.registry import Champion
 from stages.training.saving import read_signature
 from tools.revision import Revision
 
-AUDIT = Path("reports/audit")
 UNCALIBRATED = 0.05  # expected calibration error from which the card warns
 
 
@@ -44,7 +42,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
     signature = read_signature(paths.model(name))
     dataset = values.image_dataset(name)
     with open_input(paths.plot("classes", name), f"evaluate@{name}") as file:
-        classes = pd.read_csv(file, dtype={"class": str, "images": int})
+        classes = pd.read_csv(file, dtype={"class": str, "images": int}, keep_default_na=False)
     with open_input(paths.environment("train", name), f"train@{name}") as file:
         environment = json.load(file)
     training = workspace.trainings[name]
@@ -127,7 +125,7 @@ def _data(values: Params, dataset: str) -> Iterator[str]:
     with open_input(paths.counts(dataset), values.preprocess_stage(dataset)) as file:
         counts = json.load(file)
     yield "; ".join(f"{split}: {sum(found.values()):,} images" for split, found in counts.items()) + "."
-    audit = AUDIT / f"{dataset}.json"
+    audit = paths.audit_metrics(dataset)
     if audit.exists():
         yield "Audit of the data:"
         yield table(["Finding", "Value"], _flatten(json.loads(audit.read_text())), "lr")
@@ -141,7 +139,7 @@ def _limits(
     yield "Every image gets one of the classes, whatever it shows: there is no answer for “none of these”."
     yield "Measured on images of the same origin as the training images. Others may be harder."
     if "recall" in classes:
-        worst = classes.sort_values("recall", kind="stable").iloc[0]
+        worst = classes[classes["images"] > 0].sort_values("recall", kind="stable").iloc[0]
         recall = f"recall {worst['recall']:.2%}, {worst['images']} test images"
         yield f"The class “{worst['class']}” is found least often: {recall}."
     if metrics.get("ece", 0.0) > UNCALIBRATED:

@@ -58,13 +58,14 @@ def add_entries(entries: list[NewEntry], headings: dict[str, str], path: Path = 
     if found != expected:
         raise UserError(f"{path}: it is written in a way that cannot be added to; add the entries by hand:\n{text}")
     params.check(found, path)
+    rewrite(path, text)
+
+
+def rewrite(path: Path, text: str) -> None:
+    """Replace the content of a text file. Its lines end as before: with two characters if Git checked it out so."""
+    newline = "\r\n" if b"\r\n" in path.read_bytes() else "\n"
     with atomic_write(path) as part:
-        part.write_text(text, newline=line_break(path))
-
-
-def line_break(path: Path) -> str:
-    """The characters that end the lines of a file: two if Git has checked it out as on Windows."""
-    return "\r\n" if b"\r\n" in path.read_bytes() else "\n"
+        part.write_text(text, newline=newline)
 
 
 def _insert(text: str, entry: NewEntry, heading: str, path: Path) -> str:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from stages.config import params
@@ -25,8 +26,10 @@ from stages.reporting.results import published_results
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
+from stages.runtime.files import atomic_write
 from stages.runtime.numerics import machine
 from tools.base import configure, git, python_environment, snapshot
+from tools.params_file import rewrite
 
 SEEDS = (42, 1, 2)
 MANY_SEEDS_UP_TO = 600  # seconds: a model that trains longer gets the first seed alone, unless seeds are named
@@ -43,7 +46,7 @@ def published(models: str, seeds: str) -> None:
         seeds: numbers with spaces between; empty for the usual ones.
 
     Raises:
-        UserError: there is no such model, a seed is not a number, or a stage fails.
+        UserError: there is no such model, a seed is not a number, a stage fails, or this runs already.
     """
     known = params.load().models
     for name in models.split():
@@ -51,13 +54,17 @@ def published(models: str, seeds: str) -> None:
     for text in seeds.split():
         if not text.isdecimal() or int(text) >= 2**32:
             raise UserError(f"SEED: {text!r}: it should be a whole number from 0 to {2**32 - 1}")
-    folder = _worktree()
-    for seed in map(int, seeds.split() or SEEDS):
-        for name in models.split() or known:
-            if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
-                _measure(folder, name, seed)
-                write_tables()
-    write_limits()
+    try:
+        with FileLock(f"{WORKTREE}.lock", timeout=0):  # a second run would change the seed under the stages of this one
+            folder = _worktree()
+            for seed in map(int, seeds.split() or SEEDS):
+                for name in models.split() or known:
+                    if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
+                        _measure(folder, name, seed)
+                        write_tables()
+            write_limits()
+    except Timeout:
+        raise UserError("make published runs in this clone already: wait for it; MODEL and SEED take many") from None
 
 
 def write_tables() -> None:
@@ -66,7 +73,7 @@ def write_tables() -> None:
     for path in TABLES:
         before, begin, rest = path.read_text().partition(BEGIN)
         if begin:
-            path.write_text(f"{before}{BEGIN}\n{text}\n\n{END}{rest.partition(END)[2]}")
+            rewrite(path, f"{before}{BEGIN}\n{text}\n\n{END}{rest.partition(END)[2]}")
 
 
 def write_limits() -> None:
@@ -79,9 +86,9 @@ def write_limits() -> None:
         mean, spread = result.mean("validation_accuracy"), result.spread("validation_accuracy")
         if spread is None or len(result.metrics) < 3:
             spread = math.sqrt(mean * (1 - mean) / result.metrics[0]["validation_images"])
-        limit = math.floor(1000 * (mean - 3 * spread)) / 1000
+        limit = max(0.001, math.floor(1000 * (mean - 3 * spread)) / 1000)  # of seeds far apart, it would be negative
         text = re.sub(rf"(?m)(^  {name}: {{min_accuracy: )[0-9.]+", rf"\g<1>{limit}", text)
-    paths.PARAMS.write_text(text)
+    rewrite(paths.PARAMS, text)
 
 
 def _worktree() -> Path:
@@ -124,7 +131,8 @@ def _measure(folder: Path, name: str, seed: int) -> None:
         (target / kind).mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target / kind)
     _keep_provenance(folder / paths.LOCK, target / paths.LOCK, [*data_stages, f"train@{name}", f"evaluate@{name}"])
-    facts_path.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+    with atomic_write(facts_path) as part:
+        part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
 
 
 def _data_stages(values: Any, name: str) -> list[str]:

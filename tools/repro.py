@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,9 +112,11 @@ def _run_all(repo: Repo, stages: "dict[str, Stage]", plan: Plan, interrupts: lis
     """Run all stages and return the names of those that failed."""
     failed: list[str] = []
     jobs = Jobs()
+    # Asked five times a second about stages that do not fit, and their inputs may be folders of many files
+    needed_memory = cache(lambda name: _needed_memory(stages[name]))
     sent = 0  # interrupts that were sent on
     while True:
-        while not failed and not interrupts and (name := plan.start(lambda name: _needed_memory(stages[name]))):
+        while not failed and not interrupts and (name := plan.start(needed_memory)):
             jobs.start(name, partial(_reproduce, repo, stages[name]))
         if len(interrupts) > sent:
             jobs.send(signal.SIGTERM if sent else signal.SIGINT)
@@ -142,7 +144,7 @@ def _reproduce(repo: Repo, stage: "Stage") -> None:
             if stage.reproduce():
                 with blocked():  # DVC writes dvc.lock in place
                     stage.dump(update_pipeline=False)
-    except DvcException as error:
+    except (DvcException, OSError) as error:  # the latter from hashing and caching
         reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         sys.exit(f"ERROR: {' '.join(reason.split())}")
 

@@ -55,7 +55,7 @@ def search(name: str, count: str, jobs: str, sampler: str) -> None:
             what = getattr(error, "orig", None) or getattr(error.__cause__, "orig", error)  # SQLite's own error
             raise UserError(
                 f"{FOLDER / name}.db: {' '.join(str(what).split())}; if the disk is not full, remove this file to "
-                "start again"
+                "start again, which also removes the experiments of the trials"
             ) from None
 
 

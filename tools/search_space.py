@@ -117,11 +117,22 @@ def _get(entry: Any, key: str) -> Any:
 
 def fixed(params: Params, name: str, space: Space) -> dict[str, Any]:
     """Everything in params.yaml that trials have in common and that decides their results, as JSON values."""
-    model = params.models[name]
+    model, images, features = params.models[name], params.image_dataset(name), params.model_features(name)
+    start = params.pretrained.get(model.dataset)
+    data = {
+        "dataset": params.datasets[images],
+        "folder": params.folders.get(images),
+        "features": features,
+        "weights": features and params.weights.get(features.backbone),
+        "pretrained": start,
+        "head": start and params.models[start.head],
+    }
     return json.loads(
         json.dumps(
             {
                 "model": {key: value for key, value in _flatten(model.model_dump()).items() if key not in space},
+                **{key: _flatten(entry.model_dump(mode="json")) for key, entry in data.items() if entry},
+                "skip_invalid_images": params.skip_invalid_images,
                 "train": params.train.model_dump(),
                 "space": {key: parameter.model_dump(exclude_none=True) for key, parameter in space.items()},
                 "seed": params.seed,

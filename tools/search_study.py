@@ -107,6 +107,6 @@ class SearchStudy:
         for key, old, new in differences(self.study.user_attrs.get("fixed", fixed), fixed):
             raise UserError(
                 f"{self.path}: its trials had {key} = {old}, now it is {new}: restore that in params.yaml, or remove "
-                "the file to start again"
+                "the file to start again, which also removes the experiments of the trials"
             )
         self.study.set_user_attr("fixed", fixed)

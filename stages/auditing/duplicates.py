@@ -22,6 +22,7 @@ NEIGHBORS = 10
 SAME = 0.99  # from this similarity on, images are near duplicates however dense their neighborhood
 FLAT = 1.0  # standard deviation of a thumbnail, of 255: what has less is noise
 BLOCK = 2**26  # similarities in memory at a time, 256 MB
+PART = 2**16  # thumbnails as floating-point numbers at a time, 200 to 400 MB
 
 
 def find(images: Images, similarity: float, ratio: float) -> "pd.DataFrame":
@@ -94,7 +95,8 @@ def _similar(thumbnails: np.ndarray, chosen: np.ndarray, similarity: float, rati
     import pandas as pd
     import tensorflow as tf
 
-    flat = thumbnails[chosen].reshape(len(chosen), -1).std(axis=1) < FLAT
+    parts = (thumbnails[chosen[at : at + PART]] for at in range(0, len(chosen), PART))
+    flat = np.concatenate([part.reshape(len(part), -1).std(axis=1) < FLAT for part in parts])
     kept = np.flatnonzero(~flat)
     if len(kept) < 2:
         return pd.DataFrame({"a": [], "b": [], "score": []}).astype({"a": int, "b": int, "score": float})
@@ -138,8 +140,7 @@ def _vectors(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     projection = (axes[:, used] / np.sqrt(values[used])).astype(np.float32)
 
     def project(images: np.ndarray) -> np.ndarray:
-        size = 2**16
-        parts = [(_normalized(images[at : at + size]) - mean) @ projection for at in range(0, len(images), size)]
+        parts = [(_normalized(images[at : at + PART]) - mean) @ projection for at in range(0, len(images), PART)]
         vectors = np.concatenate(parts)
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 

@@ -15,7 +15,6 @@ from typing import Any
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import silent
 
-INSTALL = "pip install -r requirements-cluster.txt"
 STORE = 1 << 30  # bytes of memory for objects, if the cluster is this machine
 
 
@@ -35,7 +34,9 @@ def connected() -> Iterator[str]:
     try:
         import ray.data
     except ImportError:
-        raise UserError(f"params.yaml: engine: ray is not installed; {INSTALL}, or set it to local") from None
+        raise UserError(
+            "params.yaml: engine: ray is not installed; run `make setup-cluster`, or set it to local"
+        ) from None
     if ray.is_initialized():
         yield ray.get_runtime_context().gcs_address
         return

@@ -130,9 +130,13 @@ def bind(host: str, port: int) -> socket.socket:
         bound.bind((host, port))
     except (OSError, OverflowError) as error:
         bound.close()
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{host}:{port}: {reason}; choose another --host or --port") from None
+        raise _unusable(host, port, error) from None
     return bound
+
+
+def _unusable(host: str, port: int, error: Exception) -> UserError:
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"{host}:{port}: {reason}; choose another --host or --port")
 
 
 def run(app: FastAPI, limits: Limits, bound: socket.socket, log: Path | None) -> None:
@@ -146,6 +150,7 @@ def run(app: FastAPI, limits: Limits, bound: socket.socket, log: Path | None) ->
 
     Raises:
         OSError: the file cannot be written; it names it.
+        UserError: another server has begun to listen on the address since `bind`.
     """
     if log is not None:
         log.open("ab").close()  # logging raises an error that does not name the file
@@ -163,7 +168,11 @@ def run(app: FastAPI, limits: Limits, bound: socket.socket, log: Path | None) ->
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # uvicorn raises them again after a graceful end
-    _Server(config).run([bound])
+    host, port = bound.getsockname()[:2]
+    try:
+        _Server(config).run([bound])
+    except OSError as error:
+        raise _unusable(host, port, error) from None
 
 
 class _Server(uvicorn.Server):

@@ -5,6 +5,7 @@ import sqlite3
 import tarfile
 import time
 import tracemalloc
+import unicodedata
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -362,6 +363,18 @@ def test_table_of_paths_with_splits(project: Path, kind: str) -> None:
         for path, label, name in rows
     }
     assert examples == expected
+
+
+def test_table_and_files_may_have_decomposed_names_as_on_a_mac(project: Path) -> None:
+    names = [f"{name}/{index}.jpg" for name in ("é", "한글") for index in range(3)]
+    files = {unicodedata.normalize("NFD", name): image(index) for index, name in enumerate(names)}
+    root = write(project / "pets", files)
+    (root / "t.csv").write_text("file,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in files))
+    examples, errors, _ = read(
+        root, classes=["é", "한글"], table=TableConfig(file="t.csv", image="file", label="label")
+    )
+    assert errors == {}
+    assert {name for _, name in examples} == {unicodedata.normalize("NFC", name) for name in names}
 
 
 def test_table_with_images_and_numbered_labels_as_in_hugging_face_datasets(project: Path) -> None:

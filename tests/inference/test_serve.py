@@ -20,11 +20,15 @@ import numpy as np
 import psutil
 import pytest
 import requests
+from fastapi import FastAPI
 from PIL import Image
 
 from benchmarks import serving as serving_benchmark
+from stages.inference.limits import Limits
 from stages.inference.predictor import Predictor
 from stages.inference.server import bind
+from stages.inference.server import run as run_server
+from stages.runtime.errors import UserError
 from tests.conftest import run
 from tests.inference.browser import browser, missing
 from tests.inference.container import copy_files
@@ -302,6 +306,16 @@ def test_port_in_use_and_unknown_model_are_one_line(tmp_path: Path, server: Serv
     done = run(Path.cwd(), "python", "-m", "tools.serve", str(model), "--port", str(server.port))
     expected = f"error: 127.0.0.1:{server.port}: {os.strerror(errno.EADDRINUSE)}; choose another --host or --port\n"
     assert (done.returncode, done.stderr) == (1, expected)
+
+
+def test_address_that_another_server_took_while_a_model_was_loaded_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = bind("127.0.0.1", 0)
+    port = first.getsockname()[1]
+    second = bind("127.0.0.1", port)  # nothing listens yet
+    first.listen()
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest's handlers stay
+    with first, pytest.raises(UserError, match=f"127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}; choose another"):
+        run_server(FastAPI(), Limits(), second, None)
 
 
 def test_log_that_cannot_be_written_is_one_line(model: Path) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from stages.config import params
@@ -141,6 +142,12 @@ def test_model_without_a_run_is_not_promoted(repository: Path) -> None:
     message = "data/models/mnist_cnn.keras: no MLflow run trained it; `dvc repro --force --single-item train@mnist_cnn`"
     assert (done.returncode, done.stderr.startswith(f"error: {message}")) == (1, True)
     assert run(repository, "git", "tag", "--list", "mnist_cnn*").stdout == ""
+
+
+def test_card_names_the_worst_class_that_has_test_images() -> None:
+    classes = pd.DataFrame({"class": ["cat", "NA", "ghost"], "images": [5, 4, 0], "recall": [0.8, 0.5, 0.0]})
+    limits = list(model_card._limits(SIGNATURE, {}, classes, synthetic=False))
+    assert "The class “NA” is found least often: recall 50.00%, 4 test images." in limits
 
 
 def test_missing_counts_of_ones_own_images_name_their_stage(project: Path) -> None:

@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from stages.config import params
 from stages.runtime import paths
 from tests.conftest import ROOT, CopyFolder, run
 from tools import published
@@ -68,6 +70,24 @@ def test_seed_that_is_none_is_one_line(repository: Path, seeds: str) -> None:
     done = run(repository, sys.executable, "-m", "tools.published", "mnist_dense", f"42 {seeds}")
     expected = f"error: SEED: '{seeds}': it should be a whole number from 0 to 4294967295\n"
     assert (done.returncode, done.stderr) == (1, expected)
+
+
+def test_second_run_in_the_same_clone_is_one_line(repository: Path) -> None:
+    with FileLock(repository / f"{published.WORKTREE}.lock"):
+        done = run(repository, sys.executable, "-m", "tools.published", "mnist_dense", "1")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert done.stderr.startswith("error: make published runs in this clone already")
+
+
+def test_limit_of_seeds_that_are_far_apart_is_valid(project: Path) -> None:
+    metrics = json.loads((ROOT / "reports/published/seed-42/metrics/cifar10_cnn.json").read_text())
+    for seed, accuracy in ((42, 0.1), (1, 0.65), (2, 0.66)):
+        folder = project / f"reports/published/seed-{seed}"
+        (folder / "metrics").mkdir(parents=True)
+        (folder / "metrics/cifar10_cnn.json").write_text(json.dumps(metrics | {"validation_accuracy": accuracy}))
+        (folder / "runs.json").write_text(json.dumps({"cifar10_cnn": {}}))
+    published.write_limits()
+    assert params.load().gates["cifar10_cnn"].min_accuracy == 0.001
 
 
 def test_tables_and_gates_are_those_of_the_measured_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,6 +168,17 @@ def test_mistake_is_one_line(tmp_path: Path, jobs: str, targets: str, message: s
     assert (done.returncode, done.stderr) == (1, message)
 
 
+def test_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    folder = write_project(tmp_path / "project", 0)
+    (folder / "loop").symlink_to("loop")
+    text = (folder / "dvc.yaml").read_text()
+    (folder / "dvc.yaml").write_text(text.replace("outs: [start]", "deps: [loop]\n    outs: [start]"))
+    code, output, error = reproduce(folder, 2, "start")
+    assert code == 1
+    assert "Traceback" not in output + error
+    assert "loop" in output + error
+
+
 def test_plan_starts_in_order_what_fits_into_the_memory_and_alone_what_does_not() -> None:
     sizes = {"first": 4, "large": 20, "small": 5, "smaller": 1, "last": 1}
     upstream: dict[str, set[str]] = {name: set() for name in sizes}

@@ -169,6 +169,12 @@ def test_study_with_other_params_is_one_sentence(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path, lambda values: values["train"].update(epochs=None))
     study()
+    write_params(tmp_path, lambda values: values.update(skip_invalid_images=True))
+    with pytest.raises(UserError, match="its trials had skip_invalid_images = false, now it is true"):
+        study()
+    write_params(tmp_path, lambda values: values["datasets"]["mnist"].update(synthetic={"train": 900, "test": 20}))
+    with pytest.raises(UserError, match=r"its trials had dataset\.synthetic\.train = 40, now it is 900"):
+        study()
     write_params(tmp_path, lambda values: values["train"].update(epochs=3))
     with pytest.raises(UserError, match=re.escape("mnist_dense.db: its trials had train.epochs = null, now it is 3: ")):
         study()
@@ -183,8 +189,10 @@ def test_corrupt_study_is_one_sentence(project: Path) -> None:
     path.write_text("text")
     with pytest.raises(UserError) as caught:
         search.search("mnist_dense", "1", "1", "tpe")
-    advice = "if the disk is not full, remove this file to start again"
-    assert str(caught.value) == f".dvc/tmp/search/mnist_dense.db: file is not a database; {advice}"
+    assert str(caught.value) == (
+        ".dvc/tmp/search/mnist_dense.db: file is not a database; if the disk is not full, remove this file to start "
+        "again, which also removes the experiments of the trials"
+    )
 
 
 def test_grid_has_at_most_as_many_points_as_trials_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

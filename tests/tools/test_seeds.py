@@ -4,11 +4,13 @@ import json
 import statistics
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from dvc.api import DVCFileSystem
 
 from tests.conftest import CopyFolder, run
+from tools import experiments
 
 MODEL = "evaluate@mnist_dense"
 
@@ -75,3 +77,17 @@ def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None
         ["mnist_dense", "worse", "learning_rate=0.002", "80.00%", "90.00%", "−10.00", "80.00%"],
         ["queued", "waiting", "seed=9", "–", "–", "–", "–"],
     ]
+
+
+def test_models_that_head_lacks_stay_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    trained = {"first": ["x", "y"], "second": ["y", "x"], "HEAD": []}
+
+    def revision(name: str) -> SimpleNamespace:
+        accuracies = {"validation_accuracy": 0.9, "accuracy": 0.8}
+        found = {model: SimpleNamespace(metrics=accuracies, seed=1) for model in trained[name]}
+        return SimpleNamespace(metrics=found, trainings=found, params={}, commit="")
+
+    monkeypatch.setattr(experiments, "Revision", revision)
+    monkeypatch.setattr(experiments, "experiments", lambda: [(name, name, "") for name in ("first", "second")])
+    experiments.show()
+    assert [row[0] for row in cells(capsys.readouterr().out)] == ["x", "x", "y", "y"]

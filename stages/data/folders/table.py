@@ -68,6 +68,8 @@ def contents(path: Path, table: TableConfig) -> Iterator[tuple[str, Callable[[],
             yield name, partial(bytes, data if isinstance(data, bytes) else b"")
             continue
         file = path.parent / name
+        if not file.is_file():  # copied from a Mac, it may have the decomposed letters that the table has
+            file = path.parent / value.strip().replace("\\", "/")
         check_inside(file, path.parent, name)
         if not file.is_file():
             raise UserError(f"{path}: row {number}: there is no file {name!r} beside the table; correct its path")
