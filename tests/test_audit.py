@@ -1,5 +1,6 @@
 """The stage `audit`: from an entry of params.yaml to findings, numbers and a section of the page."""
 
+import difflib
 import json
 import shutil
 from dataclasses import replace
@@ -157,12 +158,17 @@ def test_audit_data_adds_entries_and_nothing_else(project: Path, section: str) -
     before = path.read_text().splitlines()
     for name in ("mnist", "imagenette", "mnist"):
         audit_data.add(name)
-    assert set(before) - set(path.read_text().splitlines()) <= {section.rstrip("\n")}
-    found = params.load().audits
-    assert {name: entry.features for name, entry in found.items()} == {
-        "mnist": "mnist", "imagenette": "imagenette_vgg16"
-    }  # fmt: skip
-    assert all((entry.similarity, entry.ratio, entry.folds) == (0.8, 0.35, 5) for entry in found.values())
+    changes = [line for line in difflib.ndiff(before, path.read_text().splitlines()) if line[0] in "+-" and line[2:]]
+    entries = {"mnist": "mnist", "imagenette": "imagenette_vgg16"}
+    values = ["    similarity: 0.8", "    ratio: 0.35", "    folds: 5"]
+    added = [[f"  {name}:", f"    features: {features}", *values] for name, features in entries.items()]
+    assert [line[2:] for line in changes if line[0] == "+"] == [
+        "audits:" + section[10:].rstrip("\n"),
+        *added[0],
+        *added[1],
+    ]
+    assert [line[2:] for line in changes if line[0] == "-"] == section.splitlines()
+    assert set(params.load().audits) == set(entries)
 
 
 def test_audit_data_of_an_unknown_dataset_is_one_line(project: Path) -> None:

@@ -8,8 +8,10 @@ import pandas as pd
 
 from stages.config.params import Params
 from stages.evaluation.metrics import wilson
+from stages.plots import classes
 from stages.reporting.environments import describe
 from stages.reporting.markdown import table
+from stages.reporting.results import plot_table
 from stages.runtime import paths
 from stages.runtime.files import open_input
 from stages.tracking.registry import Champion
@@ -41,8 +43,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
     metrics = workspace.metrics[name]
     signature = read_signature(paths.model(name))
     dataset = values.image_dataset(name)
-    with open_input(paths.plot("classes", name), f"evaluate@{name}") as file:
-        classes = pd.read_csv(file, dtype={"class": str, "images": int}, keep_default_na=False)
+    scores = plot_table("classes", classes, name, len(signature["classes"]))
     with open_input(paths.environment("train", name), f"train@{name}") as file:
         environment = json.load(file)
     training = workspace.trainings[name]
@@ -58,7 +59,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
         _results(metrics),
         promotion.gate[0].upper() + promotion.gate[1:] + ".",
         "## Classes",
-        table(list(classes), classes.itertuples(index=False), "l" + "r" * (len(classes.columns) - 1)),
+        table(list(scores), scores.itertuples(index=False), "l" + "r" * (len(scores.columns) - 1)),
         "## Data",
         *_data(values, dataset),
         "## Training",
@@ -76,7 +77,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
             "ll",
         ),
         "## Limits",
-        "\n".join(f"- {limit}" for limit in _limits(signature, metrics, classes, synthetic)),
+        "\n".join(f"- {limit}" for limit in _limits(signature, metrics, scores, synthetic)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -131,17 +132,15 @@ def _data(values: Params, dataset: str) -> Iterator[str]:
         yield table(["Finding", "Value"], _flatten(json.loads(audit.read_text())), "lr")
 
 
-def _limits(
-    signature: dict[str, Any], metrics: dict[str, Any], classes: pd.DataFrame, synthetic: bool
-) -> Iterator[str]:
+def _limits(signature: dict[str, Any], metrics: dict[str, Any], scores: pd.DataFrame, synthetic: bool) -> Iterator[str]:
     if synthetic:
         yield "Trained and measured on synthetic images: the figures say nothing about real ones."
     yield "Every image gets one of the classes, whatever it shows: there is no answer for “none of these”."
     yield "Measured on images of the same origin as the training images. Others may be harder."
-    if "recall" in classes:
-        worst = classes[classes["images"] > 0].sort_values("recall", kind="stable").iloc[0]
-        recall = f"recall {worst['recall']:.2%}, {worst['images']} test images"
-        yield f"The class “{worst['class']}” is found least often: {recall}."
+    worst = scores[scores["images"] > 0].sort_values("recall", kind="stable").iloc[0]
+    yield (
+        f"The class “{worst['class']}” is found least often: recall {worst['recall']:.2%}, {worst['images']} test images."
+    )
     if metrics.get("ece", 0.0) > UNCALIBRATED:
         yield f"Its probabilities are not calibrated: expected calibration error {metrics['ece']:.3f}."
     if signature["backbone"]:

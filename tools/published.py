@@ -15,7 +15,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from stages.config import params
@@ -29,6 +28,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 from stages.runtime.numerics import machine
 from tools.base import configure, git, python_environment, snapshot
+from tools.exclusive import exclusive
 from tools.params_file import rewrite
 
 SEEDS = (42, 1, 2)
@@ -54,17 +54,16 @@ def published(models: str, seeds: str) -> None:
     for text in seeds.split():
         if not text.isdecimal() or int(text) >= 2**32:
             raise UserError(f"SEED: {text!r}: it should be a whole number from 0 to {2**32 - 1}")
-    try:
-        with FileLock(f"{WORKTREE}.lock", timeout=0):  # a second run would change the seed under the stages of this one
-            folder = _worktree()
-            for seed in map(int, seeds.split() or SEEDS):
-                for name in models.split() or known:
-                    if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
-                        _measure(folder, name, seed)
-                        write_tables()
-            write_limits()
-    except Timeout:
-        raise UserError("make published runs in this clone already: wait for it; MODEL and SEED take many") from None
+    # A second run would change the seed under the stages of this one
+    message = "make published runs in this clone already; wait for it: MODEL and SEED take several, with spaces between"
+    with exclusive(WORKTREE.with_suffix(".lock"), message):
+        folder = _worktree()
+        for seed in map(int, seeds.split() or SEEDS):
+            for name in models.split() or known:
+                if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
+                    _measure(folder, name, seed)
+                    write_tables()
+        write_limits()
 
 
 def write_tables() -> None:

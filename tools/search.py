@@ -8,9 +8,7 @@ import selectors
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 
-from filelock import FileLock, Timeout
 from optuna.exceptions import StorageInternalError
 from optuna.trial import Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
@@ -23,6 +21,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
 from stages.tracking import parent
 from tools import search_report, trials
+from tools.exclusive import exclusive
 from tools.search_study import FOLDER, SearchStudy
 from tools.trials import RunningTrial
 
@@ -48,7 +47,9 @@ def search(name: str, count: str, jobs: str, sampler: str) -> None:
     if sampler not in SAMPLERS:
         raise UserError(f"SAMPLER: {sampler!r}: it should be one of {', '.join(SAMPLERS)}")
     numbers = _positive("TRIALS", count), _positive("JOBS", jobs)
-    with _lock(name):
+    # A second search of the model would start trials, too, and remove those of this one
+    message = f"search {name}: another search of this model runs; wait for it, or raise its JOBS"
+    with exclusive(FOLDER / f"{name}.lock", message):
         try:
             Search(values, name, *numbers, sampler).run()
         except (StorageInternalError, SQLAlchemyError) as error:
@@ -210,17 +211,6 @@ class Search:
 
     def _experiment(self, number: int | str) -> str:
         return f"search-{self.name}-{self.sampler}-{number}"
-
-
-@contextmanager
-def _lock(name: str) -> Iterator[None]:
-    """Keep a second search of the same model out: both would start trials and remove each other's experiments."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(FOLDER / f"{name}.lock", timeout=0):
-            yield
-    except Timeout:
-        raise UserError(f"search {name}: another search of this model runs; wait for it, or raise its JOBS") from None
 
 
 def _positive(what: str, text: str) -> int:

@@ -168,19 +168,19 @@ def run(app: FastAPI, limits: Limits, bound: socket.socket, log: Path | None) ->
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: None)  # uvicorn raises them again after a graceful end
-    host, port = bound.getsockname()[:2]
-    try:
-        _Server(config).run([bound])
-    except OSError as error:
-        raise _unusable(host, port, error) from None
+    _Server(config).run([bound])
 
 
 class _Server(uvicorn.Server):
     """Says where it listens as soon as it does."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        assert sockets
+        host, port = sockets[0].getsockname()[:2]
+        try:
+            await super().startup(sockets)
+        except OSError as error:
+            raise _unusable(host, port, error) from None
         address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         print(f"http://{address} answers; Ctrl-C ends it", flush=True)
 

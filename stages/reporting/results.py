@@ -126,7 +126,8 @@ def _model(name: str, params: Params, published: PublishedResult | None, measure
         metrics=metrics,
         num_classes=len(predicted.classes),
         tables={
-            plot: _table(plot, module, name, len(predicted.classes)) for plot, module in _registry.all_plots().items()
+            plot: plot_table(plot, module, name, len(predicted.classes))
+            for plot, module in _registry.all_plots().items()
         },
         misclassified=misclassified(predicted),
         md5=predicted.model_md5,
@@ -137,7 +138,7 @@ def _model(name: str, params: Params, published: PublishedResult | None, measure
     )
 
 
-def _table(plot: str, module: ModuleType, name: str, num_classes: int) -> pd.DataFrame:
+def plot_table(plot: str, module: ModuleType, name: str, num_classes: int) -> pd.DataFrame:
     """The table of a plot of a model: the one that `evaluate` wrote, or the history."""
     path, stage = (paths.plot(plot, name), "evaluate") if hasattr(module, "table") else (paths.history(name), "train")
     with open_input(path, f"{stage}@{name}") as file:

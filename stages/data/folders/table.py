@@ -69,7 +69,7 @@ def contents(path: Path, table: TableConfig) -> Iterator[tuple[str, Callable[[],
             continue
         file = path.parent / name
         if not file.is_file():  # copied from a Mac, it may have the decomposed letters that the table has
-            file = path.parent / value.strip().replace("\\", "/")
+            file = path.parent / _with_slashes(value)
         check_inside(file, path.parent, name)
         if not file.is_file():
             raise UserError(f"{path}: row {number}: there is no file {name!r} beside the table; correct its path")
@@ -133,7 +133,7 @@ def _name(path: Path, value: Any, number: int) -> str:
     """The name of an image: its path, checked, or the number of its row if the table contains the file."""
     if not isinstance(value, str):
         return f"{number:07d}"
-    text = unicodedata.normalize("NFC", value.strip().replace("\\", "/"))
+    text = unicodedata.normalize("NFC", _with_slashes(value))
     pure = PurePosixPath(text)
     if not text or pure.is_absolute() or ".." in pure.parts or re.match("[A-Za-z]:", text):
         folder = os.path.abspath(path.parent)
@@ -142,6 +142,10 @@ def _name(path: Path, value: Any, number: int) -> str:
             advice = f"write it as {str(pure.relative_to(folder))[:200]!r}, relative to that folder"
         raise UserError(f"{path}: row {number}: {value[:200]!r} is no relative path below the table's folder; {advice}")
     return pure.as_posix()
+
+
+def _with_slashes(value: str) -> str:
+    return value.strip().replace("\\", "/")
 
 
 def _class_names(path: Path, label: str) -> list[str]:
