@@ -138,9 +138,8 @@ def _limits(signature: dict[str, Any], metrics: dict[str, Any], scores: pd.DataF
     yield "Every image gets one of the classes, whatever it shows: there is no answer for “none of these”."
     yield "Measured on images of the same origin as the training images. Others may be harder."
     worst = scores[scores["images"] > 0].sort_values("recall", kind="stable").iloc[0]
-    yield (
-        f"The class “{worst['class']}” is found least often: recall {worst['recall']:.2%}, {worst['images']} test images."
-    )
+    recall = f"recall {worst['recall']:.2%}, {worst['images']} test images"
+    yield f"The class “{worst['class']}” is found least often: {recall}."
     if metrics.get("ece", 0.0) > UNCALIBRATED:
         yield f"Its probabilities are not calibrated: expected calibration error {metrics['ece']:.3f}."
     if signature["backbone"]:
