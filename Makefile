@@ -10,9 +10,9 @@ EXPERIMENTS ?=
 NAME ?=# of `make dataset`
 FROM ?=# likewise: a folder, archive or table of images
 GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
-MODEL ?=# of `make published`: names with spaces between, empty for all; of predict, export, serve, search, promote: one
+MODEL ?=# of `make measure`: names with spaces between, empty for all; of predict, export, serve, search, promote: one
 IMAGES ?=# of `make predict`: files, folders and globs with spaces between
-SEED ?=# of `make published`; empty: three seeds for models that train in up to ten minutes, else one
+SEED ?=# of `make measure`; empty: three seeds for models that train in up to ten minutes, else one
 TRIALS ?= 40# of `make search`
 SAMPLER ?= tpe# or grid
 FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or that did not pass
@@ -31,7 +31,7 @@ export $(GIVEN)
 # As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 
-.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real published published-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
+.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure measured-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -56,21 +56,21 @@ setup: ## .venv with the pinned packages; every target below makes it first
 	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(REQUIREMENTS) && \
 	    cp $(REQUIREMENTS) .venv/installed.txt; }
 	@test -f .venv/requirements-name || echo $(REQUIREMENTS) > .venv/requirements-name
-	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/plots_template.html || \
-	    $(RUN) python -m tools.plots_template >&2
+	@test .dvc/plots.html -nt .venv/installed.txt -a .dvc/plots.html -nt tools/run/plots_template.html || \
+	    $(RUN) python -m tools.run.plots_template >&2
 
 repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale; JOBS stages at a time
-	@$(RUN) python -m tools.check_params
-	@$(RUN) python -m tools.unlock
-	@$(RUN) $(if $(filter-out 1,$(or $(JOBS),$(STAGES))),python -m tools.repro "$${JOBS:-$(STAGES)}" "$$TARGETS",dvc repro $(TARGETS))
+	@$(RUN) python -m tools.run.check_params
+	@$(RUN) python -m tools.lib.unlock
+	@$(RUN) $(if $(filter-out 1,$(or $(JOBS),$(STAGES))),python -m tools.run.repro "$${JOBS:-$(STAGES)}" "$$TARGETS",dvc repro $(TARGETS))
 
 dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
-	@$(RUN) python -m tools.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP")
+	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP")
 
 cluster: setup-cluster ## the same with `engine: ray`, training all stale models at the same time
-	@$(RUN) python -m tools.check_params
-	@$(RUN) python -m tools.unlock
-	@$(RUN) python -m tools.cluster
+	@$(RUN) python -m tools.run.check_params
+	@$(RUN) python -m tools.lib.unlock
+	@$(RUN) python -m tools.run.cluster
 
 # Changes no installed package: this lock is made on top of the other.
 setup-cluster: setup
@@ -93,61 +93,61 @@ check: setup ## style and types
 	@$(RUN) mypy
 
 verify: setup ## run two clones of HEAD from scratch and compare the bytes
-	@$(RUN) python -m tools.verify
+	@$(RUN) python -m tools.run.verify
 
 pull: setup ## fetch outputs from the remote, if one is configured
 	@if $(RUN) dvc remote default > /dev/null 2>&1; then $(RUN) dvc pull --allow-missing; \
 	else echo "no remote is configured: nothing to pull"; fi
 
 machine: setup ## one line on this machine, which the cache of CI is keyed on
-	@$(RUN) python -m tools.machine
+	@$(RUN) python -m tools.run.machine
 
 base: setup ## reproduce BASE on this machine, for review, plots and gate to compare with
-	@$(RUN) python -m tools.base "$$BASE"
+	@$(RUN) python -m tools.compare.base "$$BASE"
 
 review: setup ## the differences between BASE and the workspace, as a comment in Markdown
-	@$(RUN) python -m tools.review "$$BASE"
+	@$(RUN) python -m tools.compare.review "$$BASE"
 
 plots: setup ## the plots of BASE and of the workspace on one page, in dvc_plots/
 	@reproduced=$$(git rev-parse --quiet --verify "refs/reproduced/$$(git rev-parse --quiet --verify "$$BASE^{commit}")"); \
 	    $(RUN) dvc plots diff "$${reproduced:-$$BASE}"
 
 gate: setup ## fail if a model is worse than `gates` in BASE's params.yaml allows, by itself or against BASE
-	@$(RUN) python -m tools.gate "$$BASE"
+	@$(RUN) python -m tools.compare.gate "$$BASE"
 
 real: setup ## review and gate of the REAL models on real data, BASE and workspace run here; 43 MB of downloads
-	@$(RUN) python -m tools.real "$$BASE" "$$REAL"
+	@$(RUN) python -m tools.compare.real "$$BASE" "$$REAL"
 
-published: setup ## train MODEL, or all models, on the published data and write reports/published/; resumes
-	@$(RUN) python -m tools.published "$$MODEL" "$$SEED"
+measure: setup ## train MODEL, or all models, on the real data and write reports/measured/; resumes
+	@$(RUN) python -m tools.compare.measure "$$MODEL" "$$SEED"
 
-published-tables: setup ## tables and gates from reports/published/; marks results of other code or params than today's
-	@$(RUN) python -c 'from tools.published import write_limits, write_tables; write_limits(); write_tables()'
+measured-tables: setup ## tables and gates from reports/measured/; marks results of other code or params than today's
+	@$(RUN) python -c 'from tools.compare.measure import write_limits, write_tables; write_limits(); write_tables()'
 
 experiments: setup ## what each DVC experiment of HEAD changed, the best validation accuracy of a model first
-	@$(RUN) python -m tools.experiments
+	@$(RUN) python -m tools.compare.experiments
 
 seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all experiments of HEAD
-	@$(RUN) python -m tools.seeds "$$EXPERIMENTS"
+	@$(RUN) python -m tools.compare.seeds "$$EXPERIMENTS"
 
 # IMAGES without quotes: the shell splits it and expands its globs
-predict: setup ## classes of IMAGES="file folder glob" according to MODEL; python -m tools.predict --help has options
-	@$(RUN) python -m tools.predict "$$MODEL" $$IMAGES
+predict: setup ## classes of IMAGES="file folder glob" according to MODEL; python -m tools.use.predict --help has options
+	@$(RUN) python -m tools.use.predict "$$MODEL" $$IMAGES
 
 export: setup ## MODEL as LiteRT files in data/export, in float32 and with 8-bit integers
-	@$(RUN) python -m tools.check_params
-	@$(RUN) python -m tools.unlock
-	@$(RUN) python -m tools.export "$$MODEL"
+	@$(RUN) python -m tools.run.check_params
+	@$(RUN) python -m tools.lib.unlock
+	@$(RUN) python -m tools.release.export "$$MODEL"
 
 serve: setup ## answer for MODEL on http://127.0.0.1:8000, with a page for images; see docs/serving.md
 	@test -n "$$MODEL" || { echo "error: name a model: make serve MODEL=mnist_cnn" >&2; exit 1; }
-	@$(RUN) python -m tools.serve "$$MODEL"
+	@$(RUN) python -m tools.use.serve "$$MODEL"
 
 search: setup ## find hyperparameters of MODEL with TRIALS experiments, JOBS at a time; resumes
-	@$(RUN) python -m tools.search "$$MODEL" "$$TRIALS" "$${JOBS:-1}" "$$SAMPLER"
+	@$(RUN) python -m tools.search.search "$$MODEL" "$$TRIALS" "$${JOBS:-1}" "$$SAMPLER"
 
 promote: setup ## make MODEL the champion if the gate passes: MLflow alias, GTO tags, model card
-	@$(RUN) python -m tools.promote "$$MODEL" "$$FORCE"
+	@$(RUN) python -m tools.release.promote "$$MODEL" "$$FORCE"
 
 fuzz: setup ## feed arbitrary bytes to the archive readers for TIME seconds
 	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
@@ -165,7 +165,7 @@ audit: setup ## known vulnerabilities of the pinned packages according to PyPI; 
 	    echo "error: $$lock: audit failed: $$(tail -n 1 .venv/audit.log)" >&2; exit 1; }; done
 
 audit-data: setup ## examine DATASET for duplicates, bad images and label errors: an entry of `audits`, and its stage
-	@$(RUN) python -m tools.audit_data "$$DATASET"
+	@$(RUN) python -m tools.data.audit_data "$$DATASET"
 	@$(RUN) dvc repro "audit@$$DATASET"
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \

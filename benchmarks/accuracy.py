@@ -1,7 +1,7 @@
 """The cost of speed in accuracy, over seeds.
 
 Trains models for their published epochs, as a tutorial writes them and in the pipeline; and a head on features computed
-in float32 and as the pipeline computes them. Takes hours, and is meaningful only on the published data.
+in float32 and as the pipeline computes them. Takes hours, and is meaningful only on the real data.
 """
 
 import statistics
@@ -34,7 +34,7 @@ def measure(quick: bool) -> Result:
     values = params.load()
     synthetic = {name for name in (*MODELS, HEAD) if values.is_model_synthetic(name)}
     if synthetic and not quick:
-        raise UserError(f"benchmarks: {', '.join(sorted(synthetic))}: on synthetic data; set source: published")
+        raise UserError(f"benchmarks: {', '.join(sorted(synthetic))}: on synthetic data; set source: real")
     seeds = 1 if quick else 3
     models = compare(list(MODELS[:1] if quick else MODELS), seeds)
     if quick:
@@ -140,7 +140,7 @@ def head(done: Done, name: str, images: Mapping[str, int], seeds: int, changes: 
     values = params.load()
     import_tensorflow(values.threads)
     from stages.data import reader
-    from stages.data.features import BATCH_SIZE, Extractor
+    from stages.data.extraction import BATCH_SIZE, Extractor
 
     config = values.resolved_models[name]
     features, weights = feature_set(config.dataset)
@@ -162,9 +162,9 @@ def _accuracy(config: ModelConfig, arrays: "SplitArrays", test: "SplitArrays", c
     import keras
 
     from stages.data.reader import SplitArrays
+    from stages.prediction.eval_batch_size import eval_batch_size
     from stages.training.build import build_model
     from stages.training.loop import train_epochs
-    from stages.training.memory import eval_batch_size
 
     count = len(arrays.labels) - round(len(arrays.labels) * params.load().train.validation_fraction)
     train, validation = (

@@ -1,6 +1,6 @@
 """Precision and recall of the audit: duplicates, bad images and label errors that are planted in MNIST.
 
-Meaningful only on the published data. The table is a remark of the result: it compares no contenders.
+Meaningful only on the real data. The table is a remark of the result: it compares no contenders.
 """
 
 import io
@@ -64,7 +64,7 @@ BAD: dict[str, Change] = {
 def measure(quick: bool) -> Result:
     """8,000 training and 4,000 test images at four rates; with `quick` a quarter of them at one rate."""
     if params.load().is_synthetic(params.load().datasets[DATASET]) and not quick:
-        raise UserError(f"benchmarks: {DATASET}: on synthetic data; set source: published")
+        raise UserError(f"benchmarks: {DATASET}: on synthetic data; set source: real")
     return compare(
         {"train": 2_000, "test": 1_000} if quick else {"train": 8_000, "test": 4_000}, RATES[-1:] if quick else RATES
     )
@@ -120,7 +120,7 @@ def _at(rate: float, originals: dict[str, Any]) -> dict[str, str]:
         images = describe("planted")
         found = {
             "copies": duplicates.find(images, SIMILARITY, RATIO),
-            "bad": quality.find(images),
+            "bad": quality.find(images.measures),
             "wrong": labels.find(images, "planted", False, FOLDS)[0],
         }
     log(f"{rate:.0%}: {len(planted)} images and {len(wrong)} labels planted")

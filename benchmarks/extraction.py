@@ -90,7 +90,7 @@ def stage(done: Done, name: str, images: int, folder: str) -> None:
     threads = params.load().threads
     import_tensorflow(threads)
     from stages.data import reader, writer
-    from stages.data.features import describe, shard_extractor, shard_tasks
+    from stages.data.extraction import describe, shard_extractor, shard_tasks
 
     features, weights = feature_set(name)
     extract = shard_extractor(name, features, images, threads, weights)
@@ -122,7 +122,7 @@ def feature_set(name: str) -> tuple[FeaturesConfig, Path]:
 
 
 def _backbone(features: FeaturesConfig, weights: Path) -> "keras.Model":
-    from stages.data.features import build_backbone
+    from stages.data.extraction import build_backbone
 
     return build_backbone(features.backbone, features.image_size, features.pooling, "float32", weights)
 

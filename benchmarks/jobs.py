@@ -25,7 +25,7 @@ stages:
 """
 COMMANDS = {
     "dvc repro": ["dvc", "repro"],
-    **{f"JOBS={jobs}": ["python", "-m", "tools.repro", str(jobs), ""] for jobs in (2, 4, 8)},
+    **{f"JOBS={jobs}": ["python", "-m", "tools.run.repro", str(jobs), ""] for jobs in (2, 4, 8)},
 }
 
 

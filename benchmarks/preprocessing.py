@@ -56,7 +56,7 @@ def compare(names: list[str], rounds: int, share: float) -> Result:
 
             contenders = {"tfds build": start(build, name, folder, synthetic), "stage": start(stage, name, folder)}
             interleaved(contenders, 1)  # imports
-            notes = {"format": dataset.format, "archive": "synthetic" if synthetic else "published"}
+            notes = {"format": dataset.format, "archive": "synthetic" if synthetic else "real"}
             row = Row(name, rates(interleaved(contenders, rounds), "images"), notes)
         table.rows.append(row)
         target = "≥ 3.0" if dataset.format == "image_folder" else "≥ 1.5"

@@ -1,7 +1,7 @@
 """Strong recipes against the same recipes in PyTorch, in bfloat16 on the same cores or GPU: speed, and accuracy.
 
 The speed is that of an epoch in the middle of a training, with its validation, as in the benchmark `training`. With
-`source: published`, PyTorch also trains to the end on the images in data/records, and its predictions for the test
+`source: real`, PyTorch also trains to the end on the images in data/records, and its predictions for the test
 split are compared with those of the pipeline in data/predictions, which `make repro` writes.
 """
 
@@ -30,7 +30,7 @@ def measure(quick: bool) -> Result:
     accuracy = Table("Accuracy on the test split, one seed each", "%", [])
     for name in pytorch_recipes.NORMALIZATION:
         speed.rows.append(_speed(name, values.resolved_models[name], rounds=2 if quick else 5))
-        if values.source == "published" and not quick:
+        if values.source == "real" and not quick:
             accuracy.rows.append(_accuracy(name, values.resolved_models[name], values.train.validation_fraction))
     targets = [
         Target(f"`{row.name}` against {other}", "≥ 1.3", row.ratio("pipeline") / row.ratio(other))

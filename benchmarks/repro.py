@@ -1,4 +1,4 @@
-"""`make repro` from nothing in a clone of HEAD: on the synthetic sample, and the tutorials on the published data."""
+"""`make repro` from nothing in a clone of HEAD: on the synthetic sample, and the tutorials on the real data."""
 
 import tempfile
 from pathlib import Path
@@ -10,7 +10,7 @@ from stages.config import params
 
 
 def measure(quick: bool) -> Result:
-    """Tutorials and all models on the sample, and tutorials on the published data; with `quick` the sample alone."""
+    """Tutorials and all models on the sample, and tutorials on the real data; with `quick` the sample alone."""
     tutorials = [name for name, config in params.load().resolved_models.items() if is_tutorial(config)]
     sample = {f"the {len(tutorials)} tutorials": from_nothing(tutorials), "all models": from_nothing([])}
     targets = [
@@ -19,9 +19,9 @@ def measure(quick: bool) -> Result:
     ]
     rows = [Row(f"sample, {models}", {"make repro": [seconds]}) for models, seconds in sample.items()]
     if not quick:
-        seconds = from_nothing(tutorials, "published")
+        seconds = from_nothing(tutorials, "real")
         rows.append(Row("published data, tutorials", {"make repro": [seconds]}))
-        targets.append(Target("tutorials on the published data, minutes", "≤ 75", seconds / 60))
+        targets.append(Target("tutorials on the real data, minutes", "≤ 75", seconds / 60))
     return Result([Table("From nothing", "s", rows)], targets)
 
 

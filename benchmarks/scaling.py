@@ -145,7 +145,7 @@ def work_of_one_core(done: Done, images: int) -> None:
 
 def backbone(done: Done, name: str) -> None:
     """Run the backbone of a feature set on two batches in each round."""
-    from stages.data.features import BATCH_SIZE, Extractor
+    from stages.data.extraction import BATCH_SIZE, Extractor
 
     values = params.load()
     features = values.features[name]

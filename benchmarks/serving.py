@@ -84,7 +84,7 @@ def servers(name: str) -> Iterator[tuple[dict[str, list[bytes]], dict[str, int]]
         ports = {side: _free_port() for side in requests}
         options = ["--env-manager", "local", "--host", "127.0.0.1", "--workers", "1"]
         commands = {
-            OURS: ["tools.serve", str(path)],
+            OURS: ["tools.use.serve", str(path)],
             MLFLOW: ["mlflow", "models", "serve", "--model-uri", f"{folder}/model", *options],
         }
         environment = {

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from stages.config.datasets import DatasetConfig, SyntheticConfig, WeightsConfig
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.runtime import paths
 
 
@@ -20,12 +20,12 @@ def resized(dataset: DatasetConfig, train: int, test: int) -> DatasetConfig:
 
 def write_archives(root: Path, name: str, dataset: DatasetConfig) -> None:
     """Write the synthetic archives of a dataset below `root`."""
-    _write(root / paths.raw(name), load_part("data.synthetic", dataset.format).generate(name, dataset))
+    _write(root / paths.raw(name), load_plugin("data.synthetic", dataset.format).generate(name, dataset))
 
 
 def write_weights(root: Path, name: str, weights: WeightsConfig) -> None:
     """Write the synthetic weights of a backbone below `root`."""
-    _write(root / paths.raw(name), load_part("data.synthetic", name).generate(name, weights))
+    _write(root / paths.raw(name), load_plugin("data.synthetic", name).generate(name, weights))
 
 
 def _write(folder: Path, files: dict[str, bytes]) -> None:

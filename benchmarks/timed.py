@@ -72,7 +72,7 @@ def _time_heavy_modules(stage: str) -> None:
 
         writer.write = timed("writing records", writer.write)
     if stage == "extract":
-        from stages.data import features
+        from stages.data import extraction as features
 
         features.shard_extractor = _time_result("extraction", features.shard_extractor)
     if stage == "train":

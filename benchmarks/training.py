@@ -30,7 +30,7 @@ from benchmarks.common import (
 )
 from stages.config import params
 from stages.config.models import ModelConfig
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import dtype_policy, import_tensorflow, resolve_compute_dtype
 
@@ -132,7 +132,7 @@ def tutorial(config: ModelConfig) -> "keras.Model":
     from stages.training.augment import LayerAugmentation, build_augmentations
 
     shape, classes = input_shape_and_classes(config)
-    model = load_part("models", config.architecture).build(shape, classes, **config.options)
+    model = load_plugin("models", config.architecture).build(shape, classes, **config.options)
     if config.augment:
         augmentations = build_augmentations(config.augment, seed=0)
         layers = [one._layer for one in augmentations if isinstance(one, LayerAugmentation)]
@@ -143,7 +143,7 @@ def tutorial(config: ModelConfig) -> "keras.Model":
 
 def _keras_optimizer(config: ModelConfig) -> "keras.Optimizer":
     """The optimizer of a model, without what the pipeline changes in Keras's class."""
-    part = load_part("training.optimizers", config.optimizer.name)
+    part = load_plugin("training.optimizers", config.optimizer.name)
     optimizer = part.build(config.learning_rate, **config.optimizer.options)
     keras_class: Any = next(one for one in type(optimizer).__mro__ if one.__module__.startswith("keras."))
     return keras_class.from_config(optimizer.get_config())

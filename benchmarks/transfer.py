@@ -1,7 +1,7 @@
 """Transfer learning by the number of images: a head on VGG16's features, fine-tuning, and a network from scratch.
 
 Subsets of Imagenette, with VGG16's real weights. It needs their records and weights: `dvc repro preprocess@imagenette
-download_weights@vgg16` with `source: published`. Takes an hour or more. An interrupted benchmark resumes:
+download_weights@vgg16` with `source: real`. Takes an hour or more. An interrupted benchmark resumes:
 each size and recipe is kept in `FOLDER` when it is done. The table is a remark of the result: nothing takes turns.
 """
 
@@ -20,6 +20,7 @@ from ruamel.yaml import YAML
 
 from benchmarks.common import Result, inside, log
 from stages.config import params
+from stages.config.schema import Params
 from stages.data.examples import Example
 from stages.reporting.markdown import table
 from stages.runtime import paths
@@ -65,7 +66,7 @@ def measure(quick: bool) -> Result:
     """All sizes; with `quick` the smallest one, for an epoch."""
     values = params.load()
     if values.is_synthetic(values.weights[BACKBONE]) or values.is_synthetic(values.datasets[DATASET]):
-        raise UserError(f"benchmarks: {DATASET}, {BACKBONE}: synthetic; set source: published")
+        raise UserError(f"benchmarks: {DATASET}, {BACKBONE}: synthetic; set source: real")
     sizes = {10: (1, 1)} if quick else SIZES
     cells = []
     for size, epochs in sizes.items():
@@ -85,7 +86,7 @@ def _cell(found: dict[str, float]) -> str:
     return f"{100 * found['validation']:.1f} / {100 * found['test']:.1f}, {found['cpu_seconds'] / 60:.1f} min"
 
 
-def _run(values: params.Params, size: int | None, epochs: tuple[int, int], folder: Path) -> dict[str, dict[str, float]]:
+def _run(values: Params, size: int | None, epochs: tuple[int, int], folder: Path) -> dict[str, dict[str, float]]:
     """Train all recipes on one size in `folder`, as far as they have not been; return what they reached."""
     done_path = folder / "done.json"
     done: dict[str, dict[str, float]] = json.loads(done_path.read_text()) if done_path.exists() else {}
@@ -115,7 +116,7 @@ def _run(values: params.Params, size: int | None, epochs: tuple[int, int], folde
     return done
 
 
-def _write_project(values: params.Params, size: int | None, epochs: tuple[int, int], folder: Path) -> None:
+def _write_project(values: Params, size: int | None, epochs: tuple[int, int], folder: Path) -> None:
     """Write the records of a subset, at the image size, and params.yaml with the three recipes."""
     import_tensorflow(values.threads, gpu=False)
     from stages.data import reader, writer

@@ -21,7 +21,7 @@ def audit(name: str) -> None:
     from stages.auditing.images import describe
 
     images = describe(name)
-    found = [duplicates.find(images, config.similarity, config.ratio), quality.find(images)]
+    found = [duplicates.find(images, config.similarity, config.ratio), quality.find(images.measures)]
     errors, accuracy = labels.find(images, config.features, config.features in values.features, config.folds)
     rows = findings.table(pd.concat([*found, errors], ignore_index=True), images)
     counts = findings.counts(rows, images.splits)

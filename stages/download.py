@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.config import params
 from stages.config.datasets import DatasetConfig, WeightsConfig
 from stages.config.messages import lookup
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -39,12 +39,12 @@ def _generate(name: str, entry: DatasetConfig | WeightsConfig, folder: Path) -> 
     key = f"params.yaml: {'datasets' if is_dataset else 'weights'}.{name}"
     part = entry.format if isinstance(entry, DatasetConfig) else name
     if not (is_dataset or find_spec(f"stages.data.synthetic.{part}")):
-        part = "_applications" if name in load_part("backbones", "_applications").NETWORKS else part
+        part = "_applications" if name in load_plugin("backbones", "_applications").NETWORKS else part
     if find_spec(f"stages.data.synthetic.{part}") is None:
         raise UserError(
             f"{key}.synthetic: there is no generator stages/data/synthetic/{part}.py; write it, or set it to null"
         )
-    files: dict[str, bytes] = load_part("data.synthetic", part).generate(name, entry)
+    files: dict[str, bytes] = load_plugin("data.synthetic", part).generate(name, entry)
     if set(files) != set(entry.files):
         raise UserError(f"{key}.files: the synthetic files are {', '.join(files)}; name them like that")
     for file_name, data in files.items():
@@ -53,8 +53,8 @@ def _generate(name: str, entry: DatasetConfig | WeightsConfig, folder: Path) -> 
 
 def _fetch(entry: DatasetConfig | WeightsConfig, folder: Path, target: Path) -> None:
     """Write the published files of an entry; download those that are neither in `target` nor in DVC's cache."""
-    from stages.data.published.fetch import fetch
-    from stages.data.published.reuse import reuse
+    from stages.data.real.fetch import fetch
+    from stages.data.real.reuse import reuse
 
     for file_name, mirrors in entry.files.items():
         path = folder / file_name

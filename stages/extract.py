@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages.config import params
 from stages.config.messages import lookup
+from stages.config.schema import Params
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -22,7 +23,8 @@ def extract(name: str) -> None:
     config = lookup(values.features, name, "features")
     weights = _verify_weights(values, config.backbone)
     import_tensorflow(values.threads, gpu=values.engine == "local")
-    from stages.data import features, reader
+    from stages.data import extraction as features
+    from stages.data import reader
 
     dataset = reader.info(config.dataset)
     if dataset.features["input"].shape[-1] != 3:
@@ -53,9 +55,9 @@ def extract(name: str) -> None:
     print(f"{config.backbone} features of {config.dataset}, {environment['compute_dtype']}")
 
 
-def _verify_weights(values: params.Params, backbone: str) -> Path:
+def _verify_weights(values: Params, backbone: str) -> Path:
     """Return the weights file of a backbone. If it was downloaded, check its hash: it has no checksum of its own."""
-    from stages.data.published.reuse import has_published_hash
+    from stages.data.real.reuse import has_published_hash
 
     entry = values.weights[backbone]
     ((file_name, mirrors),) = entry.files.items()

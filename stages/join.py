@@ -5,12 +5,12 @@ import json
 from stages.config import params
 from stages.config.messages import lookup
 from stages.inference.locate import find_weights
+from stages.prediction.saved_model import read_signature, save
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.files import atomic_write, file_hash, open_input
 from stages.runtime.numerics import import_tensorflow
 from stages.runtime.progress import progress
-from stages.training.saving import read_signature, save
 
 
 def join(name: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from stages.config import params
 from stages.config.messages import lookup
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.data import jpeg
 from stages.data.checked import Checked, Tally, write_checked
 from stages.data.examples import Example
@@ -26,7 +26,7 @@ def preprocess(name: str) -> None:
     values = params.load()
     dataset = lookup(values.archives, name, "datasets")
     import_tensorflow(gpu=False)
-    module = load_part("data.formats", dataset.format)
+    module = load_plugin("data.formats", dataset.format)
     examples: Examples = module.examples
     folder = paths.raw(name)
     class_names, skip_invalid = dataset.class_names, values.skip_invalid_images
@@ -36,7 +36,7 @@ def preprocess(name: str) -> None:
     elif hasattr(module, "inputs"):
         from stages.cluster.connect import connected
         from stages.cluster.tasks import run_on_nodes
-        from stages.data.parts import write_parts
+        from stages.data.sharded_writer import write_parts
 
         inputs = [partial(_read, check, read) for read in module.inputs(folder, dataset.classes)]
         with connected():

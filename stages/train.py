@@ -6,9 +6,10 @@ from typing import Any
 
 from stages.config import params
 from stages.config.messages import lookup
+from stages.config.schema import Params
 from stages.runtime import cli, paths
 from stages.tracking import logger
-from stages.training import run
+from stages.training import train_model as run
 
 
 def train(name: str) -> None:
@@ -36,25 +37,16 @@ def train(name: str) -> None:
     info.checkpoint.unlink(missing_ok=True)  # only now: until then the training could still resume
 
 
-def _events(name: str, values: params.Params) -> Iterator[Any]:
-    """What `run.run` yields for the model: here, on a node of the cluster, or in several workers."""
+def _events(name: str, values: Params) -> Iterator[Any]:
+    """What `run.run` yields for the model: here or on a node of the cluster."""
     model, pretrained = values.resolved_models[name], values.pretrained_network(name)
     arguments = name, model, values.seed, values.train.validation_fraction, values.threads, values.memory, pretrained
     inputs, outputs = [paths.records(model.dataset), *([pretrained] if pretrained else [])], run.outputs(name)
     if values.engine == "ray" and os.environ.get("RAY_ADDRESS"):  # Ray on this machine alone would gain nothing
-        if model.workers > 1:
-            from stages.cluster.remote_gang import run_gang_remotely
-
-            checkpoints = str(paths.CHECKPOINTS / f"{name}-*")
-            return run_gang_remotely(run.run, arguments, model.workers, inputs, outputs, checkpoints, values.threads)
         from stages.cluster.remote import run_remotely
 
         all_gpus = model.distribution is not None
         return run_remotely(run.run, arguments, inputs, outputs, all_gpus, values.threads)
-    if model.workers > 1:
-        from stages.cluster.gang import run_gang
-
-        return run_gang(run.run, arguments, model.workers)
     return run.run(*arguments)
 
 

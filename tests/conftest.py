@@ -37,7 +37,7 @@ LONG = [
     "test_train",
     "test_promote",
     "test_base",
-    "test_published",
+    "test_measure",
     "test_workflows",
     "test_machines",
     "test_seeds",

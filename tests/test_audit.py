@@ -21,7 +21,7 @@ from stages.reporting import audits
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.conftest import clone_of_work_tree, only, run, write_params
-from tools import audit_data
+from tools.data import audit_data
 
 MODEL = "cifar10_small_cnn_augmented"
 ENTRY = {"similarity": 0.8, "ratio": 0.35, "folds": 5}
@@ -195,7 +195,7 @@ def test_dvc_audits_only_what_is_asked_for(tmp_path: Path) -> None:
     assert listed.returncode == 0, listed.stderr
     assert "audit@" not in listed.stdout
     assert (folder / "data/audit/README.md").exists()
-    assert run(folder, "python", "-m", "tools.audit_data", "mnist").returncode == 0
+    assert run(folder, "python", "-m", "tools.data.audit_data", "mnist").returncode == 0
     done = run(folder, "dvc", "repro", "audit@mnist")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage 'audit@mnist'" in done.stdout

@@ -12,8 +12,8 @@ from ruamel.yaml import YAML
 
 from stages.backbones._applications import FUNCTIONS, NETWORKS
 from stages.config.datasets import WeightsConfig
-from stages.config.parts import load_part
-from stages.data.features import build_backbone
+from stages.config.plugins import load_plugin
+from stages.data.extraction import build_backbone
 from stages.runtime.errors import UserError
 from tests.conftest import ROOT
 
@@ -29,7 +29,7 @@ def weights_of(name: str, folder: Path) -> Path:
     """Synthetic weights in a file that Keras would take for its own."""
     mirrors = [{"url": "http://127.0.0.1/w.h5", "hash": f"md5:{0:032}"}]
     entry = WeightsConfig.model_validate({"synthetic": True, "files": {f"{name}.h5": mirrors}})
-    ((file, content),) = load_part("data.synthetic", "_applications").generate(name, entry).items()
+    ((file, content),) = load_plugin("data.synthetic", "_applications").generate(name, entry).items()
     (folder / file).write_bytes(content)
     return folder / file
 

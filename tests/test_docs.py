@@ -97,7 +97,7 @@ def yaml_models(folder: Path) -> Iterator[Any]:
 
 
 def test_examples_of_extending_are_valid_configuration(extended: Path) -> None:
-    done = run(extended, "python", "-m", "tools.check_params")
+    done = run(extended, "python", "-m", "tools.run.check_params")
     assert (done.returncode, done.stderr) == (0, "")
     assert any(model["architecture"] == "pooled_cnn" for model in yaml_models(extended))
 
@@ -112,10 +112,10 @@ def test_examples_of_extending_pass_style_checks(extended: Path) -> None:
 
 def test_examples_of_extending_are_found_by_name(extended: Path) -> None:
     script = """
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.evaluation.metrics import METRICS
 from stages.plots import _registry
-rates = load_part("training.schedules", "warmup").build(0.1, 20, 1, warmup_fraction=0.1)
+rates = load_plugin("training.schedules", "warmup").build(0.1, 20, 1, warmup_fraction=0.1)
 print(METRICS["balanced_accuracy"].column, "confidence" in _registry.all_plots())
 print(rates.dtype, rates.shape, rates.argmax())
 """

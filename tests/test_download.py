@@ -38,7 +38,7 @@ def write_entry(folder: Path, files: dict[str, list[MirrorConfig]]) -> None:
     values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
     listed = {file: [one.model_dump() for one in mirrors] for file, mirrors in files.items()}
     values |= {
-        "source": "published",
+        "source": "real",
         "datasets": {},
         "features": {},
         "not_in_pretraining": {},
@@ -203,7 +203,7 @@ def repository(folder: Path, url: str) -> None:
     stage = {
         "cmd": 'python -m stages.download "$DVC_STAGE"',
         "params": ["weights.net"],
-        "deps": ["stages/data/published"],
+        "deps": ["stages/data/real"],
         "outs": ["data/raw/net"],
     }
     values = {"stages": {"download_weights": {"foreach": ["net"], "do": stage}}}
@@ -216,7 +216,7 @@ def test_code_change_reruns_without_a_request(server: Server, tmp_path: Path) ->
     repository(tmp_path, server.at("/one.h5", send(BODY)))
     first = run(tmp_path, "dvc", "repro")
     assert (first.returncode, len(server.requests)) == (0, 1), first.stderr
-    with (tmp_path / "stages/data/published/fetch.py").open("a") as file:
+    with (tmp_path / "stages/data/real/fetch.py").open("a") as file:
         file.write("# A comment\n")
     second = run(tmp_path, "dvc", "repro")
     assert second.returncode == 0, second.stderr

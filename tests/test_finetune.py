@@ -15,7 +15,7 @@ from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
 from stages.runtime.numerics import import_tensorflow
-from stages.training import run
+from stages.training import train_model as run
 from tests.conftest import write_params
 
 BACKBONE, SIZE = "mobilenet", 32
@@ -78,7 +78,7 @@ def tune() -> Generator[Any, None, None]:
 def test_joined_network_predicts_what_the_head_predicts_from_features() -> None:
     import keras
 
-    from stages.training.saving import load_in
+    from stages.prediction.saved_model import load_in
 
     network = load_in(paths.network("network"), "float32")
     head = keras.models.load_model(paths.model("head"), compile=False)

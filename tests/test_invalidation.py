@@ -22,7 +22,7 @@ ROW = re.compile(r"^\| `(stages/[^`]+)` \| ([^|]+) \|", re.MULTILINE)
 MODULES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "stages").rglob("*.py"))
 # What moves, announces or checks a result, and runs it elsewhere, but does not change it
 NO_RESULT = (
-    *("stages/config/", "stages/runtime/", "stages/tracking/", "stages/cluster/", "stages/data/published/"),
+    *("stages/config/", "stages/runtime/", "stages/tracking/", "stages/cluster/", "stages/data/real/"),
     "stages/data/examples.py",
 )
 

@@ -61,7 +61,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_two_jobs_write_the_bytes_of_one(clone: Path, tmp_path: Path) -> None:
     copy = clone_of_work_tree(tmp_path / "copy", small)
-    for command in (["python", "-m", "tools.repro", "2", ""], ["dvc", "repro"]):
+    for command in (["python", "-m", "tools.run.repro", "2", ""], ["dvc", "repro"]):
         done = run(copy, *command)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage" not in done.stdout
@@ -121,7 +121,7 @@ def test_removing_models_leaves_nothing_of_them_for_the_report(clone: Path) -> N
             values[section].pop(name, None)
     yaml.dump(values, clone / "params.yaml")
     assert repro(clone) == {"report"}
-    names = {path.stem for path in clone.glob("reports/**/*.*") if "published" not in path.parts}  # measured results
+    names = {path.stem for path in clone.glob("reports/**/*.*") if "measured" not in path.parts}  # measured results
     assert names & set(MODELS) == set(LEFT)
     assert run(clone, "dvc", "status", "--quiet", "report").returncode == 0
 

@@ -22,7 +22,8 @@ from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
 from stages.tracking import logger
 from stages.train import train
-from stages.training import checkpoint, run
+from stages.training import checkpoint
+from stages.training import train_model as run
 from tests.conftest import ROOT, write_params
 
 

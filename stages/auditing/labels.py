@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stages.auditing import features
+from stages.auditing import feature_matrix as features
 from stages.auditing.images import Images
 
 if TYPE_CHECKING:

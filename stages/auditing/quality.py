@@ -13,7 +13,6 @@ from PIL import Image
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stages.auditing.images import Images
 
 MAX_SIDE = 256  # of a larger image, a copy of this size is measured
 
@@ -65,12 +64,12 @@ def measure(image: Image.Image) -> dict[str, float]:
     }
 
 
-def find(images: "Images") -> "pd.DataFrame":
+def find(measures: dict[str, np.ndarray]) -> "pd.DataFrame":
     """Bad images as rows image, kind, score, partner: the score is the measure / its median, the partner -1."""
     import pandas as pd
 
     found = []
-    for kind, values in images.measures.items():
+    for kind, values in measures.items():
         median = float(np.median(values))
         chosen = np.flatnonzero(values < min(LIMITS[kind].threshold, median * LIMITS[kind].share))
         found.append(

@@ -12,26 +12,13 @@ ImageSize = Annotated[int, Field(ge=8, le=4096)]
 Glob = Annotated[str, Field(min_length=1)]  # of paths of variables: "whitening/kernel", "*/beta"
 
 
-class WorkersConfig(Config):
-    """`distribution: {workers: 4}`: processes, on one machine or several, that share each batch; a device each."""
-
-    workers: Annotated[int, Field(ge=2, le=1024)]
-
-
-def _check_distribution(value: Any) -> Any:
-    """One message instead of one for each type of the union."""
-    if value != "mirrored" and not isinstance(value, (dict, WorkersConfig)):
-        raise ValueError("it should be mirrored, or a mapping such as {workers: 4}")
-    return value
-
-
-Distribution = Annotated[Literal["mirrored"] | WorkersConfig, BeforeValidator(_check_distribution)]
+Distribution = Literal["mirrored"]  # each batch split over the GPUs of the machine
 
 
 class PartConfig(Config):
     """A part that is found by its name: a module, and the keyword arguments of its `build` as further keys."""
 
-    model_config = ConfigDict(extra="allow")  # checked against `build` by stages.config.parts
+    model_config = ConfigDict(extra="allow")  # checked against `build` by stages.config.plugins
 
     name: Name
 
@@ -87,7 +74,7 @@ class ModelConfig(Config):
     batch_size: Positive
     epochs: Epochs
     compute_dtype: ComputeDtype
-    synthetic_epochs: Epochs | None = None  # at most so many on synthetic data; None: as many as on published data
+    synthetic_epochs: Epochs | None = None  # at most so many on synthetic data; None: as many as on real data
     image_size: ImageSize | None = None  # None: the size of the dataset's images
     augment: PartOptions = Field(default_factory=dict)  # in the order in which they are applied
     initialize: PartOptions = Field(default_factory=dict)  # weights that depend on the training images
@@ -108,11 +95,6 @@ class ModelConfig(Config):
     def options(self) -> dict[str, Any]:
         """Keyword arguments of the architecture's `build`."""
         return dict(self.model_extra or {})
-
-    @property
-    def workers(self) -> int:
-        """Number of processes that train the model together."""
-        return self.distribution.workers if isinstance(self.distribution, WorkersConfig) else 1
 
 
 class TrainConfig(Config):

@@ -2,25 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stages.config.folders import FORMAT
 from stages.config.messages import choices, lookup
 from stages.config.models import ModelConfig, PartConfig
-from stages.config.parts import check_options, check_part, load_part
+from stages.config.plugins import check_options, check_plugin, load_plugin
 from stages.config.pretrained import PretrainedConfig
+from stages.config.schema import Params
 from stages.config.search import Value, change
 from stages.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from stages.config.params import Params
 
 PARTS = {  # key of a model's entry → package
     "optimizer": "training.optimizers",
     "schedule": "training.schedules",
     "loss": "training.losses",
 }
-OPTIONAL_PARTS = {"averaging": "training.averaging", "test_time": "training.test_time"}
+OPTIONAL_PARTS = {"averaging": "training.averaging", "test_time": "prediction.test_time"}
 PART_MAPPINGS = {  # key of a model's entry, which maps names to options → package
     "augment": "training.augmentations",
     "initialize": "training.initializers",
@@ -30,7 +27,7 @@ TEST_TIME_CLASSES = 1000  # stages/evaluation/predictions.py reads a second pred
 PIXELS_ONLY = ("image_size", "augment", "progressive", "test_time")
 
 
-def check_references(params: "Params", path: Path) -> None:
+def check_references(params: Params, path: Path) -> None:
     """Raise a `UserError` for the first name that does not exist, and for options that a module does not accept."""
     sections: dict[str, str] = {}
     for section in ("datasets", "weights", "features", "pretrained"):  # they share data/raw and data/records
@@ -41,17 +38,17 @@ def check_references(params: "Params", path: Path) -> None:
         if params.datasets[name].format != FORMAT:
             raise UserError(f"{path}: folders.{name}: the name is taken by datasets.{name}; choose another")
     for name, dataset in params.archives.items():
-        check_part(f"{path}: datasets.{name}.format", "data.formats", dataset.format)
+        check_plugin(f"{path}: datasets.{name}.format", "data.formats", dataset.format)
     for name, features in params.features.items():
         lookup(params.datasets, features.dataset, f"features.{name}.dataset")
-        networks = load_part("backbones", "_applications").NETWORKS
+        networks = load_plugin("backbones", "_applications").NETWORKS
         if features.backbone in networks and features.backbone not in params.weights:
             raise UserError(
                 f"{path}: weights.{features.backbone}: missing: features.{name} needs it; add it (docs/transfer.md)"
             )
         lookup(params.weights, features.backbone, f"features.{name}.backbone")
         if features.backbone not in networks:
-            check_part(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks)
+            check_plugin(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks)
         if len(files := params.weights[features.backbone].files) > 1:
             raise UserError(
                 f"{path}: weights.{features.backbone}.files: {', '.join(files)}: {name} reads one; remove the others"
@@ -80,7 +77,7 @@ def check_references(params: "Params", path: Path) -> None:
                 check_change(params, model, {key: value}, f"{path}: search.{name}")
 
 
-def check_change(params: "Params", model: ModelConfig, values: Mapping[str, Value], what: str) -> None:
+def check_change(params: Params, model: ModelConfig, values: Mapping[str, Value], what: str) -> None:
     """Raise a `UserError` that starts with `what` if a model's entry would not be valid with other values."""
     changed = change(model, values, what)
     try:
@@ -89,7 +86,7 @@ def check_change(params: "Params", model: ModelConfig, values: Mapping[str, Valu
         raise UserError(f"{what}: {str(error).lstrip('.: ')}") from None
 
 
-def _check_pretrained(key: str, name: str, start: PretrainedConfig, params: "Params") -> None:
+def _check_pretrained(key: str, name: str, start: PretrainedConfig, params: Params) -> None:
     """Check that the head takes the features that the entry says, which dvc.yaml relies on."""
     features = params.features.get(lookup(params.models, start.head, f"pretrained.{name}.head").dataset)
     if features is None:
@@ -103,7 +100,7 @@ def _check_pretrained(key: str, name: str, start: PretrainedConfig, params: "Par
             )
 
 
-def _check_model(key: str, model: ModelConfig, params: "Params") -> None:
+def _check_model(key: str, model: ModelConfig, params: Params) -> None:
     for pixels_only in PIXELS_ONLY:
         if model.dataset in params.features and getattr(model, pixels_only):
             raise UserError(f"{key}.{pixels_only}: {model.dataset} holds features, not images; remove it")
@@ -121,20 +118,20 @@ def _check_model(key: str, model: ModelConfig, params: "Params") -> None:
             f"{key}.test_time: {len(dataset.classes):,} classes: only models of up to {TEST_TIME_CLASSES:,} classes "
             "can be evaluated with it; remove it"
         )
-    check_part(f"{key}.architecture", "models", model.architecture)
+    check_plugin(f"{key}.architecture", "models", model.architecture)
     check_options(key, "models", model.architecture, model.options, type(model).model_fields)
     for part, package in {**PARTS, **OPTIONAL_PARTS}.items():
-        _check_part(f"{key}.{part}", package, getattr(model, part))
+        _check_plugin(f"{key}.{part}", package, getattr(model, part))
     for name, group in model.groups.items():
         for part in ("optimizer", "schedule"):
-            _check_part(f"{key}.groups.{name}.{part}", PARTS[part], getattr(group, part))
+            _check_plugin(f"{key}.groups.{name}.{part}", PARTS[part], getattr(group, part))
     for mapping, package in PART_MAPPINGS.items():
         for name, options in getattr(model, mapping).items():
-            check_part(f"{key}.{mapping}.{name}", package, name)
+            check_plugin(f"{key}.{mapping}.{name}", package, name)
             check_options(f"{key}.{mapping}.{name}", package, name, options)
 
 
-def _check_part(key: str, package: str, config: PartConfig | None) -> None:
+def _check_plugin(key: str, package: str, config: PartConfig | None) -> None:
     if config:
-        check_part(f"{key}.name", package, config.name)
+        check_plugin(f"{key}.name", package, config.name)
         check_options(key, package, config.name, config.options)

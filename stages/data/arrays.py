@@ -37,7 +37,7 @@ class SplitArrays:
         """How many rows one call of `rows` may take."""
         return len(self)
 
-    def rows(self, batches: np.ndarray, columns: slice = slice(None)) -> Rows:
+    def rows(self, batches: np.ndarray) -> Rows:
         """The whole split, which costs nothing; arguments as in `stages.data.stream.StreamedSplit.rows`."""
         return Rows(*self._tensors, batches)
 

@@ -49,7 +49,7 @@ def info(name: str) -> Any:
 
 
 def backbone(name: str) -> dict[str, Any] | None:
-    """The backbone whose features a dataset holds, as in `stages.training.saving.read_signature`. None: images."""
+    """The backbone whose features a dataset holds, as in `saved_model.read_signature`; None: it holds images."""
     path = paths.backbone(name)
     return json.loads(path.read_text()) if path.exists() else None
 

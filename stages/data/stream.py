@@ -95,20 +95,18 @@ class StreamedSplit:
         """How many rows one call of `rows` may take, so that memory stays bounded."""
         return max(1, BYTES_AT_ONCE // self._row_bytes)
 
-    def rows(self, batches: np.ndarray, columns: slice = slice(None)) -> Rows:
+    def rows(self, batches: np.ndarray) -> Rows:
         """Read the examples of some batches.
 
         Args:
             batches: indices of the examples, (steps, batch_size) int64.
-            columns: which columns of `batches` are needed: the share of this process. The other rows of the result
-                have any values.
 
         Raises:
             UserError: a record is corrupt, or an image cannot be decoded.
         """
         positions = np.arange(batches.size).reshape(batches.shape)
         inputs = aligned_empty((batches.size, *self._shape), self._dtype)
-        self.read(batches[:, columns].ravel(), inputs, positions[:, columns].ravel())
+        self.read(batches.ravel(), inputs, positions.ravel())
         return Rows(as_tensor(inputs), as_tensor(self._labels[batches.ravel()]), positions)
 
     def read(self, indices: np.ndarray, target: np.ndarray, positions: np.ndarray) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 
-from stages.data import features
+from stages.data import extraction as features
 from stages.runtime.errors import UserError
 
 

@@ -1,4 +1,4 @@
-"""What the server accepts of its clients; each limit is a keyword, and an option of tools/serve.py."""
+"""What the server accepts of its clients; each limit is a keyword, and an option of tools/use/serve.py."""
 
 from dataclasses import dataclass, field
 from typing import Any

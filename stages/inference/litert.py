@@ -11,8 +11,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from stages.prediction.saved_model import load_in
 from stages.runtime import numerics
-from stages.training.saving import load_in
 
 
 def float32_twin(path: Path) -> keras.Model:

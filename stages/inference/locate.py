@@ -4,10 +4,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from stages.prediction.saved_model import read_signature
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
-from stages.training.saving import read_signature
 
 
 def find_model(name: str) -> Path:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from stages.inference.files import Prediction
+from stages.inference.image_files import Prediction
 from stages.runtime.formulas import is_formula
 
 

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.inference.locate import find_weights, signature
+from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
-from stages.training.test_time._mean import mean_prediction
 
 if TYPE_CHECKING:
     import keras
@@ -41,7 +41,7 @@ class Predictor:
         import tensorflow as tf
 
         from stages.inference.pixels import Decoder
-        from stages.training.memory import eval_batch_size
+        from stages.prediction.eval_batch_size import eval_batch_size
 
         tf.config.experimental.enable_op_determinism()
         try:
@@ -55,15 +55,15 @@ class Predictor:
         self.backbone: keras.Model | None = None
         self._extract: Any = None
         if weights:
-            from stages.data.features import BATCH_SIZE
+            from stages.data.extraction import BATCH_SIZE
             from stages.inference.backbone import build_backbone
 
             self.backbone = build_backbone(backbone, weights)
-            self._extract = _compiled(self.backbone, "float16")  # as in stages.data.features
+            self._extract = _compiled(self.backbone, "float16")  # as in stages.data.extraction
             self.batch_size = BATCH_SIZE
         part = self.signature["test_time"]
         options = {key: value for key, value in (part or {}).items() if key != "name"}
-        self._views = load_part("training.test_time", part["name"]).build(**options) if part else None
+        self._views = load_plugin("prediction.test_time", part["name"]).build(**options) if part else None
 
     def predict(self, images: Sequence[bytes]) -> np.ndarray:
         """Predict image files of any common format.

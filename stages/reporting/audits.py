@@ -8,10 +8,10 @@ import pandas as pd
 
 from stages.auditing import findings
 from stages.auditing.images import split_names
-from stages.config.params import Params
+from stages.config.schema import Params
 from stages.evaluation import predictions
 from stages.reporting import images
-from stages.reporting.files import EmbeddedImage, embed_image
+from stages.reporting.embed import EmbeddedImage, embed_image
 
 PER_KIND = 8  # findings shown of each kind, so that the page stays small whatever the dataset
 

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 from stages.inference.overlay import draw
 from stages.plots import _registry
 from stages.reporting import explain, figures, images
-from stages.reporting.files import EmbeddedImage, embed_figure, embed_image, save
+from stages.reporting.embed import EmbeddedImage, embed_figure, embed_image, save
 from stages.reporting.results import Dataset, Model
 from stages.runtime.progress import progress
 

@@ -11,11 +11,11 @@ import numpy as np
 
 from stages.data import reader
 from stages.inference.grad_cam import GradCam
+from stages.prediction.saved_model import read_signature
 from stages.reporting.results import Model
 from stages.runtime import paths
 from stages.runtime.files import open_input
 from stages.runtime.progress import progress
-from stages.training.saving import read_signature
 
 IMAGES = 4  # of a model
 MODELS = 24  # the first; to load one takes about a second

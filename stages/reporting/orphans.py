@@ -6,7 +6,7 @@ other inputs here than in a fresh clone.
 
 from pathlib import Path
 
-from stages.config.params import Params
+from stages.config.schema import Params
 from stages.runtime import dvc_lock, paths
 from stages.runtime.files import remove
 

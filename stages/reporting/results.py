@@ -13,14 +13,14 @@ from ruamel.yaml.error import YAMLError
 
 from stages.config.features import NotInPretrainingConfig
 from stages.config.models import ModelConfig
-from stages.config.params import Params
+from stages.config.schema import Params
 from stages.config.types import Config
 from stages.evaluation import predictions
 from stages.evaluation.metrics import METRICS
 from stages.evaluation.predictions import Predictions
 from stages.plots import _registry
-from stages.reporting.published import MeasuredResult
-from stages.reporting.published import read as read_measured
+from stages.reporting.measured import MeasuredResult
+from stages.reporting.measured import read as read_measured
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import open_input
@@ -54,7 +54,7 @@ class Model:
     md5: str  # of the model file
     published: PublishedResult | None = None  # None on synthetic data, too: the two cannot be compared
     not_in_pretraining: NotInPretrainingConfig | None = None
-    measured: MeasuredResult | None = None  # on the published data, with several seeds
+    measured: MeasuredResult | None = None  # on the real data, with several seeds
     synthetic: bool = False
 
     @property

@@ -47,8 +47,7 @@ def import_tensorflow(threads: int | None = None, gpu: bool = True) -> None:
 
             absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own deprecations
             _configure_devices(threads, gpu)
-            if "TF_CONFIG" not in os.environ:  # a worker among several connects to the others before anything else
-                tf.zeros(1)  # the devices write messages, too, when they are first used
+            tf.zeros(1)  # the devices write messages, too, when they are first used
     finally:
         for name in hidden:
             del modules[name]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-SYNC = "python -m tools.tracking sync"
+SYNC = "python -m tools.release.tracking sync"
 # Defaults for variables that the user has not set. MLflow itself would wait for a server for minutes.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

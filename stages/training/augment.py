@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 
 if TYPE_CHECKING:
     import keras
@@ -51,7 +51,7 @@ def build_augmentations(options: Mapping[str, Mapping[str, Any]], seed: int) -> 
     the same direction.
     """
     return [
-        load_part("training.augmentations", name).build(seed + position, **arguments)
+        load_plugin("training.augmentations", name).build(seed + position, **arguments)
         for position, (name, arguments) in enumerate(options.items())
     ]
 

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stages.config.models import Distribution, GroupConfig, ModelConfig, WorkersConfig
-from stages.config.parts import load_part
+from stages.config.models import Distribution, GroupConfig, ModelConfig
+from stages.config.plugins import load_plugin
 from stages.runtime.errors import UserError
-from stages.runtime.numerics import silent
 
 if TYPE_CHECKING:
     import keras
@@ -37,10 +36,10 @@ def build_model(
     """
     import keras
 
+    from stages.prediction.saved_model import load_in
     from stages.training.groups import freeze
-    from stages.training.saving import load_in
 
-    architecture = load_part("models", config.architecture)
+    architecture = load_plugin("models", config.architecture)
     if pretrained:
         network = load_in(pretrained, keras.config.dtype_policy().name)
         model: keras.Model = architecture.build(network, **config.options)
@@ -84,11 +83,11 @@ def build_train_model(model: "keras.Model", image_size: int) -> "keras.Model":
         model: the model that is saved.
         image_size: height and width of the images, if they are not those of `model`.
     """
-    from stages.training.bias import accurate_bias
-    from stages.training.fused import fused_batch_norm
-    from stages.training.fused_activation import fused_activation
+    from stages.training.kernels.activation import fused_activation
+    from stages.training.kernels.batch_norm import fused_batch_norm
+    from stages.training.kernels.bias import accurate_bias
+    from stages.training.kernels.small_maps import small_map_conv
     from stages.training.progressive import with_image_size
-    from stages.training.small_maps import small_map_conv
 
     train_model = without_cast(model)
     if image_size != model.input_shape[1]:
@@ -125,7 +124,7 @@ def build_optimizer(config: ModelConfig, model: "keras.Model") -> "keras.optimiz
     members = []
     for own in _with_groups(config):
         part = own.optimizer or config.optimizer
-        build = load_part("training.optimizers", part.name).build
+        build = load_plugin("training.optimizers", part.name).build
         members.append(build(own.learning_rate or config.learning_rate, **part.options))
     optimizer = GroupedOptimizer(members, split_variables(config, model)) if config.groups else members[0]
     if model.dtype_policy.name == "mixed_float16":
@@ -148,7 +147,7 @@ def build_schedule(config: ModelConfig, steps: int) -> np.ndarray:
     rates = np.full((total, 1 + len(config.groups), 2), np.nan, np.float32)
     for number, own in enumerate(_with_groups(config)):
         part = own.schedule or config.schedule
-        build = load_part("training.schedules", part.name).build
+        build = load_plugin("training.schedules", part.name).build
         found = build(own.learning_rate or config.learning_rate, total, config.epochs, **part.options)
         if found.shape not in ((total,), (total, 2)) or found.dtype != np.float32:
             raise ValueError(f"schedule {part.name}: {found.dtype} {found.shape} instead of float32 ({total},)")
@@ -176,7 +175,7 @@ def build_averaging(config: ModelConfig, model: "keras.Model", steps: int) -> An
     """
     if config.averaging is None:
         return None
-    return load_part("training.averaging", config.averaging.name).build(model, steps, **config.averaging.options)
+    return load_plugin("training.averaging", config.averaging.name).build(model, steps, **config.averaging.options)
 
 
 def build_loss(config: ModelConfig) -> Any:
@@ -184,7 +183,7 @@ def build_loss(config: ModelConfig) -> Any:
 
     It takes labels (n,) or target probabilities (n, classes), and probabilities (n, classes); it returns losses (n,).
     """
-    return load_part("training.losses", config.loss.name).build(**config.loss.options)
+    return load_plugin("training.losses", config.loss.name).build(**config.loss.options)
 
 
 def weight_classes(loss_fn: Any, labels: np.ndarray, num_classes: int) -> Any:
@@ -212,20 +211,10 @@ def weight_classes(loss_fn: Any, labels: np.ndarray, num_classes: int) -> Any:
 
 
 def build_strategy(distribution: Distribution | None) -> "tf.distribute.Strategy":
-    """One device, all GPUs of this machine, or workers, of which this process is one.
-
-    A batch is split among the devices, and their gradients are summed. With workers, call this before TensorFlow
-    computes anything, in a process that stages.cluster has started with the addresses of all in TF_CONFIG.
-    """
+    """One device, or all GPUs of this machine: a batch is split among them, and their gradients are summed."""
     import tensorflow as tf
 
     if distribution is None:
         return tf.distribute.get_strategy()
-    if isinstance(distribution, WorkersConfig):
-        with silent():
-            strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        if (found := strategy.num_replicas_in_sync) != distribution.workers:
-            raise RuntimeError(f"{found} devices instead of {distribution.workers} workers with one each")
-        return strategy
     found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
     return tf.distribute.MirroredStrategy([device.name for device in found])

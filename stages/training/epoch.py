@@ -19,7 +19,6 @@ from stages.data.arrays import Rows
 from stages.data.stream import Split
 from stages.runtime.progress import progress
 from stages.training.augment import Batch
-from stages.training.devices import own_share
 from stages.training.step import Step
 
 SECONDS_PER_CALL = 1.0  # of the graph, about: progress is reported and Ctrl-C is noticed between two calls
@@ -116,7 +115,7 @@ def _make_epoch(
 
     def run_epoch(step: Step, title: str, epoch: int, indices: np.ndarray, rates: np.ndarray) -> tuple[float, float]:
         sums = tf.zeros(2, tf.float64)
-        calls = _calls(data, own_share(strategy), indices, rates, batch_size)
+        calls = _calls(data, indices, rates, batch_size)
         for rows, batches, batch_rates in progress(
             calls, len(indices), title, "images", size=lambda call: call[1].size
         ):
@@ -131,7 +130,7 @@ def _make_epoch(
 
 
 def _calls(
-    data: Split, columns: slice, indices: np.ndarray, rates: np.ndarray, batch_size: int
+    data: Split, indices: np.ndarray, rates: np.ndarray, batch_size: int
 ) -> Iterator[tuple[Rows, np.ndarray, np.ndarray]]:
     """Rows, batches and rates for each call of the graph: as many steps as take about `SECONDS_PER_CALL`.
 
@@ -151,7 +150,7 @@ def _calls(
             yield indices[-rest:].reshape(1, rest), rates[whole:]
 
     def read(part: tuple[np.ndarray, np.ndarray]) -> tuple[Rows, np.ndarray, np.ndarray]:
-        return data.rows(part[0], columns), *part
+        return data.rows(part[0]), *part
 
     with ThreadPoolExecutor(1) as pool:
         following = parts()

@@ -11,6 +11,7 @@ import numpy as np
 
 from stages.config.models import ModelConfig
 from stages.data.stream import Split
+from stages.prediction.eval_batch_size import eval_batch_size
 from stages.runtime.errors import UserError
 from stages.training import checkpoint
 from stages.training.augment import build_augmentations
@@ -23,7 +24,6 @@ from stages.training.build import (
     weight_classes,
 )
 from stages.training.checkpoint import TrainState
-from stages.training.memory import eval_batch_size
 
 if TYPE_CHECKING:
     import keras
@@ -59,7 +59,7 @@ def train_epochs(
         UserError: the loss is not finite, or the devices cannot share a batch.
     """
     from stages.training import progressive
-    from stages.training.devices import is_chief, make_copy_from_first_device
+    from stages.training.devices import make_copy_from_first_device
     from stages.training.epoch import make_eval_epoch, make_train_epoch
     from stages.training.groups import make_hyperparameter_setter
     from stages.training.step import Step, make_eval_step, make_train_step
@@ -134,7 +134,7 @@ def train_epochs(
         if val_loss < state.best_loss:
             state.best_loss, state.best_epoch = val_loss, epoch
             state.best_weights = model.get_weights() if config.restore_best else []
-        if checkpoint_path and is_chief(strategy) and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:
+        if checkpoint_path and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:
             checkpoint.save(checkpoint_path, variables, state)
             saved = time.monotonic()
         yield epoch + 1, row

@@ -153,7 +153,7 @@ def test_bad_images_are_found_by_kind_and_ordinary_ones_are_not() -> None:
     train[3] = np.asarray(Image.fromarray(train[3]).filter(ImageFilter.GaussianBlur(4)))
     train[4] = 128 + np.random.default_rng(0).normal(0, 2, train[4].shape)
     images = written(train, test)
-    found = quality.find(images)
+    found = quality.find(images.measures)
     by_kind = {kind: {pair[:2] for pair in named(found, images, kind)} for kind in found["kind"].unique()}
     expected = {"dark": "02", "bright": "1", "low_information": "2", "low_contrast": "0124"}
     assert by_kind.pop("blurred") >= {("train", "3")}
@@ -169,7 +169,7 @@ def test_oddly_shaped_image_is_found() -> None:
         return buffer.getvalue()
 
     images = written([encode(400), *map(encode, range(40, 60))], [encode(39)])
-    assert named(quality.find(images), images, "odd_shape") == {("train", "0", None, None)}
+    assert named(quality.find(images.measures), images, "odd_shape") == {("train", "0", None, None)}
 
 
 def test_planted_label_errors_are_found_with_their_labels() -> None:

@@ -188,7 +188,7 @@ def test_preprocessing_takes_published_archives_from_data(project: Path) -> None
     download("imagenette")
     write_params(project, lambda values: values["datasets"]["imagenette"].update(synthetic=None))
     (row,) = preprocessing.compare(["imagenette"], rounds=1, share=1).tables[0].rows
-    assert row.notes["archive"] == "published"
+    assert row.notes["archive"] == "real"
     assert set(row.values) == {"tfds build", "stage"}
 
 
@@ -220,7 +220,7 @@ def test_extraction_is_timed_against_predict(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.usefixtures("forked")
 def test_scaling_measures_the_rates_of_all_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.data.features import BATCH_SIZE  # late: every contender imports this module
+    from stages.data.extraction import BATCH_SIZE  # late: every contender imports this module
 
     write_params(tmp_path, lambda values: values["features"]["imagenette_vgg16"].update(image_size=32))
     monkeypatch.chdir(tmp_path)

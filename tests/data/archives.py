@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stages.config import params
 from stages.config.datasets import DatasetConfig, WeightsConfig
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.runtime import paths
 
 
@@ -15,6 +15,6 @@ def generate(name: str, entry: DatasetConfig | WeightsConfig | None = None, fold
         entry = values.datasets[name] if name in values.datasets else values.weights[name]
     folder = folder or paths.raw(name)
     folder.mkdir(parents=True, exist_ok=True)
-    generator = load_part("data.synthetic", entry.format if isinstance(entry, DatasetConfig) else name)
+    generator = load_plugin("data.synthetic", entry.format if isinstance(entry, DatasetConfig) else name)
     for file, data in generator.generate(name, entry).items():
         (folder / file).write_bytes(data)

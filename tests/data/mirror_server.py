@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from stages.config.datasets import MirrorConfig
-from stages.data.published.fetch import CHUNK
+from stages.data.real.fetch import CHUNK
 
 BODY = random.Random(0).randbytes(5 * CHUNK + 17)
 CUT = 3 * CHUNK + 5  # where a connection breaks

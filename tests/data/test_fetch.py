@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from stages.config.datasets import MirrorConfig
-from stages.data.published import fetch as published
-from stages.data.published.fetch import fetch
+from stages.data.real import fetch as published
+from stages.data.real.fetch import fetch
 from stages.runtime.errors import UserError
 from tests.data.mirror_server import BODY, CUT, PAGE, Reply, Server, mirror, send, send_range, send_range_or_all, serve
 

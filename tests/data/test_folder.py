@@ -23,7 +23,7 @@ from PIL import Image
 from stages.config.folders import FolderConfig, TableConfig
 from stages.data import split
 from stages.data.folders.converted import open_converted
-from stages.data.folders.files import files as list_files
+from stages.data.folders.listing import files as list_files
 from stages.data.folders.read import checked_examples
 from stages.runtime import paths
 from stages.runtime.errors import UserError

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core.utils import shard_utils
 
-from stages.data import parts, writer
+from stages.data import sharded_writer as parts
+from stages.data import writer
 from stages.data.checked import Checked, Tally, write_checked
 from stages.data.examples import Example
-from stages.data.parts import write_parts
+from stages.data.sharded_writer import write_parts
 from stages.runtime.errors import UserError
 from stages.runtime.tasks import run_tasks
 

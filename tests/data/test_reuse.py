@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from stages.data.published.reuse import reuse
+from stages.data.real.reuse import reuse
 from tests.data.mirror_server import BODY, mirror
 
 MIRRORS = [mirror("http://127.0.0.1/missing", BODY[1:]), mirror("http://127.0.0.1/other", algorithm="md5")]

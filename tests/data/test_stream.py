@@ -68,13 +68,12 @@ def test_only_the_columns_that_a_process_needs_are_read(project: Path, monkeypat
 
     monkeypatch.setattr(streamed, "_decode", spy)
     batches = np.arange(40)[::-1].reshape(10, 4)
-    for columns in (slice(1, None, 2), slice(0, 1)):
-        inputs, labels, positions = streamed.rows(batches, columns)
-        own = batches[:, columns]
-        assert np.array_equal(inputs.numpy()[positions[:, columns]], memory.inputs[own])
-        assert np.array_equal(labels.numpy()[positions[:, columns]], memory.labels[own])
+    for own in (batches[:5], batches):
+        inputs, labels, positions = streamed.rows(own)
+        assert np.array_equal(inputs.numpy()[positions], memory.inputs[own])
+        assert np.array_equal(labels.numpy()[positions], memory.labels[own])
     # Each once: the second time it is kept
-    assert sorted(np.concatenate(decoded)) == sorted(batches[:, [0, 1, 3]].ravel())
+    assert sorted(np.concatenate(decoded)) == sorted(batches.ravel())
 
 
 def test_split_in_memory_is_not_copied_for_tensorflow(project: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from stages.config.datasets import DatasetConfig, MirrorConfig, SyntheticConfig, WeightsConfig
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.data.formats import cifar, idx, image_folder, imagenet
 from stages.data.synthetic import _archives as archives
 from tests.conftest import of_split
@@ -231,6 +231,6 @@ def test_gzip_header_does_not_depend_on_the_python_version() -> None:
 
 def test_generated_images_do_not_change() -> None:
     """Other pixels would make every stage stale, on every machine."""
-    files = load_part("data.synthetic", "idx").generate("mnist", dataset("idx", IDX_FILES, DIGITS))
+    files = load_plugin("data.synthetic", "idx").generate("mnist", dataset("idx", IDX_FILES, DIGITS))
     content = b"".join(gzip.decompress(data) for data in files.values())
     assert hashlib.sha256(content).hexdigest() == GENERATED_SHA256

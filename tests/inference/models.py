@@ -17,8 +17,8 @@ def write_model(
     """Write a convolutional network for images of this size; `changes` are keys of its entry in params.yaml."""
     import keras
 
+    from stages.prediction.saved_model import save
     from stages.training.build import build_model
-    from stages.training.saving import save
 
     entry = config(**{**CNN, "units": [8], **changes})
     keras.utils.clear_session()

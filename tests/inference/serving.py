@@ -23,7 +23,7 @@ THREADS = params.load(ROOT / "params.yaml").threads
 
 def save_model(path: Path) -> None:
     """Train and save a small convolutional network on images of 8 pixels."""
-    from stages.training.saving import save
+    from stages.prediction.saved_model import save
 
     import_tensorflow(THREADS)
     model, _ = trained(config(architecture="cnn", units=[8], filters=[4], padding="same"))
@@ -64,7 +64,7 @@ class Server:
 def serving(model: Path, folder: Path, *options: str, project: Path = ROOT) -> Iterator[Server]:
     """Serve a model with the code in `project`; the server is killed after the block if it still runs."""
     log = folder / "requests.log"
-    command = [sys.executable, "-m", "tools.serve", str(model), "--port", "0", "--log", str(log), *options]
+    command = [sys.executable, "-m", "tools.use.serve", str(model), "--port", "0", "--log", str(log), *options]
     process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -51,6 +51,6 @@ def test_container_is_built_and_becomes_healthy(tmp_path: Path) -> None:
     built = run(tmp_path, name, "build", *file, str(tmp_path))
     assert built.returncode == 0, built.stderr
     probe = "import time, urllib.request as r; time.sleep(40); print(r.urlopen('http://127.0.0.1:8000/health').status)"
-    command = ["sh", "-c", f'python -m tools.serve "$MODEL" & python -c "{probe}"']
+    command = ["sh", "-c", f'python -m tools.use.serve "$MODEL" & python -c "{probe}"']
     done = run(tmp_path, name, "run", "--rm", "classifier-test", *command)
     assert "200" in done.stdout, done.stderr

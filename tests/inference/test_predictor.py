@@ -22,7 +22,7 @@ from tests.data.archives import generate
 from tests.data.test_jpeg import encode, make_image, rotated
 from tests.inference.models import write_model
 from tests.training.small import predict
-from tools.standalone import standalone
+from tools.release.standalone import standalone
 
 CLASSES = ["猫", "dog", "=1+1"]
 
@@ -108,8 +108,8 @@ def test_model_on_features_predicts_through_its_backbone_alone_or_standalone(
 ) -> None:
     import keras
 
-    from stages.data.features import Extractor
-    from stages.training.saving import save
+    from stages.data.extraction import Extractor
+    from stages.prediction.saved_model import save
 
     write_params(tmp_path)
     monkeypatch.chdir(tmp_path)

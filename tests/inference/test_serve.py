@@ -300,10 +300,10 @@ def test_server_of_the_container_finishes_a_request_after_sigterm_and_ends_with_
 
 
 def test_port_in_use_and_unknown_model_are_one_line(tmp_path: Path, server: Server, model: Path) -> None:
-    done = run(Path.cwd(), "python", "-m", "tools.serve", "missing")
+    done = run(Path.cwd(), "python", "-m", "tools.use.serve", "missing")
     assert done.returncode == 1
     assert done.stderr.startswith("error: data/models/missing.keras: no such model")
-    done = run(Path.cwd(), "python", "-m", "tools.serve", str(model), "--port", str(server.port))
+    done = run(Path.cwd(), "python", "-m", "tools.use.serve", str(model), "--port", str(server.port))
     expected = f"error: 127.0.0.1:{server.port}: {os.strerror(errno.EADDRINUSE)}; choose another --host or --port\n"
     assert (done.returncode, done.stderr) == (1, expected)
 
@@ -319,5 +319,7 @@ def test_address_that_another_server_took_while_a_model_was_loaded_is_one_line(m
 
 
 def test_log_that_cannot_be_written_is_one_line(model: Path) -> None:
-    done = run(Path.cwd(), "python", "-m", "tools.serve", str(model), "--port", "0", "--log", "missing/requests.log")
+    done = run(
+        Path.cwd(), "python", "-m", "tools.use.serve", str(model), "--port", "0", "--log", "missing/requests.log"
+    )
     assert (done.returncode, done.stderr) == (1, f"error: missing/requests.log: {os.strerror(errno.ENOENT)}\n")

@@ -10,7 +10,7 @@ import pytest
 from stages.evaluation.predictions import Predictions
 from stages.plots import _registry, classes, confusion, curves, reliability
 from stages.plots._style import DARK, SOME_CLASSES
-from stages.reporting import files
+from stages.reporting import embed as files
 from stages.runtime.errors import UserError
 from tests.evaluation.test_metrics import CLASSES, FOUR
 from tests.reporting.project import AWKWARD, make_predictions

@@ -61,8 +61,8 @@ def write_model(
     """Write an untrained model of params.yaml."""
     import keras
 
+    from stages.prediction.saved_model import save
     from stages.training.build import build_model
-    from stages.training.saving import save
 
     keras.utils.set_random_seed(0)
     model = build_model(config, shape, np.dtype("float16" if backbone else "uint8"), len(classes))
@@ -99,7 +99,7 @@ def write_evaluation(name: str, predicted: Predictions, pattern: str | None = No
 
 
 def write_project(folder: Path) -> None:
-    """Write everything that `report` reads to `folder`, the working directory; only MNIST counts as published data."""
+    """Write everything that `report` reads to `folder`, the working directory; only MNIST counts as real data."""
     from stages.data import writer
 
     def change(values: Any) -> None:

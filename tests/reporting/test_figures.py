@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from stages.reporting import figures, files
+from stages.reporting import embed as files
+from stages.reporting import figures
 
 
 def test_a_grid_shows_every_image_pixel_by_pixel(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from stages.config import params
+from stages.config.schema import Params
 from stages.evaluation import metrics
 from stages.reporting import page, results
 
@@ -21,7 +22,7 @@ METRICS = {
 SUBSET = {"not_in_pretraining_images": 7, "not_in_pretraining_accuracy": 0.5}
 
 
-def all_models(config: params.Params) -> list[results.Model]:
+def all_models(config: Params) -> list[results.Model]:
     """Every model of params.yaml with the metrics above; only mnist_dense has a published result."""
     published = results.PublishedResult(value="97 %", split="validation", source="https://example.com")
     return [
@@ -72,7 +73,7 @@ def test_accuracy_without_tta_is_a_column_if_any_model_has_tta(project: Path) ->
 def test_the_caution_names_the_synthetic_data(reported: Path) -> None:
     text = (reported / "reports/README.md").read_text()
     assert "**Synthetic data: cifar10, imagenette, vgg16.**" in text
-    assert text.count("78–80 % validation") == 1  # beside the only model on published data
+    assert text.count("78–80 % validation") == 1  # beside the only model on real data
 
 
 def test_skipped_files_are_counted(reported: Path) -> None:

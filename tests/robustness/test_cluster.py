@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -16,16 +17,20 @@ import mlflow
 import psutil
 import pytest
 
-from stages.cluster.gang import free_port
 from stages.download import download
-from stages.training import run as training
 from tests.conftest import ROOT, clone_of_work_tree, environment, only, run, write_params
 from tests.mounts import NAMESPACE, needs_mounts
-from tests.test_train import write_records
 
 pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
 
 BIN = Path(sys.executable).parent
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def set_engine(folder: Path, engine: str) -> None:
@@ -60,7 +65,7 @@ def reproduce_with_ray(folder: Path, address: str, meanwhile: Callable[[Any], No
     set_engine(folder, "ray")
     log = folder.with_suffix(".log")
     with log.open("w") as file:
-        command = [sys.executable, "-m", "tools.cluster"]
+        command = [sys.executable, "-m", "tools.run.cluster"]
         variables = environment() | {"RAY_ADDRESS": address}
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT)
         meanwhile(process)
@@ -97,11 +102,6 @@ def busy_node(cluster: Any, process: Any) -> Any:
                 return node
         assert process.poll() is None
         time.sleep(0.01)
-
-
-def has_worker(node: Any) -> bool:
-    """Whether a worker of a gang is on this node."""
-    return any(title.startswith("ray::_Worker") for title in titles(node))
 
 
 def titles(node: Any) -> Iterator[str]:
@@ -168,72 +168,16 @@ def test_training_without_records_on_a_node_is_one_line(project: Path, cluster: 
 OFTEN_SAVED = """
 from stages import train
 from stages.runtime import cli
-from stages.training import run
+from stages.training import train_model as run
 
 def often_saved(*arguments):  # Ray sends a function of this module whole
-    from stages.training import checkpoint, run
+    from stages.training import checkpoint, train_model as run
     checkpoint.SECONDS_BETWEEN = 0.0
     yield from run.run(*arguments)
 
 run.run = often_saved
 cli.run(train.train, "model")
 """
-
-
-def test_worker_lost_during_a_training_changes_no_bytes(project: Path, cluster: Any) -> None:
-    """Three nodes with a processor each, and two workers: a node is left to replace the one that is lost."""
-    options = {"epochs": 300, "distribution": {"workers": 2}}
-
-    def two_workers(values: Any) -> None:
-        values["train"].update(options)
-        values["threads"] = 1
-
-    write_params(project, two_workers)
-    write_records()
-    files = training.outputs("mnist_dense")
-    done = run(project, sys.executable, "-m", "stages.train", "mnist_dense", PYTHONPATH=str(ROOT))
-    assert done.returncode == 0, done.stderr
-    local = [path.read_bytes() for path in files]
-    for path in files:
-        path.unlink()
-
-    set_engine(project, "ray")
-    process = subprocess.Popen(
-        [sys.executable, "-c", OFTEN_SAVED, "mnist_dense"],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address},
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        assert process.stdout is not None
-        lines = []
-        for line in process.stdout:
-            lines.append(line)
-            if line.startswith("epoch 3/"):
-                lost = next(node for node in cluster.worker_nodes if has_worker(node))
-                cluster.remove_node(lost, allow_graceful=False)
-                assert list(Path(".dvc/tmp/checkpoints").iterdir())
-    assert process.returncode == 0, lines
-    # Either Ray or TensorFlow notices it first
-    lost_worker = r"(a worker of 2 was lost: .*|worker . of 2 failed with TensorFlow's \w+)"
-    (restart,) = [line for line in lines if "start again" in line]
-    assert re.match(lost_worker + "; all workers start again from the last checkpoint\n", restart)
-    assert [line.split(":")[0] for line in lines if line.startswith("epoch")] == [
-        f"epoch {number}/300" for number in range(1, 301)
-    ]
-    assert [path.read_bytes() for path in files] == local
-
-
-def test_gang_that_the_cluster_has_no_room_for_is_one_line(project: Path, cluster: Any) -> None:
-    write_params(project, lambda values: values["train"].update(distribution={"workers": 4}))
-    set_engine(project, "ray")
-    command = [sys.executable, "-m", "stages.train", "mnist_dense"]
-    done = run(project, *command, PYTHONPATH=str(ROOT), RAY_ADDRESS=cluster.address)
-    assert done.returncode == 1
-    assert done.stderr.startswith(
-        "error: params.yaml: distribution: 4 workers need 1 CPU each, and the Ray cluster has"
-    )
-    assert done.stderr.count("\n") == 1
 
 
 def test_archives_of_classes_are_read_on_all_nodes_to_the_same_bytes(project: Path, cluster: Any) -> None:

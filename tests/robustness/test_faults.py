@@ -171,7 +171,7 @@ def test_corrupt_weights_are_named(copy: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def published(values: Any) -> None:
         small(values)
-        values["source"] = "published"
+        values["source"] = "real"
         values["weights"]["vgg16"].update(files={path.name: mirrors})
 
     write_params(Path(), published)
@@ -199,9 +199,9 @@ def test_secrets_of_urls_appear_in_no_output(
     preprocess("mnist")
     train("mnist_dense")
     evaluate("mnist_dense")
-    write_params(Path(), partial(change, source="published"))
+    write_params(Path(), partial(change, source="real"))
     shutil.rmtree("data/raw/mnist")
-    monkeypatch.setattr("stages.data.published.fetch.BACKOFF", (0.0,))
+    monkeypatch.setattr("stages.data.real.fetch.BACKOFF", (0.0,))
     with pytest.raises(UserError, match=r"all mirrors failed: http://127\.0\.0\.1:1/a\.gz: ") as error:
         download("mnist")
     assert "Connection refused" in str(error.value)

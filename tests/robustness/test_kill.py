@@ -42,7 +42,7 @@ def start(folder: Path, target: str = "") -> subprocess.Popen[bytes]:
     """Start what `make repro` runs, in a process group of its own."""
     with log_of(folder).open("ab") as log:
         return subprocess.Popen(
-            ["sh", "-c", f"python -m tools.unlock && exec dvc repro {target}"],
+            ["sh", "-c", f"python -m tools.lib.unlock && exec dvc repro {target}"],
             cwd=folder,
             env=environment(),
             stdout=log,

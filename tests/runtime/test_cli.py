@@ -28,7 +28,7 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["stages.train", "../dvc.yaml:train@mnist_dens"], "error: params.yaml: models: there is no 'mnist_dens'; "),
         (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
         (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
-        (["tools.tracking", "snyc"], "error: snyc: no such command; `sync` sends "),
+        (["tools.release.tracking", "snyc"], "error: snyc: no such command; `sync` sends "),
     ],
 )
 def test_user_error_is_one_line_and_exit_code_1(project: Path, arguments: list[str], message: str) -> None:
@@ -46,7 +46,7 @@ def test_dvc_repro_in_a_subfolder_runs_a_stage(tmp_path: Path) -> None:
 
 
 def test_missing_params_is_one_line(tmp_path: Path) -> None:
-    done = stage(tmp_path, "tools.check_params")
+    done = stage(tmp_path, "tools.run.check_params")
     assert (done.returncode, done.stderr) == (1, "error: params.yaml: No such file or directory\n")
 
 
@@ -119,7 +119,7 @@ def test_entry_modules_import_nothing_heavy() -> None:
         f"stages.{name}"
         for name in ("download", "preprocess", "preprocess_folder", "extract", "train", "evaluate", "report")
     ]
-    modules += ["tools.tracking", "tools.cluster", "tools.check_params", "stages.tracking.server"]
+    modules += ["tools.release.tracking", "tools.run.cluster", "tools.run.check_params", "stages.tracking.server"]
     code = (
         f"import sys, json, importlib\nfor name in {modules}: importlib.import_module(name)\n"
         "heavy = ('tensorflow', 'keras', 'mlflow', 'ray', 'pandas', 'sklearn', 'matplotlib')\n"

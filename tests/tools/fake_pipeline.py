@@ -45,7 +45,7 @@ stages:
 def fake_repository(folder: Path, change: Callable[[Any], None] = lambda values: None) -> Path:
     """The work tree with this pipeline and three models, run on machine a and committed to `main`."""
     copy_work_tree(folder)
-    for path in ("reports/metrics", "reports/history", "reports/plots", "reports/published/seed-*"):
+    for path in ("reports/metrics", "reports/history", "reports/plots", "reports/measured/seed-*"):
         for found in folder.glob(path):
             shutil.rmtree(found)
     (folder / "dvc.lock").unlink(missing_ok=True)

@@ -9,7 +9,8 @@ import pytest
 
 from tests.conftest import CopyFolder, commit, run
 from tests.tools.fake_pipeline import reproduce, write_fake_params
-from tools import base, revision
+from tools.compare import base
+from tools.lib import revision
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def changed_models(text: str) -> list[str]:
 
 
 def test_base_not_reproduced_reports_every_model_as_changed_and_gives_the_advice(clone: Path) -> None:
-    text = tool(clone, "tools.review", "origin/main").stdout
+    text = tool(clone, "tools.compare.review", "origin/main").stdout
     assert len(changed_models(text)) == 3
     assert "from another kind of machine or other packages: `mnist_dense`, `fashion_mnist_lenet`." in text
     assert "`make base BASE=origin/main` reproduces the base on this machine." in text
@@ -59,12 +60,12 @@ def test_base_not_reproduced_reports_every_model_as_changed_and_gives_the_advice
 
 
 def test_base_reproduced_leaves_only_the_real_change_with_a_paired_test(clone: Path) -> None:
-    done = tool(clone, "tools.base", "origin/main")
+    done = tool(clone, "tools.compare.base", "origin/main")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
     # The run cache has the models that the change does not concern
     assert done.stderr.count("Running stage 'train@") == 1
-    text = tool(clone, "tools.review", "origin/main").stdout
+    text = tool(clone, "tools.compare.review", "origin/main").stdout
     assert changed_models(text) == ["mnist_cnn"]
     assert (
         "| `mnist_cnn` | 89.25% | 69.25% | −20.00 | < 0.001 | **worse** | 89.25% | 69.25% | 80 | 0 | < 0.001 |" in text
@@ -75,7 +76,7 @@ def test_base_reproduced_leaves_only_the_real_change_with_a_paired_test(clone: P
     assert list((clone / ".dvc/tmp").rglob("params.yaml")) == []
     older = "for number in $(seq 25); do git update-ref refs/reproduced/$number HEAD; done"
     assert run(clone, "sh", "-c", older).returncode == 0
-    again = tool(clone, "tools.base", "origin/main")
+    again = tool(clone, "tools.compare.base", "origin/main")
     assert again.stderr == "origin/main: already reproduced on this machine\n"
     assert run(clone, "git", "for-each-ref", "refs/reproduced").stdout.count("\n") == base.KEPT
     assert f"All metrics: `dvc metrics diff {reproduced(clone)} --md`." in text
@@ -87,12 +88,12 @@ def test_dvc_names_a_reproduction_in_metrics_diff(clone: Path) -> None:
 
 
 def test_revision_that_cannot_be_reproduced_is_one_line(clone: Path) -> None:
-    done = tool(clone, "tools.base", "nowhere")
+    done = tool(clone, "tools.compare.base", "nowhere")
     assert done.stderr == "error: nowhere: unknown Git revision 'nowhere'; fetch it, or name another revision\n"
     (clone / "tests/tools/fake_stages.py").write_text("raise SystemExit(3)")
     commit(clone, "broken")
     shutil.rmtree(clone / ".dvc/cache/runs")
-    done = tool(clone, "tools.base", "HEAD")
+    done = tool(clone, "tools.compare.base", "HEAD")
     assert done.returncode == 1
     message = "error: HEAD: dvc repro failed on this revision, see above; compare with another revision"
     assert done.stderr.splitlines()[-1] == message
@@ -107,7 +108,9 @@ def test_project_in_a_subfolder_of_a_repository_finds_its_revisions(origin: Path
     folder = outer / "project"
     write_fake_params(folder, lambda values: values["models"]["mnist_cnn"].update(learning_rate=0.003))
     reproduce(folder, "b")
-    assert "`models.mnist_cnn.learning_rate` | `0.001` | `0.003` |" in tool(folder, "tools.review", "HEAD").stdout
-    done = tool(folder, "tools.base", "HEAD")
+    assert (
+        "`models.mnist_cnn.learning_rate` | `0.001` | `0.003` |" in tool(folder, "tools.compare.review", "HEAD").stdout
+    )
+    done = tool(folder, "tools.compare.base", "HEAD")
     assert done.returncode == 0, done.stderr
-    assert changed_models(tool(folder, "tools.review", "HEAD").stdout) == ["mnist_cnn"]
+    assert changed_models(tool(folder, "tools.compare.review", "HEAD").stdout) == ["mnist_cnn"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, run
-from tools import comment
+from tools.compare import comment
 
 SHA = "1" * 40
 GH = """#!/bin/sh
@@ -33,7 +33,7 @@ def post(folder: Path, **environment: str) -> tuple[int, str, str]:
         "PYTHONPATH": str(ROOT),
         **environment,
     }
-    command = f'PATH="$PWD/bin:$PATH" exec "{sys.executable}" -S -m tools.comment .'
+    command = f'PATH="$PWD/bin:$PATH" exec "{sys.executable}" -S -m tools.compare.comment .'
     done = run(folder, "sh", "-c", command, **settings)
     return done.returncode, done.stdout, done.stderr
 

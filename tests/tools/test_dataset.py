@@ -21,8 +21,9 @@ from stages.runtime.errors import UserError
 from tests.conftest import ROOT
 from tests.data.photos import write_photos
 from tests.data.test_folder import image, names, pack_tar, pack_zip, write, write_parquet
-from tools import audit_data, recipe
-from tools.dataset import dataset
+from tools.data import audit_data
+from tools.data.dataset import dataset
+from tools.lib import recipe
 
 NO_COLUMNS = dict.fromkeys(("image", "label", "split", "group"))
 
@@ -73,7 +74,17 @@ def test_command_line_names_columns_and_groups(project: Path) -> None:
     root = write(project / "pets", {f"all/{name}": data for name, data in names(10).items()})
     rows = "".join(f"all/{name},{name[:3]}\n" for name in names(10))
     (root / "list.csv").write_text(f"where,what\n{rows}")
-    command = [sys.executable, "-m", "tools.dataset", "pets", "pets/list.csv", "--image", "where", "--label", "what"]
+    command = [
+        sys.executable,
+        "-m",
+        "tools.data.dataset",
+        "pets",
+        "pets/list.csv",
+        "--image",
+        "where",
+        "--label",
+        "what",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
         [*command, "--group", r"/(\d+)"], cwd=project, env=environment, capture_output=True, text=True

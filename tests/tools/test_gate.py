@@ -8,8 +8,8 @@ from ruamel.yaml import YAML
 
 from stages.runtime.errors import UserError
 from tests.conftest import write_params
-from tools import gate
-from tools.significance import difference
+from tools.compare import gate
+from tools.lib.significance import difference
 
 LIMITS = {"min_accuracy": 0.97, "max_drop": 0.005}
 MODELS = ("mnist_dense", "mnist_cnn", "cifar10_cnn")

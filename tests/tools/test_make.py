@@ -87,7 +87,7 @@ def test_jobs_run_the_targets_at_the_same_time(clone: Path) -> None:
     for jobs in ([], ["JOBS=1"], ["JOBS=2"], ["JOBS=3"]):
         assert make(clone, "repro", f"TARGETS={targets}", *jobs).returncode == 0
         number = int(jobs[0][-1]) if jobs else default
-        command = f"dvc repro {targets}\n" if number == 1 else f"python -m tools.repro {number} {targets}\n"
+        command = f"dvc repro {targets}\n" if number == 1 else f"python -m tools.run.repro {number} {targets}\n"
         assert (clone / "calls.txt").read_text().endswith(command)
 
 

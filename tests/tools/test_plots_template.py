@@ -56,7 +56,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_params(folder, two)
     write_reports(folder, 1)
     commit(folder, "two models")
-    assert run(folder, "python", "-m", "tools.plots_template").returncode == 0
+    assert run(folder, "python", "-m", "tools.run.plots_template").returncode == 0
     write_reports(folder, 2)
     return folder
 

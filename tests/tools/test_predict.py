@@ -1,4 +1,4 @@
-"""`python -m tools.predict`: what it prints for files, folders and globs, valid or not."""
+"""`python -m tools.use.predict`: what it prints for files, folders and globs, valid or not."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.inference.files import Prediction, find_images
+from stages.inference.image_files import Prediction, find_images
 from stages.inference.output import csv_lines, json_lines, table, width
 from tests.conftest import ROOT, run, write_params
 from tests.data.test_jpeg import encode, make_image, rotated
@@ -37,7 +37,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def predict(folder: Path, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    return run(folder, sys.executable, "-m", "tools.predict", *arguments, PYTHONPATH=str(ROOT), **environment)
+    return run(folder, sys.executable, "-m", "tools.use.predict", *arguments, PYTHONPATH=str(ROOT), **environment)
 
 
 def test_files_folders_and_globs_are_predicted_whatever_the_encoding(folder: Path) -> None:

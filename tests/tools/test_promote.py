@@ -10,16 +10,16 @@ from typing import Any
 import pytest
 
 from stages.config import params
+from stages.prediction.saved_model import read_signature, save
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
 from stages.tracking import logger, server
-from stages.training.saving import read_signature, save
 from tests.conftest import commit, run, write_params
 from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
-from tools import model_card
-from tools.champion import resolve_model
-from tools.promote import promote
+from tools.lib import model_card
+from tools.lib.champion import resolve_model
+from tools.release.promote import promote
 
 NAME = "mnist_dense"
 SIGNATURE = {
@@ -145,7 +145,7 @@ def test_model_that_the_gate_does_not_pass_is_promoted_by_force_alone(repository
 
 
 def test_model_without_a_run_is_not_promoted(repository: Path) -> None:
-    done = run(repository, sys.executable, "-m", "tools.promote", "mnist_cnn", "")
+    done = run(repository, sys.executable, "-m", "tools.release.promote", "mnist_cnn", "")
     message = "data/models/mnist_cnn.keras: no MLflow run trained it; `dvc repro --force --single-item train@mnist_cnn`"
     assert (done.returncode, done.stderr.startswith(f"error: {message}")) == (1, True)
     assert run(repository, "git", "tag", "--list", "mnist_cnn*").stdout == ""

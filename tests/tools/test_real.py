@@ -32,7 +32,7 @@ def test_real_data_are_downloaded_once_and_an_uncommitted_change_is_reviewed_and
     folder = clone_of_work_tree(tmp_path / "clone", change)
     write_params(folder, other)
     before = run(folder, "git", "status", "--porcelain").stdout
-    done = run(folder, sys.executable, "-m", "tools.real", "main", "mnist_dense fashion_mnist_cnn")
+    done = run(folder, sys.executable, "-m", "tools.compare.real", "main", "mnist_dense fashion_mnist_cnn")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith("# On real data: mnist_dense, fashion_mnist_cnn\n\n## The workspace against `main` (")
     assert "| `models.mnist_dense.units` | `[100]` | `[50]` |" in done.stdout

@@ -12,7 +12,7 @@ import pytest
 
 from stages.runtime.cli import INTERRUPTED
 from tests.conftest import ROOT, environment, run
-from tools.repro import Plan
+from tools.run.repro import Plan
 
 NAMES = "abcdefgh"
 # Each nap notes its process, waits for the others to do so if there is a file `together`, sleeps as long as the file
@@ -57,7 +57,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def start(folder: Path, jobs: int, targets: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "tools.repro", str(jobs), targets],
+        [sys.executable, "-m", "tools.run.repro", str(jobs), targets],
         cwd=folder,
         env=environment() | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -164,7 +164,7 @@ def test_killed_process_of_a_stage_ends_its_command(tmp_path: Path) -> None:
 )
 def test_mistake_is_one_line(tmp_path: Path, jobs: str, targets: str, message: str) -> None:
     folder = write_project(tmp_path / "project", 0)
-    done = run(folder, sys.executable, "-m", "tools.repro", jobs, targets, PYTHONPATH=str(ROOT))
+    done = run(folder, sys.executable, "-m", "tools.run.repro", jobs, targets, PYTHONPATH=str(ROOT))
     assert (done.returncode, done.stderr) == (1, message)
 
 

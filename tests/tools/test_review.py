@@ -13,12 +13,12 @@ from stages.evaluation.predictions import Predictions
 from tests.conftest import CopyFolder, commit, run
 from tests.reporting.project import select
 from tests.tools.fake_pipeline import reproduce, write_fake_params
-from tools import significance
+from tools.lib import significance
 
 
 def second(values: Any) -> None:
     """params.yaml of the second commit: misclassified images of the three models change from 40 to 20, 90 and 41."""
-    values["source"] = "published"
+    values["source"] = "real"
     for name, rate in (("mnist_dense", 0.0005), ("mnist_cnn", 0.00225), ("fashion_mnist_lenet", 0.001025)):
         values["models"][name]["learning_rate"] = rate
     values["models"]["mnist_cnn"]["filters"] = [24]
@@ -49,7 +49,7 @@ def clone(repository: Path, folder: Path, cache: Path | None = None) -> Path:
 
 
 def reviewed(folder: Path, base: str, **environment: str) -> str:
-    done = run(folder, sys.executable, "-m", "tools.review", base, **environment)
+    done = run(folder, sys.executable, "-m", "tools.compare.review", base, **environment)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -77,7 +77,7 @@ def test_changed_models_get_a_verdict_on_validation_and_a_paired_test(repository
     assert cells(text, "fashion_mnist_lenet") == [*validation, "90.00%", "89.75%", "1", "0", "1.000"]
     assert "adjusted for 3 models (Holm)" in text
     assert "synthetic" not in text.replace('`"synthetic"`', "")
-    assert cells(text, "source") == ['`"synthetic"`', '`"published"`']
+    assert cells(text, "source") == ['`"synthetic"`', '`"real"`']
     assert cells(text, "models.mnist_cnn.filters") == ["`[25]`", "`[24]`"]
     assert len(set(cells(text, "data/records/mnist"))) == 2
     assert "[Plots of both](https://example.com/plots)" in text
@@ -134,7 +134,7 @@ def test_added_removed_and_stale_models_are_listed(repository: Path, tmp_path: P
 
 def test_unknown_revision_is_one_line(repository: Path) -> None:
     for base, message in (("nowhere", "nowhere: unknown Git revision 'nowhere'; "), ("", "the revision: empty; ")):
-        done = run(repository, sys.executable, "-m", "tools.review", base)
+        done = run(repository, sys.executable, "-m", "tools.compare.review", base)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"error: {message}")
         assert done.stderr.count("\n") == 1

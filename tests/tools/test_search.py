@@ -20,8 +20,9 @@ from stages.config.search import ParameterConfig
 from stages.runtime.errors import UserError
 from tests.conftest import run, write_params
 from tests.tools.fake_pipeline import fake_repository
-from tools import search, search_space
-from tools.search_study import SearchStudy
+from tools.lib import search_space
+from tools.lib.search_study import SearchStudy
+from tools.search import search
 
 RATES = {"learning_rate": {"low": 0.0005, "high": 0.006, "log": True}}
 GRID = {"learning_rate": {"choices": [0.001, 0.007, 0.009]}}  # the second fails, the loss of the third is not a number
@@ -38,7 +39,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(model: str, count: int, jobs: int = 1, sampler: str = "tpe") -> list[str]:
-    return [sys.executable, "-m", "tools.search", model, str(count), str(jobs), sampler]
+    return [sys.executable, "-m", "tools.search.search", model, str(count), str(jobs), sampler]
 
 
 def start(folder: Path, log: Path) -> "subprocess.Popen[str]":

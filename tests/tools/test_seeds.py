@@ -10,7 +10,7 @@ import pytest
 from dvc.api import DVCFileSystem
 
 from tests.conftest import CopyFolder, run
-from tools import experiments
+from tools.compare import experiments
 
 MODEL = "evaluate@mnist_dense"
 
@@ -49,7 +49,7 @@ def metrics(folder: Path, rev: str) -> dict[str, float]:
 
 
 def test_seeds_are_compared_if_nothing_else_differs(repository: Path) -> None:
-    text = tool(repository, "tools.seeds", "")
+    text = tool(repository, "tools.compare.seeds", "")
     found = [metrics(repository, rev) for rev in ("HEAD", "other-seed")]
     rows = cells(text)
     assert [row[:4] for row in rows] == [["mnist_dense", "", "validation", "2"], ["mnist_dense", "", "test", "2"]]
@@ -62,16 +62,16 @@ def test_seeds_are_compared_if_nothing_else_differs(repository: Path) -> None:
 
 
 def test_named_experiments_are_the_only_ones_compared(repository: Path) -> None:
-    assert len(cells(tool(repository, "tools.seeds", "HEAD other-seed"))) == 2
-    done = run(repository, sys.executable, "-m", "tools.seeds", "worse other-seed")
+    assert len(cells(tool(repository, "tools.compare.seeds", "HEAD other-seed"))) == 2
+    done = run(repository, sys.executable, "-m", "tools.compare.seeds", "worse other-seed")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: no model was trained with two seeds; ")
-    done = run(repository, sys.executable, "-m", "tools.seeds", "wors")
+    done = run(repository, sys.executable, "-m", "tools.compare.seeds", "wors")
     assert done.stderr.startswith("error: wors: unknown Git revision 'wors'; ")
 
 
 def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None:
-    assert cells(tool(repository, "tools.experiments")) == [
+    assert cells(tool(repository, "tools.compare.experiments")) == [
         ["mnist_dense", "better", "learning_rate=0.0005", "95.00%", "90.00%", "+5.00", "95.00%"],
         ["mnist_dense", "other-seed", "seed=1", "90.00%", "90.00%", "+0.00", "90.00%"],
         ["mnist_dense", "worse", "learning_rate=0.002", "80.00%", "90.00%", "−10.00", "80.00%"],

@@ -15,9 +15,9 @@ def test_corrupt_list_of_locks_is_removed(tmp_path: Path) -> None:
     assert "rwlock'. JSON structure is corrupted" in corrupt.stderr
     assert (
         "corrupt, because a DVC was killed"
-        in run(tmp_path, "python", "-m", "tools.unlock", PYTHONPATH=str(ROOT)).stdout
+        in run(tmp_path, "python", "-m", "tools.lib.unlock", PYTHONPATH=str(ROOT)).stdout
     )
     assert run(tmp_path, "dvc", "repro").returncode == 0
     before = locks.read_text()
-    assert run(tmp_path, "python", "-m", "tools.unlock", PYTHONPATH=str(ROOT)).stdout == ""
+    assert run(tmp_path, "python", "-m", "tools.lib.unlock", PYTHONPATH=str(ROOT)).stdout == ""
     assert locks.read_text() == before

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT, commit, run
-from tools import verify
+from tools.run import verify
 
 
 @pytest.mark.parametrize("subfolder", ["", "project"])

@@ -79,7 +79,7 @@ def test_workflows_follow_their_schema(file: Path) -> None:
 def test_modules_of_the_workflows_exist() -> None:
     commands = [step["run"] for file in FILES for step in steps(file) if "run" in step]
     modules = [module for command in commands for module in re.findall(r"python3 -m ([\w.]+)", command)]
-    assert modules == ["tools.comment"]
+    assert modules == ["tools.compare.comment"]
     assert all((ROOT / Path(*module.split("."))).with_suffix(".py").exists() for module in modules)
 
 

@@ -25,7 +25,7 @@ from stages.tracking import logger, pending, registry, server
 from tests.conftest import ROOT, environment, write_params
 from tests.mounts import needs_mounts, run_with_mounts
 from tests.tracking.conftest import DIGEST, ROW, runs, save_model
-from tools import tracking
+from tools.release import tracking
 
 
 def free_port() -> int:
@@ -162,7 +162,7 @@ def test_server_killed_during_a_training_loses_nothing(
     server.flush()
     said = capsys.readouterr().out
     assert said.count(f"warning: MLflow at http://127.0.0.1:{port}: ") == 2  # once for each stage
-    assert "`python -m tools.tracking sync` sends them" in said
+    assert "`python -m tools.release.tracking sync` sends them" in said
     with pytest.raises(UserError, match=f"MLflow at http://127.0.0.1:{port}: .*kept$"):
         tracking.main("sync")
 

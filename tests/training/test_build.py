@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from stages.config import params
+from stages.prediction.eval_batch_size import MAX_EVAL_BATCH, eval_batch_size
 from stages.runtime.errors import UserError
 from stages.training.build import build_model, without_cast
-from stages.training.memory import MAX_EVAL_BATCH, eval_batch_size
 from tests.conftest import ROOT
 
 VALUES = params.load(ROOT / "params.yaml")

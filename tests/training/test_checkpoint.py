@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from stages.prediction.saved_model import save
 from stages.runtime import paths
 from stages.training import checkpoint
 from stages.training.build import build_model
 from stages.training.checkpoint import TrainState, checkpoint_path
 from stages.training.loop import train_epochs
-from stages.training.saving import save
 from tests.training.small import arrays, config, history_of
 
 RANDOM = {

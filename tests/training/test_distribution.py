@@ -30,7 +30,7 @@ from stages.runtime.errors import UserError
 from stages.training import checkpoint
 from stages.training.build import build_model, build_strategy
 from stages.training.loop import train_epochs
-from stages.training.saving import save
+from stages.prediction.saved_model import save
 from tests.training.small import arrays, config, history_of, predict
 
 tf.config.experimental.enable_op_determinism()

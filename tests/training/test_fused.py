@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.prediction.saved_model import save
 from stages.training.loop import train_epochs
-from stages.training.saving import save
 from tests.training.small import arrays, config, history_of, model_of
 
 RNG = np.random.default_rng(0)
@@ -38,7 +38,7 @@ def test_fused_step_equals_numpy(scale: bool, dtype: str, tolerance: float) -> N
     import tensorflow as tf
 
     from stages.training.build import build_train_model
-    from stages.training.fused import FusedBatchNormalization
+    from stages.training.kernels.batch_norm import FusedBatchNormalization
 
     model = normalization(scale=scale, dtype=dtype)
     fused = build_train_model(model, model.input_shape[1])
@@ -74,7 +74,7 @@ def test_every_epsilon_is_fused_with_a_gpu_too(monkeypatch: pytest.MonkeyPatch) 
     import keras
     import tensorflow as tf
 
-    from stages.training.fused import fused_batch_norm
+    from stages.training.kernels.batch_norm import fused_batch_norm
 
     layer = keras.layers.BatchNormalization(epsilon=1e-12)
     layer.build(IMAGES.shape)
@@ -85,7 +85,7 @@ def test_every_epsilon_is_fused_with_a_gpu_too(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("sequential", [True, False])
 def test_fused_validation_equals_keras_and_changes_nothing(sequential: bool) -> None:
     from stages.training.build import build_train_model
-    from stages.training.fused import FusedBatchNormalization
+    from stages.training.kernels.batch_norm import FusedBatchNormalization
 
     model = normalization(sequential)
     model.layers[1].layers[-1].moving_variance.assign([0.5, 1, 4])

@@ -22,7 +22,7 @@ def test_step_equals_that_of_keras(activation: str, dtype: str, rounding: float)
     import tensorflow as tf
 
     from stages.training.build import build_train_model
-    from stages.training.fused_activation import FusedActivation
+    from stages.training.kernels.activation import FusedActivation
 
     inputs = tf.constant(RNG.normal(size=(400, 5)) * 3, tf.as_dtype(dtype.removeprefix("mixed_")))
     upstream = tf.constant(RNG.normal(size=(400, 5)), inputs.dtype)

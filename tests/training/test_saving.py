@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from stages.training.saving import read_signature, save
+from stages.prediction.saved_model import read_signature, save
 from tests.training.small import arrays, config, predict, trained
 
 

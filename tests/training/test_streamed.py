@@ -10,11 +10,12 @@ import pytest
 from stages.config.models import PartConfig
 from stages.data import arrays, reader, stream, writer
 from stages.data.stream import open_split
-from stages.training import checkpoint, predict
+from stages.prediction import predict
+from stages.prediction.predict import Facts
+from stages.prediction.saved_model import save
+from stages.training import checkpoint
 from stages.training.build import build_model
 from stages.training.loop import train_epochs
-from stages.training.predict import Facts
-from stages.training.saving import save
 from tests.training.small import CLASSES, config
 from tests.training.small import arrays as small_arrays
 from tests.training.small import predict as predict_split

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from stages.config.models import PartConfig
-from stages.config.parts import load_part
-from stages.training.saving import save
+from stages.config.plugins import load_plugin
+from stages.prediction.saved_model import save
 from tests.training.small import arrays, config, model_of, predict
 
 PARTS: dict[str, dict[str, Any]] = {"mirror": {}, "mirror_shift": {"shift": 1}}
 
 
 def views_of(name: str, images: np.ndarray) -> list[tuple[float, np.ndarray]]:
-    return list(load_part("training.test_time", name).build(**PARTS[name])(images))
+    return list(load_plugin("prediction.test_time", name).build(**PARTS[name])(images))
 
 
 @pytest.mark.parametrize("name", PARTS)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.data.folders.files import is_image
+from stages.data.folders.listing import is_image
 from stages.runtime.errors import UserError
 
 # What a folder, or a value in a table, that names a split may be called, in any case

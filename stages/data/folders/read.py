@@ -17,7 +17,7 @@ from stages.data import split
 from stages.data.examples import Example
 from stages.data.folders import layout, table
 from stages.data.folders.converted import Content, ConvertedImages, Fact
-from stages.data.folders.files import files
+from stages.data.folders.listing import files
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
 

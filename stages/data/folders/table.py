@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from stages.config.folders import TableConfig
-from stages.data.folders.files import check_inside, read_file
 from stages.data.folders.layout import SPLITS, Entry, check_case
+from stages.data.folders.listing import check_inside, read_file
 from stages.runtime.errors import UserError
 from stages.runtime.files import PARSE_ERRORS
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 
 from stages.config.datasets import WeightsConfig
-from stages.config.parts import load_part
+from stages.config.plugins import load_plugin
 from stages.data.synthetic._archives import file_name
 from stages.data.synthetic._strokes import random_generator
 from stages.runtime.numerics import import_tensorflow
@@ -20,7 +20,7 @@ IMAGES = 2  # that variances are measured on
 def generate(name: str, weights: WeightsConfig) -> dict[str, bytes]:
     """Generate the weights file in the HDF5 layout that Keras publishes: file name → content."""
     import_tensorflow(gpu=False)
-    network = load_part("backbones", "_applications").build_untrained(name, IMAGE_SIZE)
+    network = load_plugin("backbones", "_applications").build_untrained(name, IMAGE_SIZE)
     rng = random_generator(name)
     for layer in network._flatten_layers(include_self=False):
         for variable in layer._trainable_variables + layer._non_trainable_variables:

@@ -1,0 +1,99 @@
+"""The schema of params.yaml."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from stages.config import overrides
+from stages.config.audits import AuditConfig
+from stages.config.datasets import DatasetConfig, WeightsConfig
+from stages.config.features import FeaturesConfig, NotInPretrainingConfig
+from stages.config.folders import FolderConfig
+from stages.config.gates import GateConfig
+from stages.config.models import ModelConfig, TrainConfig
+from stages.config.pretrained import PretrainedConfig
+from stages.config.search import SearchSpace
+from stages.config.types import Config, Name
+from stages.runtime import paths
+
+
+class Params(Config):
+    """The whole file."""
+
+    source: Literal["synthetic", "real"]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    skip_invalid_images: bool
+    engine: Literal["local", "ray"]
+    memory: Annotated[float, Field(ge=0)]  # GiB
+    datasets: dict[Name, DatasetConfig]  # with those of `folders`, so that every dataset is found here
+    folders: dict[Name, FolderConfig] = Field(default_factory=dict)
+    weights: dict[Name, WeightsConfig]
+    features: dict[Name, FeaturesConfig]
+    not_in_pretraining: dict[Name, NotInPretrainingConfig]
+    pretrained: dict[Name, PretrainedConfig] = Field(default_factory=dict)
+    train: TrainConfig
+    models: dict[Name, ModelConfig]
+    export: list[Name] = Field(default_factory=list)  # models
+    gates: dict[Name, GateConfig]
+    audits: dict[Name, AuditConfig] = Field(default_factory=dict)
+    search: dict[Name, SearchSpace] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _add_folders(self) -> "Params":
+        for name, folder in self.folders.items():
+            self.datasets.setdefault(name, folder.as_dataset())  # `check_references` rejects a name that is taken
+        return self
+
+    @property
+    def archives(self) -> dict[str, DatasetConfig]:
+        """The datasets that are downloaded or generated."""
+        return {name: dataset for name, dataset in self.datasets.items() if name not in self.folders}
+
+    def preprocess_stage(self, dataset: str) -> str:
+        """The stage of dvc.yaml that writes the records of a dataset."""
+        return f"preprocess_folder@{dataset}" if dataset in self.folders else f"preprocess@{dataset}"
+
+    @cached_property
+    def resolved_models(self) -> dict[str, ModelConfig]:
+        """The configuration of each model as it is trained: with the overrides of `train`.
+
+        A model on a network of `pretrained` is trained on the images of that network, in its size.
+        """
+        found = {}
+        for name, model in self.models.items():
+            found[name] = overrides.merge(model, self.train, self.is_model_synthetic(name))
+            if start := self.pretrained.get(model.dataset):
+                size = start.image_size or self.features[self.models[start.head].dataset].image_size
+                found[name] = found[name].model_copy(update={"dataset": start.dataset, "image_size": size})
+        return found
+
+    def is_synthetic(self, entry: DatasetConfig | WeightsConfig) -> bool:
+        """Whether the files of an entry are generated instead of downloaded."""
+        return self.source == "synthetic" and bool(entry.synthetic)
+
+    def image_dataset(self, model: str) -> str:
+        """The dataset with a model's images: its own, or the one that its features are extracted from."""
+        dataset, features = self.models[model].dataset, self.model_features(model)
+        return features.dataset if features else dataset
+
+    def model_features(self, model: str) -> FeaturesConfig | None:
+        """The features that a model takes, or that the head of its pretrained network took; None without a backbone."""
+        dataset = self.models[model].dataset
+        if dataset in self.pretrained:
+            dataset = self.models[self.pretrained[dataset].head].dataset
+        return self.features.get(dataset)
+
+    def pretrained_network(self, model: str) -> Path | None:
+        """The file of the network that a model continues to train, if its dataset is an entry of `pretrained`."""
+        dataset = self.models[model].dataset
+        return paths.network(dataset) if dataset in self.pretrained else None
+
+    def is_model_synthetic(self, model: str) -> bool:
+        """Whether a model's images, or the weights that its features were extracted with, are generated."""
+        features = self.model_features(model)
+        return self.is_synthetic(self.datasets[self.image_dataset(model)]) or (
+            features is not None and self.is_synthetic(self.weights[features.backbone])
+        )

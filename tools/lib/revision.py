@@ -1,0 +1,176 @@
+"""A revision of the repository, or the workspace: its files from Git, from DVC's cache or from a remote."""
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dvc.api import exp_show
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.repo.brancher import switch
+from dvc.scm import resolve_rev
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.evaluation.predictions import Predictions, parse
+from stages.reporting.environments import describe
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+from stages.runtime.files import PARSE_ERRORS
+from tools.lib.significance import Untestable
+
+ABSENT = "–"  # in a cell without a value
+REPRODUCED = "refs/reproduced"  # Git does not push these by default
+
+
+@dataclass(frozen=True)
+class Training:
+    """A trained and evaluated model in dvc.lock; `params` without the seed; `deps` are the hashes of what it read."""
+
+    seed: int
+    params: dict[str, Any]
+    deps: dict[str, str]
+    metrics: dict[str, Any]
+
+    def changes(self, base: "Training") -> str:
+        """The differences from another training without the seed: `epochs=3 train.batch_size=64 code`."""
+        found = [f"{key}={value}" for key, _, value in differences(base.params, self.params)]
+        changed = {path.partition("/")[0] for path, _ in self.deps.items() ^ base.deps.items()}
+        return " ".join(found + [what for what, folder in (("data", "data"), ("code", "stages")) if folder in changed])
+
+
+class Revision:
+    """Params, locks, metrics and predictions of a revision: of its reproduction on this machine if there is one.
+
+    None of them is checked: a revision may be older than the schema of params.yaml.
+    """
+
+    def __init__(self, rev: str | None = None, source: str | None = None, name: str | None = None) -> None:
+        """Find a branch, tag, commit or DVC experiment, reproduced with this `source` if given; None: the workspace."""
+        if rev == "":
+            raise UserError("the revision: empty; name a branch, tag, commit or experiment")
+        self.name = name or rev or "workspace"
+        self.reproduced_on = ""  # the machine; empty if the revision was not reproduced
+        try:
+            repo = Repo()
+            self.commit = resolve_rev(repo.scm, rev) if rev else str(repo.get_rev())
+            self.ref = rev or ""  # what Git and DVC call it
+            if rev:
+                reproduction = repo.scm.get_ref(reference(self.commit, source))
+                if reproduction:
+                    self.ref = reference(self.commit, source)
+                    self.reproduced_on = repo.scm.resolve_commit(reproduction).message.partition("\n")[0]
+                # Unlike Repo(rev=...), this finds a project in a subfolder of a Git repository. It holds while the
+                # context manager lives.
+                self._switch = switch(repo, reproduction or self.commit)
+                self._switch.__enter__()
+        except DvcException as error:
+            raise UserError(f"{self.name}: {error}; fetch it, or name another revision") from None
+        self._files = repo.dvcfs
+
+    @cached_property
+    def params(self) -> dict[str, Any]:
+        """params.yaml; empty if there is none."""
+        return self._load(paths.PARAMS)
+
+    @cached_property
+    def stages(self) -> dict[str, Any]:
+        """The stages of dvc.lock: their last params, deps and outputs."""
+        return self._load(paths.LOCK).get("stages", {})
+
+    @cached_property
+    def metrics(self) -> dict[str, dict[str, Any]]:
+        """The metrics of each evaluated model, in the order of params.yaml, without those of an older version."""
+        found = {name: self._load(paths.metrics(name)) for name in self.params.get("models", {})}
+        return {name: values for name, values in found.items() if "validation_images" in values}
+
+    @cached_property
+    def machine(self) -> str:
+        """Where the evaluated models were trained, as recorded beside them."""
+        texts = filter(None, (self._output(paths.environment("train", name)) for name in self.metrics))
+        found = dict.fromkeys(describe(json.loads(text)) for text in texts)
+        return " and ".join(found) or self.reproduced_on or "an unknown machine"
+
+    @cached_property
+    def unevaluated(self) -> list[str]:
+        """Models without metrics that should have some: a reproduction holds the models that were asked for."""
+        return [name for name in self.params.get("models", {}) if name not in self.metrics and not self.reproduced_on]
+
+    @cached_property
+    def trainings(self) -> dict[str, Training]:
+        """How each evaluated model was trained, without models whose metrics belong to another training."""
+        found = {}
+        for model, metrics in self.metrics.items():
+            train, evaluate = (self.stages.get(f"{stage}@{model}") for stage in ("train", "evaluate"))
+            if not train or not evaluate:
+                continue
+            made = {out["path"]: out["md5"] for out in train["outs"]}
+            if all(made.get(dep["path"], dep["md5"]) == dep["md5"] for dep in evaluate["deps"]):
+                values = dict(train["params"]["params.yaml"])
+                seed, general = values.pop("seed"), values.get("train")
+                deps = {dep["path"]: dep["md5"] for dep in train["deps"]}
+                found[model] = Training(seed, {"train": general, **values.get(f"models.{model}", {})}, deps, metrics)
+        return found
+
+    def accuracy(self, model: str) -> tuple[float, int]:
+        """The validation accuracy of an evaluated model, and its number of images."""
+        return self.metrics[model]["validation_accuracy"], self.metrics[model]["validation_images"]
+
+    def predictions(self, model: str) -> Predictions:
+        """The predictions of a model.
+
+        Raises:
+            Untestable: neither the cache nor a remote has them in today's format.
+        """
+        try:
+            return parse(io.BytesIO(self._output(paths.predictions(model)) or b""))
+        except PARSE_ERRORS:
+            raise Untestable(f"no predictions of {self.name} in the cache or a remote") from None
+
+    def _output(self, path: Path) -> bytes | None:
+        """The content of an output; None if neither the cache nor a remote has it."""
+        try:
+            return self._files.read_bytes(path.as_posix())
+        except Exception:  # each kind of remote has its own errors: no file, no credentials, no network
+            return None
+
+    def _load(self, path: Path) -> dict[str, Any]:
+        """The content of a YAML or JSON file; empty if there is none."""
+        try:
+            return YAML(typ="safe").load(self._files.read_text(path.as_posix())) or {}
+        except FileNotFoundError:
+            return {}
+        except YAMLError as error:
+            raise UserError(f"{self.name}: {path}: corrupt: {' '.join(str(error).split())}; restore it") from None
+
+
+def reference(commit: str, source: str | None = None) -> str:
+    """The Git reference that `tools.compare.base` gives to the reproduction of a commit with a value of `source`."""
+    return f"{REPRODUCED}/{commit}{f'-{source}' if source else ''}"
+
+
+def experiments() -> Iterator[tuple[str, str, str]]:
+    """Name, revision and state of each DVC experiment of HEAD; the state of a finished one is empty."""
+    for row in exp_show():
+        if row["Experiment"]:
+            yield row["Experiment"], row["rev"], "" if row["State"] in (None, "Success") else row["State"].lower()
+
+
+def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
+    """Dotted key, value before and value after of each difference; a new or removed entry is one difference."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        for name in {**before, **after}:
+            inner = f"{key}.{name}" if key else str(name)
+            yield from differences(before.get(name, ABSENT), after.get(name, ABSENT), inner)
+    elif before != after:
+        old, new = (value if value is ABSENT else json.dumps(value) for value in (before, after))
+        yield key, old, new
+
+
+def points(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """The change of the validation accuracy in percentage points."""
+    return f"{100 * (after['validation_accuracy'] - before['validation_accuracy']):+.2f}".replace("-", "−")

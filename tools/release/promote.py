@@ -1,0 +1,133 @@
+"""`make promote MODEL=mnist_dense`: make a model that passes the gate the champion, for everyone who uses models.
+
+MLflow's registry has the alias `champion`, Git has GTO's tags, and reports/cards/NAME.md is the model card.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import gto.api
+from gto.exceptions import GTOException
+from ruamel.yaml import YAML
+
+from stages.config import params
+from stages.config.messages import lookup
+from stages.runtime import paths
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
+from stages.runtime.files import atomic_write, file_hash
+from stages.tracking import registry
+from stages.tracking.registry import ALIAS
+from tools.compare.base import git
+from tools.compare.gate import judge
+from tools.lib.model_card import Promotion, card
+from tools.lib.revision import Revision
+
+CARDS = Path("reports/cards")
+FIRST = "v1.0.0"
+
+
+def promote(name: str, force: str) -> None:
+    """Promote data/models/NAME.keras as it is committed in dvc.lock. Doing it twice changes nothing.
+
+    Args:
+        name: the model.
+        force: "1" promotes a model that the gate did not judge, or that did not pass; empty does not.
+
+    Raises:
+        UserError: the gate does not pass, the model is not the committed one, or no MLflow run trained it.
+    """
+    if force not in ("", "1"):
+        raise UserError(f"FORCE: {force!r}: it should be 1, or empty")
+    values = params.load()
+    model = lookup(values.resolved_models, name, "models")
+    md5 = _committed(name)
+    workspace = Revision()
+    if name not in workspace.trainings:
+        raise UserError(f"{name}: its metrics are not those of the model in dvc.lock; run `dvc repro evaluate@{name}`")
+    champion = _champion_commit(name)
+    passed, said = judge(Revision(champion or "HEAD", name="the champion" if champion else "HEAD"), workspace, name)
+    print(*said, sep="\n")
+    if not passed and not force:
+        raise UserError(f"{name}: not promoted: {said[-1]}; FORCE=1 promotes it nevertheless")
+    gate = said[-1] if passed else f"promoted by force: {said[-1]}"
+    run_id = registry.trained_by(name, model.dataset, paths.model(name))  # before there is a tag
+    tag, commit = _register(name, md5, gate)
+    version = registry.promote(name, run_id, paths.model(name), {"git_tag": tag, "git_commit": commit, "gate": gate})
+    path = CARDS / f"{name}.md"
+    with atomic_write(path) as part:
+        part.write_text(card(values, name, workspace, Promotion(tag, commit, gate, version)))
+    assigned = _assign(name, tag)
+    print(f"{name}: champion is version {version.version} in MLflow, {tag} and {assigned} in Git, {path}")
+    print(f"To share it: git add {path} && git commit, then git push origin '{tag}' '{assigned}'")
+
+
+def _committed(name: str) -> str:
+    """The MD5 of a model file, which has to be that of dvc.lock in HEAD."""
+    path = paths.model(name)
+    if not path.exists():
+        raise UserError(f"{path}: missing; run `dvc repro evaluate@{name}` or `dvc pull`")
+    md5 = file_hash(path, "md5")
+    if _locked("HEAD", name) != md5:
+        raise UserError(
+            f"{path}: not the model of {paths.LOCK} in HEAD; commit {paths.LOCK} and reports/, or restore both"
+        )
+    if git("status", "--porcelain", "--", str(paths.metrics(name))):
+        raise UserError(f"{paths.metrics(name)}: not committed; a tag would name other metrics than the card")
+    return md5
+
+
+def _locked(rev: str, name: str) -> str | None:
+    """The MD5 of a model file in the dvc.lock of a revision."""
+    try:
+        lock: Any = YAML(typ="safe").load(git("show", f"{rev}:./{paths.LOCK}"))
+    except UserError:  # no such file
+        return None
+    outs = lock.get("stages", {}).get(f"train@{name}", {}).get("outs", [])
+    return next((out.get("md5") for out in outs if out["path"] == paths.model(name).as_posix()), None)
+
+
+def _register(name: str, md5: str, gate: str) -> tuple[str, str]:
+    """The tag and the commit that register this file as a version; new ones unless it was registered before."""
+    tags = git("tag", "--list", f"{name}@v*", "--sort=-v:refname").split()
+    for tag in tags:
+        if _locked(tag, name) == md5:
+            return tag, git("rev-parse", f"{tag}^{{commit}}")
+    try:
+        event = gto.api.register(
+            _root(), name, "HEAD", message=gate, version=None if tags else FIRST, bump_minor=bool(tags)
+        )
+    except (GTOException, OSError) as error:
+        raise UserError(f"git tag {name}@v…: {' '.join(str(error).split())}") from None
+    return event.tag, git("rev-parse", "HEAD")
+
+
+def _assign(name: str, tag: str) -> str:
+    """The tag that makes a version the champion; a new one unless it is that already."""
+    newest = _champion_tag(name)
+    if newest and git("rev-parse", f"{newest}^{{commit}}") == git("rev-parse", f"{tag}^{{commit}}"):
+        return newest
+    try:
+        # By force: a version that was the champion before may be it again
+        return gto.api.assign(_root(), name, ALIAS, version=tag.rpartition("@")[2], force=True).tag
+    except (GTOException, OSError) as error:
+        raise UserError(f"git tag {name}#{ALIAS}: {' '.join(str(error).split())}") from None
+
+
+def _champion_tag(name: str) -> str:
+    tags = git("tag", "--list", f"{name}#{ALIAS}#*").split()
+    return max(tags, key=lambda tag: int(re.sub(r"\D", "", tag.rpartition("#")[2]) or 0), default="")
+
+
+def _champion_commit(name: str) -> str:
+    tag = _champion_tag(name)
+    return git("rev-parse", f"{tag}^{{commit}}") if tag else ""
+
+
+def _root() -> str:
+    return git("rev-parse", "--show-toplevel")
+
+
+if __name__ == "__main__":
+    run(promote, "model", "force")
