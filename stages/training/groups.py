@@ -45,23 +45,24 @@ class GroupedOptimizer(keras.optimizers.Optimizer):
 
 
 def split_variables(config: ModelConfig, model: keras.Model) -> list[list[keras.Variable]]:
-    """The variables that no group matches, then those of each group; a variable belongs to the first that matches it.
+    """The variables that no group matches, then those of each group.
 
     Raises:
-        UserError: a group has no variables.
+        UserError: a group has no variables, or two groups have the same one.
     """
-    rest = model.trainable_variables
+    owners: dict[str, str] = {}  # path of a variable → its group
     split = []
     for name, group in config.groups.items():
-        own = [variable for variable in rest if _matches(variable, group.variables)]
+        own = [variable for variable in model.trainable_variables if _matches(variable, group.variables)]
+        key = f"params.yaml: groups.{name}.variables: {group.variables!r} matches"
         if not own:
-            raise UserError(
-                f"params.yaml: groups.{name}.variables: {group.variables!r} matches none of the trained variables that "
-                f"are left: {', '.join(variable.path for variable in rest)}"
-            )
-        rest = [variable for variable in rest if not _matches(variable, group.variables)]
+            paths = ", ".join(variable.path for variable in model.trainable_variables)
+            raise UserError(f"{key} none of the trained variables: {paths}")
+        for variable in own:
+            if (other := owners.setdefault(variable.path, name)) != name:
+                raise UserError(f"{key} {variable.path}, which is in groups.{other} as well; a variable has one group")
         split.append(own)
-    return [rest, *split]
+    return [[variable for variable in model.trainable_variables if variable.path not in owners], *split]
 
 
 def freeze(model: keras.Model, globs: list[str]) -> None:

@@ -71,8 +71,9 @@ def run(
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
     with strategy.scope():
         network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes), pretrained)
-        for initializer, options in model.initialize.items():
-            load_plugin("training.initializers", initializer).build(**options)(network, train.inputs)
+        for initializer in model.initialize:
+            module = load_plugin("training.initializers", initializer.name)
+            module.build(**initializer.options)(network, train.inputs)
     environment = numerics.environment(threads, compute_dtype)
     start = environment | {"devices": str(strategy.num_replicas_in_sync)}  # fewer than the machine has may be visible
     if pretrained:
