@@ -45,9 +45,9 @@ def read() -> dict[str, MeasuredResult]:
     """The measured results of every model that has any, in the order of params.yaml."""
     runs: dict[str, MeasuredResult] = {}
     for folder in _folders():
-        for name, facts in json.loads((folder / "runs.json").read_text()).items():
+        for name, facts in json.loads((folder / "runs.json").read_text(encoding="utf-8")).items():
             result = runs.setdefault(name, MeasuredResult([], []))
-            result.metrics.append(json.loads((folder / "metrics" / f"{name}.json").read_text()))
+            result.metrics.append(json.loads((folder / "metrics" / f"{name}.json").read_text(encoding="utf-8")))
             result.facts.append(facts)
     return {name: runs[name] for name in _yaml(paths.PARAMS)["models"] if name in runs}
 
@@ -58,7 +58,7 @@ def outdated() -> set[str]:
     found = set()
     for folder in _folders():
         then = _yaml(folder / paths.LOCK)["stages"]
-        names = json.loads((folder / "runs.json").read_text())
+        names = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
         found |= {name for name in names if _causes(then, name) != _causes(now, name)}
     return found
 
@@ -93,7 +93,7 @@ def _folders() -> list[Path]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    return YAML(typ="safe").load(path.read_text())
+    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
 
 
 def _published(entry: Any) -> str:

@@ -89,7 +89,7 @@ def run(
     save(network, paths.model(name), _signature(model, classes, train.inputs.shape[1:], reader.backbone(model.dataset)))
     _write_history(name, rows)
     with atomic_write(paths.environment("train", name)) as part:
-        part.write_text(json.dumps(environment, indent=1) + "\n")
+        part.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     facts = Facts(classes, compute_dtype, len(validation))
     del train, validation, network  # before the test split is read
     title = f"{name}: test split"

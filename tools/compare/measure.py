@@ -70,7 +70,7 @@ def write_tables() -> None:
     """Write the table of measured results into each of `TABLES` that has the two marks."""
     text = measured.markdown(measured.read(), published_results(), measured.outdated())
     for path in TABLES:
-        before, begin, rest = path.read_text().partition(BEGIN)
+        before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
         if begin:
             rewrite(path, f"{before}{BEGIN}\n{text}\n\n{END}{rest.partition(END)[2]}")
 
@@ -80,7 +80,7 @@ def write_limits() -> None:
 
     With fewer than three seeds, the standard deviation is that of a proportion of so many validation images.
     """
-    text = paths.PARAMS.read_text()
+    text = paths.PARAMS.read_text(encoding="utf-8")
     for name, result in measured.read().items():
         mean, spread = result.mean("validation_accuracy"), result.spread("validation_accuracy")
         if spread is None or len(result.metrics) < 3:
@@ -112,7 +112,7 @@ def _measure(folder: Path, name: str, seed: int) -> None:
     yaml.dump(values, folder / paths.PARAMS)
     target = paths.MEASURED / f"seed-{seed}"
     facts_path = target / "runs.json"
-    facts = json.loads(facts_path.read_text()) if facts_path.exists() else {}
+    facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.exists() else {}
     data_stages = _data_stages(values, name)
     _dvc(folder, "repro", data_stages[-1])
     start, cpu_start = time.monotonic(), _cpu_seconds()
@@ -131,7 +131,7 @@ def _measure(folder: Path, name: str, seed: int) -> None:
         shutil.copy(file, target / kind)
     _keep_provenance(folder / paths.LOCK, target / paths.LOCK, [*data_stages, f"train@{name}", f"evaluate@{name}"])
     with atomic_write(facts_path) as part:
-        part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n")
+        part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _data_stages(values: Any, name: str) -> list[str]:
@@ -149,8 +149,8 @@ def _keep_provenance(lock: Path, target: Path, stages: list[str]) -> None:
     """Copy entries of a dvc.lock; the target's other entries belong to other models of the same seed."""
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
-    kept: Any = yaml.load(target.read_text()) if target.exists() else {"schema": "2.0", "stages": {}}
-    made = yaml.load(lock.read_text())["stages"]
+    kept: Any = yaml.load(target.read_text(encoding="utf-8")) if target.exists() else {"schema": "2.0", "stages": {}}
+    made = yaml.load(lock.read_text(encoding="utf-8"))["stages"]
     kept["stages"].update({stage: made[stage] for stage in stages})
     yaml.dump(kept, target)
 
@@ -160,7 +160,7 @@ def _dvc(folder: Path, *arguments: str) -> str:
     environment = python_environment(folder, "real")
     printed = ""
     with subprocess.Popen(
-        ["dvc", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        ["dvc", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, encoding="utf-8"
     ) as process:
         for line in process.stdout or ():
             print(line, end="", file=sys.stderr, flush=True)
