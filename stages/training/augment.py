@@ -28,6 +28,7 @@ class Batch(NamedTuple):
     indices: "tf.Tensor"  # (n,) int64: the positions of the examples in the training data
     epoch: "tf.Tensor"  # () int64, from 0
     num_classes: int
+    size: int  # examples of the batch on all devices
 
 
 Augmentation = Callable[[Batch], Batch]
@@ -75,6 +76,7 @@ def augment_images(
         tf.range(len(images), dtype=tf.int64),
         tf.constant(0, tf.int64),
         num_classes,
+        len(images),
     )
     for augmentation in augmentations:
         batch = augmentation(batch)

@@ -107,6 +107,7 @@ def _measure(folder: Path, name: str, seed: int) -> None:
     """Train and evaluate a model with a seed, and copy its results here."""
     yaml = YAML()
     yaml.width = 4096
+    yaml.preserve_quotes = True  # the C parser takes no URL without quotes in a flow mapping
     values = yaml.load(folder / paths.PARAMS)
     values["seed"] = seed
     yaml.dump(values, folder / paths.PARAMS)
