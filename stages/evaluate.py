@@ -43,7 +43,7 @@ def evaluate(name: str) -> None:
         "compute_dtype": predicted.compute_dtype,
     }
     with atomic_write(paths.metrics(name)) as part:
-        part.write_text(json.dumps(values, indent=2) + "\n")
+        part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     plots = []
     for plot, table in _registry.tables(predicted).items():
         plots.append(paths.plot(plot, name))

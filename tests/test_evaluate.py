@@ -23,11 +23,11 @@ def write_inputs(name: str, history: str = HISTORY) -> None:
     """What `train` leaves behind for a model."""
     predictions.write(paths.predictions(name), FOUR)
     paths.history(name).parent.mkdir(parents=True)
-    paths.history(name).write_text(history)
+    paths.history(name).write_text(history, encoding="utf-8")
 
 
 def read_metrics(name: str) -> dict[str, Any]:
-    return json.loads(paths.metrics(name).read_text())
+    return json.loads(paths.metrics(name).read_text(encoding="utf-8"))
 
 
 def test_missing_predictions_are_one_line(project: Path) -> None:
@@ -93,7 +93,7 @@ def test_a_model_on_features_is_measured_on_images_not_in_the_pretraining_data(p
     evaluate.evaluate("imagenette_vgg16")
     found = read_metrics("imagenette_vgg16")
     assert (found["not_in_pretraining_images"], found["not_in_pretraining_accuracy"]) == (2, 1.0)
-    paths.history("imagenette_cnn").write_text(HISTORY)
+    paths.history("imagenette_cnn").write_text(HISTORY, encoding="utf-8")
     predictions.write(paths.predictions("imagenette_cnn"), FOUR)
     evaluate.evaluate("imagenette_cnn")  # the same images, but no backbone
     assert "not_in_pretraining_images" not in read_metrics("imagenette_cnn")

@@ -67,8 +67,8 @@ def test_photos_of_any_kind_are_records(project: Path) -> None:
     assert set(found) == {*names(6), *more}
     assert all(pixels.shape == (12, 20, 3) for key, pixels in found.items() if key != "dog/deep.png")
     assert found["dog/deep.png"].shape == (5, 4, 3) and (found["dog/deep.png"] == 200).all()
-    assert json.loads(Path("data/conversions/flowers.json").read_text()) == {"16 bits": 1}
-    skipped = json.loads(Path("data/skipped/flowers.json").read_text())
+    assert json.loads(Path("data/conversions/flowers.json").read_text(encoding="utf-8")) == {"16 bits": 1}
+    skipped = json.loads(Path("data/skipped/flowers.json").read_text(encoding="utf-8"))
     assert {key for split in skipped.values() for key in split} == {"dog/broken.jpg"}
 
 
@@ -88,9 +88,9 @@ def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> N
     assert {name: split.num_examples for name, split in reader.info("flowers").splits.items()} == dict.fromkeys(
         ("train", "validation", "test"), 6
     )
-    counts = json.loads(Path("data/counts/flowers.json").read_text())
+    counts = json.loads(Path("data/counts/flowers.json").read_text(encoding="utf-8"))
     assert list(counts) == ["train", "validation", "test"] and counts["validation"] == {"cat": 3, "dog": 3}
-    skipped = json.loads(Path("data/skipped/flowers.json").read_text())
+    skipped = json.loads(Path("data/skipped/flowers.json").read_text(encoding="utf-8"))
     assert list(skipped["validation"]) == ["dog/broken.jpg"]
     write(project / "pets", {name: b"x" for name in files if name.startswith("val/")})
     with pytest.raises(UserError, match=r"^flowers: split 'validation' has no images"):
