@@ -28,7 +28,7 @@ class Predictor:
 
         Args:
             path: a .keras file of this project. No code that it may bring along is run.
-            threads: that share an operation.
+            threads: TensorFlow's intra-op threads.
             max_pixels: that an image file may have.
 
         Raises:
@@ -38,7 +38,7 @@ class Predictor:
         self.classes: list[str] = self.signature["classes"]  # in the order of the probabilities
         backbone = self.signature["backbone"]
         weights = find_weights(backbone) if backbone else None
-        numerics.import_tensorflow(threads)
+        numerics.import_tensorflow(threads, self.signature.get("kernels", "native"))
         import keras
         import tensorflow as tf
 
