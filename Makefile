@@ -10,6 +10,7 @@ EXPERIMENTS ?=
 NAME ?=# of `make dataset`
 FROM ?=# likewise: a folder, archive or table of images
 GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
+SKIP_INVALID ?=# likewise: 1 leaves out files that are not valid images
 MODEL ?=# of `make measure`: names with spaces between, empty for all; of predict, export, serve, search, promote: one
 IMAGES ?=# of `make predict`: files, folders and globs with spaces between
 SEED ?=# of `make measure`; empty: three seeds for models that train in up to ten minutes, else one
@@ -69,7 +70,7 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 	@$(RUN) $(if $(filter-out 1,$(or $(JOBS),$(STAGES))),python -m tools.run.repro "$${JOBS:-$(STAGES)}" "$$TARGETS",dvc repro $(TARGETS))
 
 dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
-	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP")
+	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP") $(if $(SKIP_INVALID),--skip-invalid)
 
 cluster: setup-cluster ## the same with `engine: ray`, training all stale models at the same time
 	@$(RUN) python -m tools.run.check_params
