@@ -31,7 +31,7 @@ export $(GIVEN)
 # As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 
-.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure measured-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
+.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure probe unchanged measured-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -120,6 +120,12 @@ real: setup ## review and gate of the REAL models on real data, BASE and workspa
 
 measure: setup ## train MODEL, or all models, on the real data and write reports/measured/; resumes
 	@$(RUN) python -m tools.compare.measure "$$MODEL" "$$SEED"
+
+probe: setup ## would today's code give the measured results? Minutes; fails and names the models if not
+	@$(RUN) python -m tools.compare.probe
+
+unchanged: setup ## after a change of code: record it for stale trainings and extractions that compute the same
+	@$(RUN) python -m tools.run.unchanged
 
 measured-tables: setup ## tables and gates from reports/measured/; marks results of other code or params than today's
 	@$(RUN) python -c 'from tools.compare.measure import write_limits, write_tables; write_limits(); write_tables()'

@@ -59,6 +59,8 @@ def check_references(params: Params, path: Path) -> None:
     for name, model in params.models.items():
         lookup({**params.datasets, **params.features, **params.pretrained}, model.dataset, f"models.{name}.dataset")
         _check_model(f"{path}: models.{name}", model, params)
+        if model.synthetic:
+            check_change(params, model, model.synthetic, f"{path}: models.{name}.synthetic")
     for number, name in enumerate(params.export):
         lookup(params.models, name, f"export[{number}]")
         if name in params.export[:number]:
