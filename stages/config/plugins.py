@@ -80,7 +80,6 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any], re
     try:
         create_model(name, __base__=Config, __module__=module.__name__, **fields).model_validate(options)
     except ValidationError as error:
-        path, _, prefix = key.partition(": ")
-        raise UserError(f"{path}: {explain(error, options, prefix, fields)}") from None
+        raise UserError(explain(error, options, key, fields)) from None
     except PydanticUserError as error:  # an annotation in quotes, or after `from __future__ import annotations`
         raise UserError(f"{file}: build: {str(error).splitlines()[0]}; import what the types of options name") from None

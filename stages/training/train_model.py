@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.config.models import ModelConfig
-from stages.config.plugins import load_plugin
+from stages.config.plugins import build_plugin
 from stages.config.schema import Params
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
@@ -102,8 +102,8 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
     with strategy.scope():
         model = build_model(config, train.inputs.shape[1:], train.inputs.dtype, len(classes), training.pretrained)
-        for initializer, options in config.initialize.items():
-            load_plugin("training.initializers", initializer).build(**options)(model, train.inputs)
+        for initializer in config.initialize:
+            build_plugin("training.initializers", initializer)(model, train.inputs)
     environment = numerics.environment(training.threads, training.kernels, compute_dtype)
     start = environment | {"devices": str(strategy.num_replicas_in_sync)}  # fewer than the machine has may be visible
     if training.pretrained:

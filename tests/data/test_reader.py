@@ -138,7 +138,7 @@ def test_error_names_the_stage_that_writes_the_records(project: Path, stage: str
 
     write_params(project, change)
     writer.write("own", ["a", "b", "c"], ["train"], pixels(3, (4, 4, 1)))
-    Path("data/records/own/features.json").write_text("")
+    Path("data/records/own/features.json").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=f"--single-item {stage}@own`$"):
         reader.info("own")
 
