@@ -120,14 +120,21 @@ def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Ten
         ) from None
 
 
-def crop_and_resize(image: "tf.Tensor", size: int) -> "tf.Tensor":
-    """Crop the centered square of an image (height, width, channels) and resize it to `size`; uint8 to uint8."""
+def crop_and_resize(image: "tf.Tensor", size: int | tuple[int, int]) -> "tf.Tensor":
+    """Crop the middle of an image (height, width, channels) and resize it; uint8 to uint8.
+
+    Args:
+        image: of any height and width.
+        size: height and width of the result; one number for a square.
+    """
     import tensorflow as tf
 
+    rows, columns = (size, size) if isinstance(size, int) else size
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    side = tf.minimum(height, width)
-    image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
-    image = tf.image.resize(image, (size, size), antialias=True)
+    cropped = tf.minimum(height, width * rows // columns), tf.minimum(width, height * columns // rows)
+    cropped = [tf.maximum(side, 1) for side in cropped]
+    image = tf.image.crop_to_bounding_box(image, (height - cropped[0]) // 2, (width - cropped[1]) // 2, *cropped)
+    image = tf.image.resize(image, (rows, columns), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 

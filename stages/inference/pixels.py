@@ -3,6 +3,8 @@
 The import of the reader takes a second: import this module late.
 """
 
+import io
+
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -17,23 +19,18 @@ JPEG = b"\xff\xd8"
 class Decoder:
     """Files → images of one size. Threads may share it."""
 
-    def __init__(self, image_size: int, channels: int) -> None:
-        """Prepare for square images.
-
-        Args:
-            image_size: height and width in pixels.
-            channels: 3, or 1 for grayscale.
-        """
+    def __init__(self, height: int, width: int, channels: int) -> None:
+        """Build the graphs for images of a size, with 3 channels, or 1 for grayscale."""
 
         def decode(data: tf.Tensor) -> tf.Tensor:
             image = tf.io.decode_image(data, channels=channels, expand_animations=False)
             image.set_shape((None, None, channels))
-            return crop_and_resize(image, image_size)
+            return crop_and_resize(image, (height, width))
 
         # Graphs, as where the reader decodes: eagerly, each operation costs as much as a small image
         self._decode = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
         self._resize = tf.function(
-            lambda image: crop_and_resize(image, image_size),
+            lambda image: crop_and_resize(image, (height, width)),
             input_signature=[tf.TensorSpec((None, None, channels), tf.uint8)],
             autograph=False,
         )
@@ -46,7 +43,7 @@ class Decoder:
         by `convert`. Then both are cropped and resized in the same way.
 
         Returns:
-            uint8 (image_size, image_size, channels), and what `convert` applied.
+            uint8 (height, width, channels), and what `convert` applied.
 
         Raises:
             ValueError: the file is invalid; the message continues "the file …".
@@ -55,13 +52,18 @@ class Decoder:
             if data.startswith(JPEG):
                 if error := find_error(data):
                     raise ValueError(error)
-                if is_upright(data):
+                if is_upright(data) and not (self._channels == 1 and _is_cmyk(data)):
                     try:
                         return self._decode(data).numpy(), []
                     except tf.errors.InvalidArgumentError:
                         raise ValueError("is corrupt") from None
             pixels, applied = convert(data)
             return self._resize(_with_channels(pixels, self._channels)).numpy(), applied
+
+
+def _is_cmyk(data: bytes) -> bool:
+    """Whether a valid JPEG file has CMYK or YCCK colors, of which TensorFlow knows no luma."""
+    return Image.open(io.BytesIO(data)).mode == "CMYK"
 
 
 def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:

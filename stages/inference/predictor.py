@@ -49,8 +49,6 @@ class Predictor:
         except Exception as error:  # zipfile, HDF5 and Keras raise errors of their own
             raise UserError(f"{path}: corrupt: {' '.join(str(error).split())[:200]}; train the model again") from None
         self.batch_size = eval_batch_size(self.model)  # images that are predicted at once
-        self.image_size: int = (backbone or self.signature)["image_size"]
-        self.decode = Decoder(self.image_size, self.signature["channels"])  # bytes → pixels, conversions; or ValueError
         self._forward = _compiled(self.model)
         self.backbone: keras.Model | None = None
         self._extract: Any = None
@@ -61,6 +59,8 @@ class Predictor:
             self.backbone = build_backbone(backbone, weights)
             self._extract = _compiled(self.backbone, "float16")  # as in stages.data.extraction
             self.batch_size = BATCH_SIZE
+        self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
+        self.decode = Decoder(*self.image_shape)  # bytes → pixels, conversions; or ValueError
         part = self.signature["test_time"]
         options = {key: value for key, value in (part or {}).items() if key != "name"}
         self._views = load_plugin("prediction.test_time", part["name"]).build(**options) if part else None
@@ -87,7 +87,7 @@ class Predictor:
         """Predict images from `decode`, with the test-time augmentation that the model was evaluated with.
 
         Args:
-            pixels: uint8 (images, image_size, image_size, channels), any number; `batch_size` are computed at once.
+            pixels: uint8 (images, *image_shape), any number; `batch_size` are computed at once.
 
         Returns:
             Probabilities, float32 (images, classes).
@@ -100,15 +100,15 @@ class Predictor:
         """Which parts of images speak for a class: the heat maps of Grad-CAM.
 
         Args:
-            pixels: uint8 (images, image_size, image_size, channels), from `decode`; a few.
-            labels: of the class to explain in each image, (images,).
+            pixels: uint8 (images, *image_shape), from `decode`; a few.
+            labels: the class to explain in each image, (images,).
 
         Returns:
-            float32 (images, image_size, image_size) in [0, 1]; None if the model has no convolution.
+            float32 (images, height, width) in [0, 1]; None if the model has no convolution.
         """
         if self._grad_cam is None:
             return None
-        return self._grad_cam(self.inputs(pixels), labels, self.image_size)
+        return self._grad_cam(self.inputs(pixels), labels, self.image_shape[:2])
 
     @cached_property
     def _grad_cam(self) -> "GradCam | None":

@@ -82,9 +82,8 @@ class Service:
 
     def _warm_up(self) -> None:
         """Build the graphs, which the first request would wait for."""
-        size, channels = self._model.image_size, self._model.signature["channels"]
         for count in (1, self._limits.batch_images):
-            pixels = np.zeros((count, size, size, channels), np.uint8)
+            pixels = np.zeros((count, *self._model.image_shape), np.uint8)
             self._model.predict_pixels(pixels)
         self._model.explain(pixels[:1], np.array([0]))
 
