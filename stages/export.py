@@ -14,12 +14,17 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, open_input
 from stages.runtime.numerics import import_tensorflow
 
-CALIBRATION_IMAGES = 200  # the first of the training split, by which the ranges of 8-bit numbers are measured
+CALIBRATION_IMAGES = 200  # the first of the training split; they show the ranges of 8-bit numbers
 COMPARED_IMAGES = 500  # at most, the first of the test split
+AGREEMENT = 0.8  # least share of predictions that a file must have in common with its model
 
 
 def export(name: str) -> None:
-    """Write both files and reports/export/NAME.json; print what they are worth."""
+    """Write both files and reports/export/NAME.json; print what they are worth.
+
+    Raises:
+        UserError: a file often disagrees with the model; it is not written.
+    """
     values = params.load()
     model = lookup(values.resolved_models, name, "models")
     stored = predictions.read(name)
@@ -51,23 +56,28 @@ def export(name: str) -> None:
         "calibration_images": len(calibration),
         "accuracy": float(np.mean(predicted == test["label"])),
     }
+    broken = ""
     for kind, content in contents.items():
-        with atomic_write(paths.export(name, kind)) as part:
-            part.write_bytes(content)
+        path = paths.export(name, kind)
         outputs, seconds = litert.run(content, test["input"], values.threads)
         labels = outputs.argmax(axis=1)
-        metrics[kind] = {
-            "agreement": float(np.mean(labels == predicted)),
-            "accuracy": float(np.mean(labels == test["label"])),
-            "bytes": len(content),
-        }
+        agreement = float(np.mean(labels == predicted))
+        accuracy = float(np.mean(labels == test["label"]))
+        metrics[kind] = {"agreement": agreement, "accuracy": accuracy, "bytes": len(content)}
+        agree = f"{agreement:.2%} of {count} predictions agree with the model's"
+        if agreement < AGREEMENT:
+            path.unlink(missing_ok=True)
+            broken = broken or f"{path}: not written: {agree}, less than {AGREEMENT:.0%}"
+            continue
+        with atomic_write(path) as part:
+            part.write_bytes(content)
         # Only printed: it differs from run to run, and the metrics do not
-        print(
-            f"{paths.export(name, kind)}: {len(content):,} bytes, {metrics[kind]['agreement']:.2%} of {count} "
-            f"predictions agree with the model's, {1000 * seconds:.3g} ms an image with {values.threads} threads"
-        )
+        took = f"{1000 * seconds:.3g} ms an image with {values.threads} threads"
+        print(f"{path}: {len(content):,} bytes, {agree}, {took}", flush=True)
     with atomic_write(paths.export_metrics(name)) as part:
         part.write_text(json.dumps(metrics, indent=1) + "\n")
+    if broken:
+        raise UserError(f"{broken}; rounding changes its answers: use a more exact file, or train it longer")
 
 
 if __name__ == "__main__":

@@ -131,9 +131,10 @@ def crop_and_resize(image: "tf.Tensor", size: int | tuple[int, int]) -> "tf.Tens
 
     rows, columns = (size, size) if isinstance(size, int) else size
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    cropped = tf.minimum(height, width * rows // columns), tf.minimum(width, height * columns // rows)
-    cropped = [tf.maximum(side, 1) for side in cropped]
-    image = tf.image.crop_to_bounding_box(image, (height - cropped[0]) // 2, (width - cropped[1]) // 2, *cropped)
+    used_height = tf.maximum(1, tf.minimum(height, width * rows // columns))
+    used_width = tf.maximum(1, tf.minimum(width, height * columns // rows))
+    above, before = (height - used_height) // 2, (width - used_width) // 2
+    image = tf.image.crop_to_bounding_box(image, above, before, used_height, used_width)
     image = tf.image.resize(image, (rows, columns), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 

@@ -34,6 +34,7 @@ class Predictor:
         """
         self.signature = signature(path)
         self.classes: list[str] = self.signature["classes"]  # in the order of the probabilities
+        self.source: str | None = self.signature.get("source")  # synthetic or real; None: it does not say
         backbone = self.signature["backbone"]
         weights = find_weights(backbone) if backbone else None
         numerics.import_tensorflow(threads)

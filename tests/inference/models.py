@@ -17,9 +17,20 @@ def write_model(
     image_size: int | tuple[int, int] = 16,
     channels: int = 3,
     policy: str = "float32",
+    gain: float = 1,
     **changes: Any,
 ) -> ModelConfig:
-    """Write a convolutional network for images of this height and width; `changes` are keys of its entry."""
+    """Write a convolutional network for images of this height and width.
+
+    Args:
+        path: the file.
+        classes: their names.
+        image_size: height and width.
+        channels: of an image.
+        policy: the number format.
+        gain: factor of the initial weights; the larger, the surer the model is.
+        changes: keys of its entry in params.yaml.
+    """
     import keras
 
     from stages.prediction.saved_model import save
@@ -32,6 +43,7 @@ def write_model(
     keras.config.set_dtype_policy(policy)
     try:
         model = build_model(entry, shape, np.dtype("uint8"), len(classes))
+        model.set_weights([gain * weights for weights in model.get_weights()])
     finally:
         keras.config.set_dtype_policy("float32")
     signature = {

@@ -94,7 +94,10 @@ ALPHA = Image.new("L", RGB.size, 255)
 MODES = {  # a file, and the image that a person sees
     "CMYK": (CMYK, Image.open(io.BytesIO(CMYK))),
     "YCCK": (ycck(CMYK), Image.open(io.BytesIO(ycck(CMYK)))),
-    "turned CMYK": (rotated(make_image("CMYK")), Image.open(io.BytesIO(rotated(make_image("CMYK")))).rotate(-90, expand=True)),
+    "turned CMYK": (
+        rotated(make_image("CMYK")),
+        Image.open(io.BytesIO(rotated(make_image("CMYK")))).rotate(-90, expand=True),
+    ),
     "gray JPEG": (encode(GRAY, quality=95), Image.open(io.BytesIO(encode(GRAY, quality=95)))),
     "JPEG": (encode(RGB, quality=95), Image.open(io.BytesIO(encode(RGB, quality=95)))),
     "1": (encode(GRAY.convert("1"), "PNG"), GRAY.convert("1")),
@@ -119,7 +122,9 @@ def test_every_mode_of_an_image_is_luma_or_colors_as_the_model_takes_them(
         found = predictor.decode(data)[0]
         expected = predictor.decode(encode(seen.convert("RGB").convert("L" if channels == 1 else "RGB"), "PNG"))[0]
         # Decoders of JPEG round differently, and so do conversions of CMYK
-        np.testing.assert_allclose(found.astype(int), expected, atol=6 if "JPEG" in mode or "K" in mode else 0, err_msg=mode)
+        np.testing.assert_allclose(
+            found.astype(int), expected, atol=6 if "JPEG" in mode or "K" in mode else 0, err_msg=mode
+        )
     assert capfd.readouterr().err == ""
 
 
