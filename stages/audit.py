@@ -14,7 +14,7 @@ def audit(name: str) -> None:
     """Write the findings on the images of a dataset, one row each, and their numbers."""
     values = params.load()
     config = lookup(values.audits, name, "audits")
-    import_tensorflow(values.threads, gpu=False)
+    import_tensorflow(values.threads, values.dataset_kernels(name), gpu=False)
     import pandas as pd
 
     from stages.auditing import duplicates, findings, labels, quality

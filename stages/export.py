@@ -28,7 +28,7 @@ def export(name: str) -> None:
     values = params.load()
     model = lookup(values.resolved_models, name, "models")
     stored = predictions.read(name)
-    import_tensorflow(values.threads, gpu=False)
+    import_tensorflow(values.threads, values.model_kernels(name), gpu=False)
     from stages.data import reader
     from stages.inference import litert
 

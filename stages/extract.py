@@ -22,7 +22,8 @@ def extract(name: str) -> None:
     values = params.load()
     config = lookup(values.features, name, "features")
     weights = _verify_weights(values, config.backbone)
-    import_tensorflow(values.threads, gpu=values.engine == "local")
+    kernels = values.feature_kernels(name)
+    import_tensorflow(values.threads, kernels, gpu=values.engine == "local")
     from stages.data import extraction as features
     from stages.data import reader
 
@@ -33,7 +34,7 @@ def extract(name: str) -> None:
         folder.mkdir()
         tasks = features.shard_tasks(name, config, dataset, folder)
         total = sum(split.num_examples for split in dataset.splits.values())
-        load = partial(features.shard_extractor, name, config, total, values.threads, weights)
+        load = partial(features.shard_extractor, name, config, total, values.threads, kernels, weights)
         if values.engine == "ray":
             from stages.cluster.tasks import run_on_nodes
 

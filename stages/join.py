@@ -23,7 +23,7 @@ def join(name: str) -> None:
     features = values.features[values.models[config.head].dataset]
     image_size = config.image_size or features.image_size
     weights = find_weights(signature["backbone"])
-    import_tensorflow(values.threads, gpu=False)
+    import_tensorflow(values.threads, values.model_kernels(config.head), gpu=False)
     import keras
 
     from stages.inference.backbone import build_backbone, join_for_training

@@ -21,7 +21,8 @@ def report() -> None:
     with atomic_write(paths.REPORT) as part:
         part.write_text(page.render("README.md.j2", models=models, datasets=datasets, synthetic=synthetic))
 
-    import_tensorflow(config.threads, gpu=False)
+    real = any(not config.is_model_synthetic(name) for name in config.models)
+    import_tensorflow(config.threads, config.kernels.real if real else config.kernels.synthetic, gpu=False)
     from stages.reporting import audits, build
     from stages.tracking import server
 

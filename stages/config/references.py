@@ -18,7 +18,7 @@ PARTS = {  # key of a model's entry → package
     "loss": "training.losses",
 }
 OPTIONAL_PARTS = {"averaging": "training.averaging", "test_time": "prediction.test_time"}
-PART_MAPPINGS = {  # key of a model's entry, which maps names to options → package
+PART_LISTS = {
     "augment": "training.augmentations",
     "initialize": "training.initializers",
 }
@@ -120,15 +120,14 @@ def _check_model(key: str, model: ModelConfig, params: Params) -> None:
         )
     check_plugin(f"{key}.architecture", "models", model.architecture)
     check_options(key, "models", model.architecture, model.options, type(model).model_fields)
-    for part, package in {**PARTS, **OPTIONAL_PARTS}.items():
-        _check_plugin(f"{key}.{part}", package, getattr(model, part))
+    for name, package in {**PARTS, **OPTIONAL_PARTS}.items():
+        _check_plugin(f"{key}.{name}", package, getattr(model, name))
     for name, group in model.groups.items():
-        for part in ("optimizer", "schedule"):
-            _check_plugin(f"{key}.groups.{name}.{part}", PARTS[part], getattr(group, part))
-    for mapping, package in PART_MAPPINGS.items():
-        for name, options in getattr(model, mapping).items():
-            check_plugin(f"{key}.{mapping}.{name}", package, name)
-            check_options(f"{key}.{mapping}.{name}", package, name, options)
+        for key_of_part in ("optimizer", "schedule"):
+            _check_plugin(f"{key}.groups.{name}.{key_of_part}", PARTS[key_of_part], getattr(group, key_of_part))
+    for parts, package in PART_LISTS.items():
+        for position, part in enumerate(getattr(model, parts)):
+            _check_plugin(f"{key}.{parts}.{position}", package, part)
 
 
 def _check_plugin(key: str, package: str, config: PartConfig | None) -> None:

@@ -27,7 +27,7 @@ class Predictor:
 
         Args:
             path: a .keras file of this project. No code that it may bring along is run.
-            threads: that share an operation.
+            threads: TensorFlow's intra-op threads.
 
         Raises:
             UserError: the file is not a model of this project, or the weights of its backbone are missing.
@@ -37,7 +37,7 @@ class Predictor:
         self.source: str | None = self.signature.get("source")  # synthetic or real; None: it does not say
         backbone = self.signature["backbone"]
         weights = find_weights(backbone) if backbone else None
-        numerics.import_tensorflow(threads)
+        numerics.import_tensorflow(threads, self.signature.get("kernels", "native"))
         import keras
         import tensorflow as tf
 

@@ -20,7 +20,7 @@ from tests.training.small import arrays, config, history_of
 RANDOM = {
     "architecture": "dropout_cnn",
     "units": None,
-    "augment": {"horizontal_flip": {}, "rotation": {"factor": 0.1}},
+    "augment": [{"name": "horizontal_flip"}, {"name": "rotation", "factor": 0.1}],
     "schedule": {"name": "cosine"},
     "restore_best": True,
     "epochs": 4,
@@ -126,7 +126,7 @@ def test_everything_that_determines_a_training_changes_its_checkpoint(
     others = [
         path(config=config(learning_rate=0.02)),
         path(config=config(architecture="lenet")),
-        path(config=config(augment={"horizontal_flip": {}})),
+        path(config=config(augment=[{"name": "horizontal_flip"}])),
         path(environment={**ENVIRONMENT, "threads": "4"}),
         path(environment={**ENVIRONMENT, "compute_dtype": "bfloat16"}),
         path(seed=2),

@@ -127,7 +127,7 @@ def test_augmentation_may_mix_targets_and_use_index_and_epoch(monkeypatch: pytes
         return batch._replace(inputs=(batch.inputs + batch.inputs[::-1]) / 2, targets=(soft + soft[::-1]) / 2)
 
     monkeypatch.setitem(sys.modules, "stages.training.augmentations.mix", SimpleNamespace(build=lambda seed: mix))
-    _, history = trained(config(augment={"mix": {}}, epochs=2))
+    _, history = trained(config(augment=[{"name": "mix"}], epochs=2))
     assert np.isfinite(history["loss"]).all()
     for epoch in (0, 1):
         indices: list[Any] = [index for number, batch in seen if number == epoch for index in batch]

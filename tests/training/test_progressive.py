@@ -77,7 +77,7 @@ def test_training_uses_every_size_and_validates_at_full_size(monkeypatch: pytest
         return batch
 
     monkeypatch.setitem(sys.modules, "stages.training.augmentations.spy", SimpleNamespace(build=lambda seed: spy))
-    entry = config(augment={"spy": {}}, progressive=[{"epochs": 2, "image_size": 8}], epochs=3, batch_size=70)
+    entry = config(augment=[{"name": "spy"}], progressive=[{"epochs": 2, "image_size": 8}], epochs=3, batch_size=70)
     model = nested(16)
     data = arrays(side=16)
     history = history_of(train_epochs(model, entry, data, arrays(side=16, seed=5), 1))
@@ -99,5 +99,5 @@ def test_drop_last_leaves_out_the_smaller_batch_unless_it_is_the_only_one(monkey
 
     monkeypatch.setitem(sys.modules, "stages.training.augmentations.spy", SimpleNamespace(build=lambda seed: spy))
     for batch_size in (32, 100):
-        trained(config(augment={"spy": {}}, epochs=1, batch_size=batch_size, drop_last=True))
+        trained(config(augment=[{"name": "spy"}], epochs=1, batch_size=batch_size, drop_last=True))
     assert counts == [32, 32, 70]

@@ -28,12 +28,12 @@ RANDOM = {
     "filters": [4],
     "padding": "same",
     "units": [],
-    "augment": {
-        "alternating_flip": {},
-        "random_crop": {"padding": 2, "mode": "reflect"},
-        "cutmix": {"alpha": 1.0},
-        "rotation": {"factor": 0.1},
-    },
+    "augment": [
+        {"name": "alternating_flip"},
+        {"name": "random_crop", "padding": 2, "mode": "reflect"},
+        {"name": "cutmix", "alpha": 1.0},
+        {"name": "rotation", "factor": 0.1},
+    ],
     "class_weight": "balanced",
     "epochs": 3,
 }
