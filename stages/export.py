@@ -8,6 +8,7 @@ import numpy as np
 from stages.config import params
 from stages.config.messages import lookup
 from stages.evaluation import predictions
+from stages.prediction.saved_model import SYNTHETIC, read_signature
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -35,6 +36,7 @@ def export(name: str) -> None:
     splits = reader.info(model.dataset).splits
     with open_input(paths.model(name), f"train@{name}"):
         twin = litert.float32_twin(paths.model(name))
+        source = read_signature(paths.model(name)).get("source")
 
     def first(split: str, count: int) -> Any:
         count = min(count, splits[split].num_examples)
@@ -52,6 +54,7 @@ def export(name: str) -> None:
     # The files do not augment an image for prediction
     predicted = (stored.predicted if stored.predicted_without_tta is None else stored.predicted_without_tta)[:count]
     metrics: dict[str, Any] = {
+        **({"source": source} if source else {}),
         "images": count,
         "calibration_images": len(calibration),
         "accuracy": float(np.mean(predicted == test["label"])),
@@ -75,7 +78,9 @@ def export(name: str) -> None:
         took = f"{1000 * seconds:.3g} ms an image with {values.threads} threads"
         print(f"{path}: {len(content):,} bytes, {agree}, {took}", flush=True)
     with atomic_write(paths.export_metrics(name)) as part:
-        part.write_text(json.dumps(metrics, indent=1) + "\n")
+        part.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    if source == "synthetic":
+        print(f"{name} was {SYNTHETIC}")
     if broken:
         raise UserError(f"{broken}; rounding changes its answers: use a more exact file, or train it longer")
 

@@ -42,7 +42,7 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for key, image, label in images("cifar10", 40)
     ]
     writer.write("cifar10", classes, ["train", "test"], examples)
-    write_model(paths.model(name), classes, 32, 3, "mixed_bfloat16", gain=4)
+    write_model(paths.model(name), classes, 32, 3, "mixed_bfloat16", gain=4, source="synthetic")
     test = reader.load("cifar10", "test")
     predictions.write(paths.predictions(name), predict(paths.model(name), test, None, classes, "bfloat16"))
     return tmp_path
@@ -58,8 +58,10 @@ def test_exported_files_agree_with_the_model_and_have_the_same_bytes_in_every_pr
     printed = capfd.readouterr()
     assert printed.out.count(" ms an image with ") == 2
     assert printed.err == ""
+    assert printed.out.endswith(f"{name} was trained on synthetic data: its answers say nothing about real images\n")
     files = [paths.export(name, kind) for kind in ("float32", "int8")]
     first, metrics = [path.read_bytes() for path in files], json.loads(paths.export_metrics(name).read_text())
+    assert metrics["source"] == "synthetic"
     assert metrics["images"] == metrics["calibration_images"] == 40
     assert metrics["float32"]["agreement"] >= 0.95  # bfloat16 rounds
     assert metrics["int8"]["agreement"] >= 0.7

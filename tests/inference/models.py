@@ -18,6 +18,7 @@ def write_model(
     channels: int = 3,
     policy: str = "float32",
     gain: float = 1,
+    source: str | None = None,
     **changes: Any,
 ) -> ModelConfig:
     """Write a convolutional network for images of this height and width.
@@ -29,12 +30,13 @@ def write_model(
         channels: of an image.
         policy: the number format.
         gain: factor of the initial weights; the larger, the surer the model is.
+        source: synthetic or real, or None for a model that does not say.
         changes: keys of its entry in params.yaml.
     """
     import keras
 
     from stages.prediction.saved_model import save
-    from stages.training.build import build_model
+    from stages.training.network import build_model
 
     shape = (*((image_size, image_size) if isinstance(image_size, int) else image_size), channels)
     entry = config(**{**CNN, "units": [8], **changes})
@@ -54,5 +56,5 @@ def write_model(
         "test_time": entry.test_time and entry.test_time.model_dump(),
         "backbone": None,
     }
-    save(model, path, signature)
+    save(model, path, signature | ({"source": source} if source else {}))
     return entry

@@ -190,7 +190,7 @@ def test_model_on_features_predicts_through_its_backbone_alone_or_standalone(
     files = [encode(make_image(size=(40 + n, 50))) for n in range(3)]
     pixels = np.stack([predictor.decode(data)[0] for data in files])
     extractor = Extractor(
-        FeaturesConfig(dataset="x", backbone="vgg16", image_size=32, compute_dtype="float32"), 2, weights
+        FeaturesConfig(dataset="x", backbone="vgg16", image_size=32, compute_dtype="float32"), 2, "native", weights
     )
     keras.config.set_dtype_policy("float32")
     _, examples = extractor({"split": "test", "key": [b""] * 3, "input": pixels, "label": [0] * 3})
