@@ -246,7 +246,7 @@ def engines(name: str, factor: int) -> list[Row]:
     """Seconds of preprocess and extract with each engine, on `factor` times the synthetic dataset."""
     values = params.load()
     features = values.features[name]
-    text = Path("params.yaml").read_text()
+    text = Path("params.yaml").read_text(encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent), "RAY_ADDRESS": ""}
     rows = [Row("preprocess", {"local": [], "ray": []}), Row("extract", {"local": [], "ray": []})]
     with tempfile.TemporaryDirectory() as folder:
@@ -255,7 +255,7 @@ def engines(name: str, factor: int) -> list[Row]:
         for row, entry in zip(rows, (features.dataset, name), strict=True):
             for engine in row.values:
                 (Path(folder) / "params.yaml").write_text(
-                    re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M)
+                    re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M), encoding="utf-8"
                 )
                 command = [sys.executable, "-m", f"stages.{row.name}", entry]
                 start = time.perf_counter()

@@ -57,7 +57,7 @@ def main(module: str, *arguments: str) -> None:
         runpy.run_module(module, run_name="__main__")
     finally:
         whole = time.time() - psutil.Process().create_time()
-        with open(os.environ["BENCHMARK_TIMES"], "a") as file:
+        with open(os.environ["BENCHMARK_TIMES"], "a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "whole": whole, "parts": seconds}) + "\n")
 
 

@@ -25,8 +25,9 @@ def preprocess_folder(name: str) -> None:
     conversions: Counter[str] = Counter()
     class_names = config.as_dataset().class_names
     with open_converted() as converted:
-        splits, checked = checked_examples(name, config, converted, conversions)
-        write_checked(name, class_names, checked, config.source, values.skip_invalid_images, splits)
+        splits, checked = checked_examples(name, config, converted, conversions, values.max_pixels)
+        skip_invalid = values.skip_invalid_images or config.skip_invalid_images
+        write_checked(name, class_names, checked, config.source, skip_invalid, splits)
         print(f"images decoded here for the first time: {converted.decoded:,}")
     write_json(dict(sorted(conversions.items())), paths.conversions(name))
     if conversions:

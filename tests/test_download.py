@@ -58,7 +58,7 @@ def command(folder: Path, name: str, files: dict[str, list[MirrorConfig]]) -> "s
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=60,
         check=False,
     )
@@ -100,7 +100,7 @@ def test_ctrl_c_during_a_download_leaves_nothing(server: Server, tmp_path: Path)
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     ) as process:
         try:
             while process.poll() is None and not list(tmp_path.rglob("one.h5")):
@@ -201,7 +201,7 @@ def repository(folder: Path, url: str) -> None:
     copy_work_tree(folder)
     write_entry(folder, {"one.h5": [mirror(url)]})
     stage = {
-        "cmd": 'python -m stages.download "$DVC_STAGE"',
+        "cmd": 'python -E -X utf8 -m stages.download "$DVC_STAGE"',
         "params": ["weights.net"],
         "deps": ["stages/data/real"],
         "outs": ["data/raw/net"],
@@ -216,7 +216,7 @@ def test_code_change_reruns_without_a_request(server: Server, tmp_path: Path) ->
     repository(tmp_path, server.at("/one.h5", send(BODY)))
     first = run(tmp_path, "dvc", "repro")
     assert (first.returncode, len(server.requests)) == (0, 1), first.stderr
-    with (tmp_path / "stages/data/real/fetch.py").open("a") as file:
+    with (tmp_path / "stages/data/real/fetch.py").open("a", encoding="utf-8") as file:
         file.write("# A comment\n")
     second = run(tmp_path, "dvc", "repro")
     assert second.returncode == 0, second.stderr

@@ -148,7 +148,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
     assert predictor.predict_pixels(test.inputs).shape == (20, 10)
     heat = predictor.explain(test.inputs[:2], test.labels[:2])
     assert heat is not None and heat.shape == (2, SIZE, SIZE)
-    assert "bfloat16" in json.loads(paths.environment("train", "tuned").read_text())["compute_dtype"]
+    assert "bfloat16" in json.loads(paths.environment("train", "tuned").read_text(encoding="utf-8"))["compute_dtype"]
     shutil.move("elsewhere", paths.raw(BACKBONE))
 
 

@@ -28,7 +28,7 @@ def test_every_image_is_in_the_records(project: Path, name: str, examples_of: pr
     generate(name)
     preprocess.preprocess(name)
     assert reader.info(name).features["label"].names == dataset.class_names
-    table = json.loads((Path("data/counts") / f"{name}.json").read_text())
+    table = json.loads((Path("data/counts") / f"{name}.json").read_text(encoding="utf-8"))
     for split, size in {"train": 40, "test": 20}.items():
         arrays = reader.load(name, split)
         found = dict(zip(arrays.keys, zip(arrays.inputs, arrays.labels, strict=True), strict=True))
@@ -104,13 +104,15 @@ def test_invalid_image_is_named_and_nothing_is_written(project: Path, kind: str)
 def test_invalid_image_is_skipped_and_listed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     photos({f"train/n 1/{name}.JPEG": data for name, (data, _) in images.INVALID.items()}, skip=True)
     preprocess.preprocess("imagenette")
-    table = json.loads(Path("data/skipped/imagenette.json").read_text())
+    table = json.loads(Path("data/skipped/imagenette.json").read_text(encoding="utf-8"))
     assert table == {
         "train": {f"n 1/{name}.JPEG": table["train"][f"n 1/{name}.JPEG"] for name in images.INVALID},
         "test": {},
     }
     assert all(message in table["train"][f"n 1/{name}.JPEG"] for name, (_, message) in images.INVALID.items())
-    assert json.loads(Path("data/counts/imagenette.json").read_text())["train"] == dict.fromkeys(NAMES, 1)
+    assert json.loads(Path("data/counts/imagenette.json").read_text(encoding="utf-8"))["train"] == dict.fromkeys(
+        NAMES, 1
+    )
     assert sorted(reader.load("imagenette", "train", 8).keys) == sorted(f"{name}/a.JPEG" for name in CLASSES)
     assert f"skipped {len(images.INVALID)} files that are not valid images" in capsys.readouterr().out
 
@@ -130,14 +132,16 @@ def test_png_named_jpeg_among_the_images_of_imagenet_is_named_or_skipped(project
         member = tarfile.TarInfo("ILSVRC2012_val_00000021.JPEG")
         member.size = len(images.INVALID["PNG"][0])
         tar.addfile(member, io.BytesIO(images.INVALID["PNG"][0]))
-    with Path("data/raw/imagenette/validation_labels.txt").open("a") as labels:
+    with Path("data/raw/imagenette/validation_labels.txt").open("a", encoding="utf-8") as labels:
         labels.write("n01440764\n")
     key = "n01440764/ILSVRC2012_val_00000021.JPEG"
     with pytest.raises(UserError, match=rf"^data/raw/imagenette: test: '{key}' is not a JPEG file; remove it, or set"):
         preprocess.preprocess("imagenette")
     write_params(project, partial(change, skip=True))
     preprocess.preprocess("imagenette")
-    assert json.loads(Path("data/skipped/imagenette.json").read_text())["test"] == {key: "is not a JPEG file"}
+    assert json.loads(Path("data/skipped/imagenette.json").read_text(encoding="utf-8"))["test"] == {
+        key: "is not a JPEG file"
+    }
     assert len(reader.load("imagenette", "train", 8).keys) == 40
     assert len(reader.load("imagenette", "test", 8).keys) == 20
 
@@ -145,9 +149,11 @@ def test_png_named_jpeg_among_the_images_of_imagenet_is_named_or_skipped(project
 @pytest.mark.parametrize("skip", [False, True])
 def test_class_without_training_images_is_named(project: Path, skip: bool) -> None:
     photos({"train/n 1/": b""}, skip)
-    values = Path("params.yaml").read_text()
+    values = Path("params.yaml").read_text(encoding="utf-8")
     assert values.count("ñandú: greater rhea") == 1
-    Path("params.yaml").write_text(values.replace("ñandú: greater rhea", "ñandú: greater rhea\n      other: kiwi"))
+    Path("params.yaml").write_text(
+        values.replace("ñandú: greater rhea", "ñandú: greater rhea\n      other: kiwi"), encoding="utf-8"
+    )
     with pytest.raises(UserError, match="data/raw/imagenette: class 'kiwi' has no training images"):
         preprocess.preprocess("imagenette")
     assert written() == set()

@@ -52,7 +52,7 @@ def start(folder: Path, epochs: int) -> "tuple[subprocess.Popen[str], list[str]]
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     assert process.stdout is not None
     lines = [""]

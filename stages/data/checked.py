@@ -116,4 +116,4 @@ def write_checked(
 def write_json(table: Any, target: Path) -> None:
     """Write a table as JSON that people can read."""
     with atomic_write(target) as path:
-        path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n")
+        path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -51,7 +51,7 @@ def info(name: str) -> Any:
 def backbone(name: str) -> dict[str, Any] | None:
     """The backbone whose features a dataset holds, as in `saved_model.read_signature`; None: it holds images."""
     path = paths.backbone(name)
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def read(name: str, split: str, image_size: int | None = None, decode: bool = True) -> "tf.data.Dataset":

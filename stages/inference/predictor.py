@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.config.plugins import load_plugin
+from stages.data.jpeg import MAX_PIXELS
 from stages.inference.locate import find_weights, signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 class Predictor:
     """A model in memory that takes image files. Threads may share `decode`; predict in one thread at a time."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, max_pixels: int = MAX_PIXELS) -> None:
         """Load a model, and the backbone if it takes features.
 
         Args:
             path: a .keras file of this project. No code that it may bring along is run.
             threads: TensorFlow's intra-op threads.
+            max_pixels: that an image file may have.
 
         Raises:
             UserError: the file is not a model of this project, or the weights of its backbone are missing.
@@ -41,7 +43,7 @@ class Predictor:
         import keras
         import tensorflow as tf
 
-        from stages.inference.pixels import Decoder
+        from stages.data.reader import crop_and_resize
         from stages.prediction.eval_batch_size import eval_batch_size
 
         tf.config.experimental.enable_op_determinism()
@@ -61,10 +63,34 @@ class Predictor:
             self._extract = _compiled(self.backbone, "float16")  # as in stages.data.extraction
             self.batch_size = BATCH_SIZE
         self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
-        self.decode = Decoder(*self.image_shape)  # bytes → pixels, conversions; or ValueError
+        height, width, channels = self.image_shape
+        # A graph, as where the reader resizes: eagerly, each operation costs as much as a small image
+        self._resize = tf.function(
+            lambda image: crop_and_resize(image, (height, width)),
+            input_signature=[tf.TensorSpec((None, None, channels), tf.uint8)],
+            autograph=False,
+        )
+        self._max_pixels = max_pixels
         part = self.signature["test_time"]
         options = {key: value for key, value in (part or {}).items() if key != "name"}
         self._views = load_plugin("prediction.test_time", part["name"]).build(**options) if part else None
+
+    def decode(self, data: bytes) -> tuple[np.ndarray, list[str]]:
+        """Decode an image file to the pixels that training and evaluation see of it.
+
+        Returns:
+            uint8 `image_shape`, and the conversions that the file took, such as "EXIF orientation".
+
+        Raises:
+            ValueError: the file is invalid; the message continues "the file …".
+        """
+        import tensorflow as tf
+
+        from stages.data.convert import decode
+
+        with tf.device("cpu"):  # as in tf.data
+            pixels, applied = decode(data, self.image_shape[2], self._max_pixels)
+            return self._resize(pixels).numpy(), applied
 
     def predict(self, images: Sequence[bytes]) -> np.ndarray:
         """Predict image files of any common format.

@@ -132,8 +132,8 @@ def test_error_names_the_stage_that_wrote_the_records(project: Path, file: str, 
     writer.write("own", ["a", "b", "c"], ["train"], pixels(3, (4, 4, 1)))
     path = Path("data", file)
     path.parent.mkdir(exist_ok=True)
-    path.write_text("{}")
-    Path("data/records/own/features.json").write_text("")
+    path.write_text("{}", encoding="utf-8")
+    Path("data/records/own/features.json").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=f"--single-item {stage}@own`$"):
         reader.info("own")
 

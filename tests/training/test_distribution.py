@@ -94,9 +94,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for process in PROCESSES:
         trainings = [(name, images, seed, CNN | changes) for name, images, seed, changes in process]
         command = [sys.executable, "-c", TRAINING, json.dumps(trainings)]
-        done = subprocess.run(command, cwd=made, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=made, env={"PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stderr
-        with (made / "said.txt").open("a") as file:
+        with (made / "said.txt").open("a", encoding="utf-8") as file:
             file.write(done.stdout)
     return made
 
@@ -130,7 +130,9 @@ def test_two_devices_train_what_each_computes_from_its_own_share(folder: Path, n
 
 
 def test_mirrored_training_resumes_from_its_checkpoint(folder: Path) -> None:
-    assert (folder / "said.txt").read_text().count("resuming from epoch 2, which an earlier run finished\n") == 1
+    assert (folder / "said.txt").read_text(encoding="utf-8").count(
+        "resuming from epoch 2, which an earlier run finished\n"
+    ) == 1
     assert len(history(folder, "resumed")) == 4
     assert (folder / "resumed.keras").read_bytes() == (folder / "both.keras").read_bytes()
 
@@ -142,7 +144,7 @@ def test_image_that_would_leave_a_device_without_work_is_left_out_of_the_epoch(f
 
 def test_batch_that_devices_cannot_share_is_one_line(folder: Path) -> None:
     error = "params.yaml: batch_size 5 is not a multiple of the 2 devices that share it"
-    assert error in (folder / "odd.txt").read_text()
+    assert error in (folder / "odd.txt").read_text(encoding="utf-8")
 
 
 OVERFLOW = """
@@ -181,5 +183,5 @@ assert float(optimizer.dynamic_scale.value.numpy()) == 2.0**14
 def test_mirrored_float16_step_is_skipped_if_a_single_device_overflows(tmp_path: Path) -> None:
     """Keras asks the first device alone: infinite gradients of the second one would reach the weights."""
     command = [sys.executable, "-c", OVERFLOW]
-    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
     limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
     bound = server.bind(arguments.host, arguments.port)
-    predictor = Predictor(path, params.load().threads)
+    predictor = Predictor(path, params.load().threads, limits.max_pixels)
     server.run(app.create_app(path.stem, predictor, limits), limits, bound, arguments.log)
 
 
