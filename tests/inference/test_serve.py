@@ -125,7 +125,7 @@ def test_invalid_image_among_valid_ones_has_an_error_of_its_own(server: Server) 
     answer = requests.post(f"{server.url}/predict", files=files, timeout=60)
     first, second = answer.json()["images"]
     assert (answer.status_code, first["predictions"][0]["class"]) == (200, "bright")
-    assert second == {"name": "b.jpg", "error": "is not an image in JPEG, PNG, WebP, GIF or BMP"}
+    assert second == {"name": "b.jpg", "error": "is not an image in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"}
 
 
 @pytest.mark.skipif(bool(missing()), reason=f"not installed: {missing()}")
