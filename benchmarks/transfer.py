@@ -126,7 +126,7 @@ def _write_project(values: Params, size: int | None, epochs: tuple[int, int], fo
     (folder / "data/raw").mkdir(parents=True)
     (folder / paths.raw(BACKBONE)).symlink_to(paths.raw(BACKBONE).absolute())
     with inside(folder):
-        writer.write("images", classes, ["train", "test"], examples, len(examples))
+        writer.write("images", classes, ["train", "test"], examples)
     yaml = YAML()
     content = yaml.load(paths.PARAMS.read_text(encoding="utf-8"))
     number = sum(split == "train" for split, *_ in examples)
