@@ -110,7 +110,7 @@ def epochs(done: Done, folder: str, memory: float, cold: bool) -> None:
 
     from stages.data.stream import StreamedSplit, open_split
     from stages.training import loop
-    from stages.training.build import build_model
+    from stages.training.network import build_model
 
     config = values.resolved_models[MODEL].model_copy(update={"epochs": 1000})
     keras.config.set_dtype_policy(dtype_policy(resolve_compute_dtype(config.compute_dtype)))

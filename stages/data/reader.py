@@ -124,14 +124,22 @@ def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Ten
         ) from None
 
 
-def crop_and_resize(image: "tf.Tensor", size: int) -> "tf.Tensor":
-    """Crop the centered square of an image (height, width, channels) and resize it to `size`; uint8 to uint8."""
+def crop_and_resize(image: "tf.Tensor", size: int | tuple[int, int]) -> "tf.Tensor":
+    """Crop the middle of an image (height, width, channels) and resize it; uint8 to uint8.
+
+    Args:
+        image: of any height and width.
+        size: height and width of the result; one number for a square.
+    """
     import tensorflow as tf
 
+    rows, columns = (size, size) if isinstance(size, int) else size
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    side = tf.minimum(height, width)
-    image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
-    image = tf.image.resize(image, (size, size), antialias=True)
+    used_height = tf.maximum(1, tf.minimum(height, width * rows // columns))
+    used_width = tf.maximum(1, tf.minimum(width, height * columns // rows))
+    above, before = (height - used_height) // 2, (width - used_width) // 2
+    image = tf.image.crop_to_bounding_box(image, above, before, used_height, used_width)
+    image = tf.image.resize(image, (rows, columns), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 SIGNATURE = "signature.json"  # a further member of the .keras file, which Keras ignores
+SYNTHETIC = "trained on synthetic data: its answers say nothing about real images"
 
 
 def save(model: "keras.Model", path: Path, signature: dict[str, Any]) -> None:

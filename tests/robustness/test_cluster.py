@@ -170,14 +170,13 @@ def test_training_without_records_on_a_node_is_one_line(project: Path, cluster: 
 OFTEN_SAVED = """
 from stages import train
 from stages.runtime import cli
-from stages.training import train_model as run
 
 def often_saved(*arguments):  # Ray sends a function of this module whole
-    from stages.training import checkpoint, train_model as run
+    from stages.training import checkpoint, train_model
     checkpoint.SECONDS_BETWEEN = 0.0
-    yield from run.run(*arguments)
+    yield from train_model.run(*arguments)
 
-run.run = often_saved
+train.run = often_saved
 cli.run(train.train, "model")
 """
 

@@ -12,9 +12,9 @@ import pytest
 from stages.prediction.saved_model import save
 from stages.runtime import paths
 from stages.training import checkpoint
-from stages.training.build import build_model
 from stages.training.checkpoint import TrainState, checkpoint_path
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 from tests.training.small import arrays, config, history_of
 
 RANDOM = {
