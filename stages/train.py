@@ -8,7 +8,7 @@ from stages.config import params
 from stages.config.messages import lookup
 from stages.config.schema import Params
 from stages.runtime import cli, paths
-from stages.tracking import logger
+from stages.tracking import logger, runs
 from stages.training import train_model as run
 
 
@@ -19,12 +19,7 @@ def train(name: str) -> None:
     events = _events(name, values)
     info: run.TrainingInfo = next(events)
     print(f"{name}: {info.parameters:,} parameters, {info.images:,} training images, {info.compute_dtype}", flush=True)
-    extra = {
-        "seed": values.seed,
-        "validation_fraction": values.train.validation_fraction,
-        "threads": values.threads,
-        "resolved_compute_dtype": info.compute_dtype,
-    }
+    extra = runs.training_facts(values, info.compute_dtype)
     with logger.training(name, model, extra, str(info.checkpoint.resolve())) as run_logger:
         for epoch, row in events:
             print(

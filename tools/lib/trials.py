@@ -18,7 +18,7 @@ import psutil
 
 from stages.config.search import Value
 from stages.runtime import paths
-from tools.compare.base import git
+from tools.lib.git import git
 
 EPOCH = re.compile(r"^epoch (\d+)/\d+: loss (\S+),.* validation (\S+)$")  # what stages.train prints
 STARTED = re.compile(r"^Reproducing experiment '(.+)'$")
