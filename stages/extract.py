@@ -22,7 +22,8 @@ def extract(name: str) -> None:
     values = params.load()
     config = lookup(values.features, name, "features")
     weights = _verify_weights(values, config.backbone)
-    import_tensorflow(values.threads, gpu=values.engine == "local")
+    kernels = values.feature_kernels(name)
+    import_tensorflow(values.threads, kernels, gpu=values.engine == "local")
     from stages.data import extraction as features
     from stages.data import reader
 
@@ -33,7 +34,7 @@ def extract(name: str) -> None:
         folder.mkdir()
         tasks = features.shard_tasks(name, config, dataset, folder)
         total = sum(split.num_examples for split in dataset.splits.values())
-        load = partial(features.shard_extractor, name, config, total, values.threads, weights)
+        load = partial(features.shard_extractor, name, config, total, values.threads, kernels, weights)
         if values.engine == "ray":
             from stages.cluster.tasks import run_on_nodes
 
@@ -49,9 +50,9 @@ def extract(name: str) -> None:
             "compute_dtype": environment["compute_dtype"],
             "weights": f"md5:{file_hash(weights, 'md5')}",
         }
-        (folder / paths.backbone(name).name).write_text(json.dumps(backbone, indent=1) + "\n")
+        (folder / paths.backbone(name).name).write_text(json.dumps(backbone, indent=1) + "\n", encoding="utf-8")
     with atomic_write(paths.environment("extract", name)) as path:
-        path.write_text(json.dumps(environment, indent=1) + "\n")
+        path.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     print(f"{config.backbone} features of {config.dataset}, {environment['compute_dtype']}")
 
 

@@ -23,7 +23,7 @@ def join(name: str) -> None:
     features = values.features[values.models[config.head].dataset]
     image_size = config.image_size or features.image_size
     weights = find_weights(signature["backbone"])
-    import_tensorflow(values.threads, gpu=False)
+    import_tensorflow(values.threads, values.model_kernels(config.head), gpu=False)
     import keras
 
     from stages.inference.backbone import build_backbone, join_for_training
@@ -42,7 +42,7 @@ def join(name: str) -> None:
     with atomic_write(paths.records(name)) as target:
         target.mkdir()
         save(network, target / paths.network(name).name, {**signature, "backbone": None, "image_size": image_size})
-        (target / "images.json").write_text(json.dumps({config.dataset: hashes}, indent=1) + "\n")
+        (target / "images.json").write_text(json.dumps({config.dataset: hashes}, indent=1) + "\n", encoding="utf-8")
     print(f"{paths.network(name)}: {network.count_params():,} parameters, images of {image_size} pixels")
 
 

@@ -6,25 +6,25 @@ from typing import Any
 
 from stages.config import params
 from stages.config.messages import lookup
-from stages.config.schema import Params
 from stages.runtime import cli, paths
 from stages.tracking import logger, runs
-from stages.training import train_model as run
+from stages.training.train_model import Training, TrainingInfo, run
 
 
 def train(name: str) -> None:
     """Train the model `name` of params.yaml, print each epoch and log it in MLflow."""
     values = params.load()
     model = lookup(values.resolved_models, name, "models")
-    events = _events(name, values)
-    info: run.TrainingInfo = next(events)
+    training = Training.of(name, values)
+    events = _run(training, values.memory, values.engine == "ray")
+    info: TrainingInfo = next(events)
     print(f"{name}: {info.parameters:,} parameters, {info.images:,} training images, {info.compute_dtype}", flush=True)
-    extra = runs.training_facts(values, info.compute_dtype)
+    extra = runs.training_facts(values, name, info.compute_dtype)
     with logger.training(name, model, extra, str(info.checkpoint.resolve())) as run_logger:
         for epoch, row in events:
             print(
                 f"epoch {epoch}/{model.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
-                f"validation {row['val_accuracy']:.4f}",
+                f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}",
                 flush=True,
             )
             run_logger.log_epoch(epoch, row)
@@ -32,17 +32,15 @@ def train(name: str) -> None:
     info.checkpoint.unlink(missing_ok=True)  # only now: until then the training could still resume
 
 
-def _events(name: str, values: Params) -> Iterator[Any]:
-    """What `run.run` yields for the model: here or on a node of the cluster."""
-    model, pretrained = values.resolved_models[name], values.pretrained_network(name)
-    arguments = name, model, values.seed, values.train.validation_fraction, values.threads, values.memory, pretrained
-    inputs, outputs = [paths.records(model.dataset), *([pretrained] if pretrained else [])], run.outputs(name)
-    if values.engine == "ray" and os.environ.get("RAY_ADDRESS"):  # Ray on this machine alone would gain nothing
+def _run(training: Training, memory: float, ray: bool) -> Iterator[Any]:
+    """Run the training here or, with Ray, on a node of the cluster."""
+    if ray and os.environ.get("RAY_ADDRESS"):  # Ray on this machine alone would gain nothing
         from stages.cluster.remote import run_remotely
 
-        all_gpus = model.distribution is not None
-        return run_remotely(run.run, arguments, inputs, outputs, all_gpus, values.threads)
-    return run.run(*arguments)
+        all_gpus = training.model.distribution is not None
+        arguments = training, memory
+        return run_remotely(run, arguments, training.inputs, training.outputs, all_gpus, training.threads)
+    return run(training, memory)
 
 
 if __name__ == "__main__":

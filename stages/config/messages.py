@@ -34,7 +34,7 @@ def explain(error: ValidationError, values: Any, prefix: str = "", known: Iterab
     Args:
         error: what pydantic raised for `values`.
         values: what it was given.
-        prefix: the key under which the values stand.
+        prefix: the key under which the values stand, or the file and the key.
         known: keys that are right, and not a missing one that is misspelt.
     """
     # Of a union, report the error of the type that the value has.

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import PydanticUserError, ValidationError, create_model
 
 from stages.config.messages import choices, explain, printable, short
+from stages.config.models import PartConfig
 from stages.config.types import Config
 from stages.runtime.errors import UserError
 
@@ -19,6 +20,11 @@ STAGES = Path(__file__).parents[1]
 def load_plugin(package: str, name: str) -> Any:
     """The module `name` of a package of stages/, such as `models` or `training.optimizers`."""
     return importlib.import_module(f"stages.{package}.{name}")
+
+
+def build_plugin(package: str, part: PartConfig, *arguments: Any) -> Any:
+    """Call `build` of the module that a part names, with `arguments` and the part's options."""
+    return load_plugin(package, part.name).build(*arguments, **part.options)
 
 
 def check_plugin(key: str, package: str, name: str, others: Iterable[str] = ()) -> None:
@@ -74,7 +80,6 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any], re
     try:
         create_model(name, __base__=Config, __module__=module.__name__, **fields).model_validate(options)
     except ValidationError as error:
-        path, _, prefix = key.partition(": ")
-        raise UserError(f"{path}: {explain(error, options, prefix, fields)}") from None
+        raise UserError(explain(error, options, key, fields)) from None
     except PydanticUserError as error:  # an annotation in quotes, or after `from __future__ import annotations`
         raise UserError(f"{file}: build: {str(error).splitlines()[0]}; import what the types of options name") from None

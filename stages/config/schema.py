@@ -17,6 +17,14 @@ from stages.config.pretrained import PretrainedConfig
 from stages.config.search import SearchSpace
 from stages.config.types import Config, Name
 from stages.runtime import paths
+from stages.runtime.numerics import Kernels
+
+
+class KernelsConfig(Config):
+    """The section `kernels`: what TensorFlow may compute with, on generated and on real data."""
+
+    synthetic: Kernels
+    real: Kernels
 
 
 class Params(Config):
@@ -26,6 +34,8 @@ class Params(Config):
     threads: Annotated[int, Field(ge=1, le=1024)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     skip_invalid_images: bool
+    max_pixels: Annotated[int, Field(ge=1)]  # of a file among your own images, and of one to predict
+    kernels: KernelsConfig
     engine: Literal["local", "ray"]
     memory: Annotated[float, Field(ge=0)]  # GiB
     datasets: dict[Name, DatasetConfig]  # with those of `folders`, so that every dataset is found here
@@ -73,6 +83,20 @@ class Params(Config):
     def is_synthetic(self, entry: DatasetConfig | WeightsConfig) -> bool:
         """Whether the files of an entry are generated instead of downloaded."""
         return self.source == "synthetic" and bool(entry.synthetic)
+
+    def dataset_kernels(self, dataset: str) -> Kernels:
+        """The kernels for what is computed from the images of a dataset."""
+        return self.kernels.synthetic if self.is_synthetic(self.datasets[dataset]) else self.kernels.real
+
+    def feature_kernels(self, features: str) -> Kernels:
+        """The kernels for extracting a feature set, in which a backbone with generated weights counts as generated."""
+        config = self.features[features]
+        synthetic = self.is_synthetic(self.weights[config.backbone])
+        return self.kernels.synthetic if synthetic else self.dataset_kernels(config.dataset)
+
+    def model_kernels(self, model: str) -> Kernels:
+        """The kernels for a model's training."""
+        return self.kernels.synthetic if self.is_model_synthetic(model) else self.kernels.real
 
     def image_dataset(self, model: str) -> str:
         """The dataset with a model's images: its own, or the one that its features are extracted from."""

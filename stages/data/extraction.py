@@ -92,15 +92,15 @@ def build_backbone(name: str, image_size: int, pooling: str | None, compute_dtyp
 class Extractor:
     """A frozen backbone in the memory of a process, called with one batch of images after the other."""
 
-    def __init__(self, features: FeaturesConfig, threads: int, weights: Path) -> None:
-        numerics.import_tensorflow(threads)
+    def __init__(self, features: FeaturesConfig, threads: int, kernels: numerics.Kernels, weights: Path) -> None:
+        numerics.import_tensorflow(threads, kernels)
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-        compute_dtype = numerics.resolve_compute_dtype(features.compute_dtype)
+        compute_dtype = numerics.resolve_compute_dtype(features.compute_dtype, kernels)
         backbone = build_backbone(features.backbone, features.image_size, features.pooling, compute_dtype, weights)
         self._forward = tf.function(backbone, autograph=False)
-        self._environment = numerics.environment(threads, compute_dtype)
+        self._environment = numerics.environment(threads, kernels, compute_dtype)
 
     def __call__(self, batch: Batch) -> tuple[dict[str, str], list[Example]]:
         """Return the environment of the computation, and examples with float16 features.
@@ -117,7 +117,7 @@ class Extractor:
 
 
 def shard_extractor(
-    name: str, config: FeaturesConfig, total: int, threads: int, weights: Path
+    name: str, config: FeaturesConfig, total: int, threads: int, kernels: numerics.Kernels, weights: Path
 ) -> Callable[[Shard, Path], Extracted]:
     """Load a backbone and return the function for `shard_tasks`, which writes a shard of features.
 
@@ -125,10 +125,11 @@ def shard_extractor(
         name: of the feature set, for the progress report.
         config: its entry in params.yaml.
         total: number of images of all splits, for the progress report.
-        threads: that share an operation.
-        weights: of the backbone.
+        threads: TensorFlow's intra-op threads.
+        kernels: the instructions that TensorFlow may compute with.
+        weights: the backbone's file.
     """
-    extractor = Extractor(config, threads, weights)
+    extractor = Extractor(config, threads, kernels, weights)
 
     def extract(shard: Shard, path: Path) -> Extracted:
         split = f"{shard.split}[{shard.position}shard:{shard.position + 1}shard]"

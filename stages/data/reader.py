@@ -51,7 +51,7 @@ def info(name: str) -> Any:
 def backbone(name: str) -> dict[str, Any] | None:
     """The backbone whose features a dataset holds, as in `saved_model.read_signature`; None: it holds images."""
     path = paths.backbone(name)
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def read(name: str, split: str, image_size: int | None = None, decode: bool = True) -> "tf.data.Dataset":
@@ -74,12 +74,16 @@ def read(name: str, split: str, image_size: int | None = None, decode: bool = Tr
         # Records in the order of the shards
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
-    if image_size is None:
-        return examples
-    return examples.map(
-        lambda example: {**example, "input": crop_and_resize(example["input"], image_size)},
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    if image_size is not None:
+        examples = examples.map(
+            lambda example: {**example, "input": crop_and_resize(example["input"], image_size)},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    # An image on each core at a time: operations would otherwise share the few threads of the computation
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 0  # as many as the machine has cores
+    options.threading.max_intra_op_parallelism = 1
+    return examples.with_options(options)
 
 
 def batches(
@@ -115,19 +119,27 @@ def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Ten
         return tf.io.decode_image(data, channels=channels, expand_animations=False)
     except tf.errors.InvalidArgumentError:
         raise UserError(
-            f"{paths.records(name)}: {key!r} cannot be decoded; remove it from the archive, or try "
+            f"{paths.records(name)}: {key!r} cannot be decoded; remove it from the images, or try "
             "skip_invalid_images: true in params.yaml"
         ) from None
 
 
-def crop_and_resize(image: "tf.Tensor", size: int) -> "tf.Tensor":
-    """Crop the centered square of an image (height, width, channels) and resize it to `size`; uint8 to uint8."""
+def crop_and_resize(image: "tf.Tensor", size: int | tuple[int, int]) -> "tf.Tensor":
+    """Crop the middle of an image (height, width, channels) and resize it; uint8 to uint8.
+
+    Args:
+        image: of any height and width.
+        size: height and width of the result; one number for a square.
+    """
     import tensorflow as tf
 
+    rows, columns = (size, size) if isinstance(size, int) else size
     height, width = tf.shape(image)[0], tf.shape(image)[1]
-    side = tf.minimum(height, width)
-    image = tf.image.crop_to_bounding_box(image, (height - side) // 2, (width - side) // 2, side, side)
-    image = tf.image.resize(image, (size, size), antialias=True)
+    used_height = tf.maximum(1, tf.minimum(height, width * rows // columns))
+    used_width = tf.maximum(1, tf.minimum(width, height * columns // rows))
+    above, before = (height - used_height) // 2, (width - used_width) // 2
+    image = tf.image.crop_to_bounding_box(image, above, before, used_height, used_width)
+    image = tf.image.resize(image, (rows, columns), antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 
@@ -182,9 +194,10 @@ def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
 
 def corrupt(name: str, what: str) -> UserError:
     """The error for records that are not what was written; it names the stage that writes them again."""
-    # Only this stage counts conversions
-    stage = "preprocess_folder" if paths.conversions(name).exists() else "preprocess"
-    stage = "extract" if paths.backbone(name).exists() else stage
+    from stages.config import params
+
+    values = params.load()
+    stage = f"extract@{name}" if name in values.features else values.preprocess_stage(name)
     return UserError(
-        f"{paths.records(name)}: corrupt: {what}; write it again with `dvc repro --force --single-item {stage}@{name}`"
+        f"{paths.records(name)}: corrupt: {what}; write it again with `dvc repro --force --single-item {stage}`"
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 SIGNATURE = "signature.json"  # a further member of the .keras file, which Keras ignores
+SYNTHETIC = "trained on synthetic data: its answers say nothing about real images"
 
 
 def save(model: "keras.Model", path: Path, signature: dict[str, Any]) -> None:
@@ -61,7 +62,9 @@ def read_signature(path: Path) -> dict[str, Any]:
 
     Returns:
         classes: the names in the order of the outputs.
-        dataset: that it was trained on.
+        dataset: the name of the dataset that it was trained on.
+        source: synthetic or real: what these images are.
+        kernels: the instructions that it was trained with, as in params.yaml.
         image_size: height and width of the square images that it takes; null if it takes features.
         channels: of an image.
         test_time: the part of params.yaml that augments an image for prediction, or null.

@@ -110,5 +110,7 @@ def _model_view(
 def _explanation(image: Image.Image, heat: explain.Heat, row: Any) -> EmbeddedImage | None:
     if row.key not in heat:
         return None
-    square = ImageOps.fit(image, (min(image.size),) * 2)  # what the model sees of it
-    return embed_image(draw(square, heat[row.key]), f"What speaks for “{row.predicted}” in this image")
+    height, width = heat[row.key].shape
+    scale = min(image.height / height, image.width / width)
+    seen = ImageOps.fit(image, (round(scale * width), round(scale * height)))  # what the model sees of it
+    return embed_image(draw(seen, heat[row.key]), f"What speaks for “{row.predicted}” in this image")

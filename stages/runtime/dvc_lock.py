@@ -24,7 +24,7 @@ def read(path: Path = paths.LOCK) -> dict[str, Any]:
         try:
             # A clock that differs from the file system's by more than SETTLED must not make this wait in vain.
             if abs(time.time() - path.stat().st_mtime) >= SETTLED:
-                content = yaml.load(path.read_text(), yaml.CSafeLoader)
+                content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
                 if isinstance(content, dict) and abs(time.time() - path.stat().st_mtime) >= SETTLED:
                     return content
         except FileNotFoundError:
@@ -35,9 +35,9 @@ def read(path: Path = paths.LOCK) -> dict[str, Any]:
     return {}
 
 
-def output_hash(output: Path) -> str | None:
+def output_hash(output: Path, lock: Path = paths.LOCK) -> str | None:
     """The hash of an output in dvc.lock; None if it is unknown."""
-    for stage in read().get("stages", {}).values():
+    for stage in read(lock).get("stages", {}).values():
         for out in stage.get("outs", []):
             if out["path"] == output.as_posix():
                 return str(out["md5"])

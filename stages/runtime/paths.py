@@ -9,6 +9,7 @@ DECODED = Path(".dvc/tmp/decoded")  # temporary files of trainings that do not f
 CONVERTED = Path(".dvc/tmp/converted.sqlite")  # may be removed: images are then decoded again
 PUBLISHED = Path("reports/published.yaml")
 MEASURED = Path("reports/measured")  # results on the real data, a folder for each seed
+PROBES = MEASURED / "probes.json"  # digest of each model's small training with today's code
 REPORT = Path("reports/README.md")
 PAGE = Path("reports/index.html")
 FIGURES = Path("reports/figures")

@@ -108,6 +108,6 @@ def _tags() -> dict[str, str]:
     with suppress(OSError):  # git is not installed
         # Two revisions: only a commit of this project, not of a repository around it, has the dvc.yaml of this folder.
         command = ["git", "rev-parse", "HEAD", "HEAD:./dvc.yaml"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8")
         tags["mlflow.source.git.commit"] = None if done.returncode else done.stdout.split()[0]
     return {key: value for key, value in tags.items() if value}

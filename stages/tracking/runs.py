@@ -47,12 +47,13 @@ def params(model: ModelConfig, extra: Mapping[str, object]) -> dict[str, str]:
     return {key: str(value) for key, value in flatten({**model.model_dump(), **extra}).items()}
 
 
-def training_facts(values: Params, compute_dtype: str) -> dict[str, object]:
-    """Params of a run beside those of the model."""
+def training_facts(values: Params, name: str, compute_dtype: str) -> dict[str, object]:
+    """Params of the run of a model beside its own."""
     return {
         "seed": values.seed,
         "validation_fraction": values.train.validation_fraction,
         "threads": values.threads,
+        "kernels": values.model_kernels(name),
         "resolved_compute_dtype": compute_dtype,
     }
 

@@ -84,7 +84,7 @@ class TrainedModel:
         environment = json.loads(self._read(paths.environment("train", self.name)))
         values = self._params()
         model = values.resolved_models[self.name]
-        given = runs.params(model, runs.training_facts(values, environment["compute_dtype"]))
+        given = runs.params(model, runs.training_facts(values, self.name, environment["compute_dtype"]))
         content = self._read(paths.model(self.name))
         if hashlib.md5(content, usedforsecurity=False).hexdigest() != self.model_md5:
             raise MissingOutputError(f"{paths.model(self.name)}: not that of {paths.LOCK}; run `dvc checkout`")

@@ -48,9 +48,9 @@ def checkpoint_path(
     Args:
         name: the model.
         config: its resolved configuration.
-        environment: from `stages.runtime.numerics.environment`.
-        seed: of the training.
-        data: from `data_identity`.
+        environment: result of `stages.runtime.numerics.environment`.
+        seed: the training's seed.
+        data: result of `data_identity`.
     """
     facts = {"config": config.model_dump(mode="json"), "environment": dict(environment), "seed": seed}
     code = [path.read_bytes() for path in code_files(config)]
@@ -77,11 +77,10 @@ def data_identity(dataset: str, splits: list[str]) -> str:
 
 def code_files(config: ModelConfig) -> list[Path]:
     """The modules that can change a training with given records."""
-    folder = Path(__file__).parent
-    stages = folder.parent
+    stages = Path(__file__).parents[1]
     others = [stages / "models" / f"{config.architecture}.py", stages / "runtime" / "numerics.py"]
     others += [stages / "data" / f"{module}.py" for module in ("reader", "arrays", "index", "stream")]
-    return [*sorted(folder.rglob("*.py")), *others]
+    return [*sorted(stages.joinpath("training").rglob("*.py")), *others]
 
 
 def save(path: Path, variables: "list[keras.Variable]", state: TrainState) -> None:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from stages.config.models import ModelConfig
 from stages.runtime.errors import UserError
-from stages.training.augment import Augmentation, Batch
+from stages.training.augment import Batch
 
 
 def image_sizes(config: ModelConfig, full: int) -> list[int]:
@@ -19,13 +19,11 @@ def image_sizes(config: ModelConfig, full: int) -> list[int]:
     return [*sizes[: config.epochs - 1], *[full] * (config.epochs - len(sizes[: config.epochs - 1]))]
 
 
-def resize(size: int) -> Augmentation:
-    """Return a function that resizes the images of a batch to a square."""
-
-    def resized(batch: Batch) -> Batch:
-        return batch._replace(inputs=tf.image.resize(batch.inputs, (size, size), antialias=True))
-
-    return resized
+def resize(batch: Batch, size: int) -> Batch:
+    """Resize the images of a batch to a square, unless they have this size or are features."""
+    if batch.inputs.shape.rank != 4 or batch.inputs.shape[1] == size:
+        return batch
+    return batch._replace(inputs=tf.image.resize(batch.inputs, (size, size), antialias=True))
 
 
 def with_image_size(model: keras.Model, size: int) -> keras.Model:

@@ -2,11 +2,13 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.config.models import ModelConfig
-from stages.config.plugins import load_plugin
+from stages.config.plugins import build_plugin
+from stages.config.schema import Params
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, file_hash
@@ -21,30 +23,59 @@ class TrainingInfo(NamedTuple):
     checkpoint: Path
 
 
-def run(
-    name: str,
-    model: ModelConfig,
-    seed: int,
-    validation_fraction: float,
-    threads: int,
-    memory: float,
-    pretrained: Path | None = None,
-) -> Iterator[TrainingInfo | tuple[int, dict[str, float]]]:
+@dataclass(frozen=True)
+class Training:
+    """What decides a training."""
+
+    name: str
+    model: ModelConfig  # resolved
+    seed: int  # seeds initial weights, shuffling, dropout and augmentation
+    validation_fraction: float  # of the training split, unless the dataset has a validation split
+    threads: int  # TensorFlow's intra-op threads
+    kernels: numerics.Kernels
+    synthetic: bool  # whether the images, or the weights of their backbone, are generated
+    pretrained: Path | None  # the file of a network to continue with
+
+    @classmethod
+    def of(cls, name: str, params: Params) -> "Training":
+        """The training of a model of params.yaml."""
+        return cls(
+            name=name,
+            model=params.resolved_models[name],
+            seed=params.seed,
+            validation_fraction=params.train.validation_fraction,
+            threads=params.threads,
+            kernels=params.model_kernels(name),
+            synthetic=params.is_model_synthetic(name),
+            pretrained=params.pretrained_network(name),
+        )
+
+    @property
+    def inputs(self) -> list[Path]:
+        """Files and folders that it reads."""
+        return [paths.records(self.model.dataset), *([self.pretrained] if self.pretrained else [])]
+
+    @property
+    def outputs(self) -> list[Path]:
+        """Model, predictions, history, and the environment that they were computed in."""
+        name = self.name
+        return [paths.model(name), paths.predictions(name), paths.history(name), paths.environment("train", name)]
+
+
+def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int, dict[str, float]]]:
     """Train a model, save it, load it again and predict the test split.
 
+    The history is written after each epoch, the other outputs at the end.
+
     Args:
-        name: the model.
-        model: its resolved configuration.
-        seed: of the weights, the order of the images, dropout and augmentation.
-        validation_fraction: of the training split, to validate with unless the dataset has a validation split.
-        threads: that share an operation.
+        training: what decides the training.
         memory: GiB that the inputs of a split may take; a larger split is streamed, with the same results.
-        pretrained: the file of a network to continue with.
 
     Yields:
-        `TrainingInfo`, then the number and the row of the history of each epoch. When it ends, `outputs` are written.
+        `TrainingInfo`, then the number and the row of the history of each epoch.
     """
-    numerics.import_tensorflow(threads)
+    name, config = training.name, training.model
+    numerics.import_tensorflow(training.threads, training.kernels)
     import keras
     import tensorflow as tf
 
@@ -54,66 +85,64 @@ def run(
     from stages.prediction.predict import Facts, predict_records
     from stages.prediction.saved_model import save
     from stages.training import checkpoint
-    from stages.training.build import build_model, build_strategy
     from stages.training.loop import train_epochs
+    from stages.training.network import build_model, build_strategy
 
-    strategy = build_strategy(model.distribution)
-    info = reader.info(model.dataset)
-    images = {split: found.num_examples for split, found in info.splits.items()}
-    train_split, validation_split = _splits(model.dataset, images, validation_fraction)
-    train = open_split(model.dataset, train_split, model.image_size, memory)
-    validation = open_split(model.dataset, validation_split, model.image_size, memory)
+    strategy = build_strategy(config.distribution)
+    info = reader.info(config.dataset)
+    images = {split: described.num_examples for split, described in info.splits.items()}
+    train_split, validation_split = _splits(config.dataset, images, training.validation_fraction)
+    train = open_split(config.dataset, train_split, config.image_size, memory)
+    validation = open_split(config.dataset, validation_split, config.image_size, memory)
     classes = info.features["label"].names
 
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(training.seed)
     tf.config.experimental.enable_op_determinism()
-    compute_dtype = numerics.resolve_compute_dtype(model.compute_dtype)
+    compute_dtype = numerics.resolve_compute_dtype(config.compute_dtype, training.kernels)
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
     with strategy.scope():
-        network = build_model(model, train.inputs.shape[1:], train.inputs.dtype, len(classes), pretrained)
-        for initializer, options in model.initialize.items():
-            load_plugin("training.initializers", initializer).build(**options)(network, train.inputs)
-    environment = numerics.environment(threads, compute_dtype)
+        model = build_model(config, train.inputs.shape[1:], train.inputs.dtype, len(classes), training.pretrained)
+        for initializer in config.initialize:
+            build_plugin("training.initializers", initializer)(model, train.inputs)
+    environment = numerics.environment(training.threads, training.kernels, compute_dtype)
     start = environment | {"devices": str(strategy.num_replicas_in_sync)}  # fewer than the machine has may be visible
-    if pretrained:
-        start["pretrained"] = file_hash(pretrained, "md5")
-    data = checkpoint.data_identity(model.dataset, [train_split, validation_split])
-    checkpoint_path = checkpoint.checkpoint_path(name, model, start, seed, data)
+    if training.pretrained:
+        start["pretrained"] = file_hash(training.pretrained, "md5")
+    data = checkpoint.data_identity(config.dataset, [train_split, validation_split])
+    checkpoint_path = checkpoint.checkpoint_path(name, config, start, training.seed, data)
     checkpoint.remove_others(checkpoint_path, name)
-    yield TrainingInfo(network.count_params(), len(train), compute_dtype, checkpoint_path)
+    yield TrainingInfo(model.count_params(), len(train), compute_dtype, checkpoint_path)
 
     rows = {}
-    for epoch, row in train_epochs(network, model, train, validation, seed, checkpoint_path, name):
+    for epoch, row in train_epochs(model, config, train, validation, training.seed, checkpoint_path, name):
         rows[epoch] = row
+        _write_history(name, rows)
         yield epoch, row
-    save(network, paths.model(name), _signature(model, classes, train.inputs.shape[1:], reader.backbone(model.dataset)))
-    _write_history(name, rows)
+    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]))
     with atomic_write(paths.environment("train", name)) as part:
-        part.write_text(json.dumps(environment, indent=1) + "\n")
+        part.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     facts = Facts(classes, compute_dtype, len(validation))
-    del train, validation, network  # before the test split is read
+    del train, validation, model  # before the test split is read
     title = f"{name}: test split"
-    predicted = predict_records(paths.model(name), model.dataset, model.image_size, facts, title, model.test_time)
+    predicted = predict_records(paths.model(name), config.dataset, config.image_size, facts, title, config.test_time)
     predictions.write(paths.predictions(name), predicted)
 
 
-def _signature(
-    model: ModelConfig, classes: list[str], input_shape: tuple[int, ...], backbone: dict[str, Any] | None
-) -> dict[str, Any]:
+def _signature(training: Training, classes: list[str], input_shape: tuple[int, ...]) -> dict[str, Any]:
     """What is needed to use the model; see `stages.prediction.saved_model.read_signature`."""
+    from stages.data import reader
+
+    config, backbone = training.model, reader.backbone(training.model.dataset)
     return {
-        "dataset": model.dataset,
+        "dataset": config.dataset,
+        "source": "synthetic" if training.synthetic else "real",
+        "kernels": training.kernels,
         "classes": classes,
         "image_size": None if backbone else input_shape[0],
         "channels": 3 if backbone else input_shape[2],
-        "test_time": model.test_time and model.test_time.model_dump(),
+        "test_time": config.test_time and config.test_time.model_dump(),
         "backbone": backbone,
     }
-
-
-def outputs(name: str) -> list[Path]:
-    """Model, predictions, history, and the environment that they were computed in."""
-    return [paths.model(name), paths.predictions(name), paths.history(name), paths.environment("train", name)]
 
 
 def _write_history(name: str, rows: dict[int, Any]) -> None:
@@ -127,9 +156,9 @@ def _splits(dataset: str, images: dict[str, int], fraction: float) -> tuple[str,
     """The training and the validation split in the syntax of TFDS: the dataset's own, or parts of its training split.
 
     Args:
-        dataset: its name.
+        dataset: a dataset's name.
         images: number of images of each of its splits.
-        fraction: of the training split.
+        fraction: share of the training split that validates.
     """
     if "validation" in images:
         return "train", "validation"

@@ -28,7 +28,7 @@ def save_model(path: Path) -> None:
     import_tensorflow(THREADS)
     model, _ = trained(config(architecture="cnn", units=[8], filters=[4], padding="same"))
     signature = {"classes": CLASSES, "dataset": "mnist", "image_size": 8, "channels": 1}
-    save(model, path, {**signature, "test_time": None, "backbone": None})
+    save(model, path, {**signature, "source": "synthetic", "test_time": None, "backbone": None})
 
 
 def image_file(level: int, kind: str = "JPEG", side: int = 24) -> bytes:
@@ -65,7 +65,7 @@ def serving(model: Path, folder: Path, *options: str, project: Path = ROOT) -> I
     """Serve a model with the code in `project`; the server is killed after the block if it still runs."""
     log = folder / "requests.log"
     command = [sys.executable, "-m", "tools.use.serve", str(model), "--port", "0", "--log", str(log), *options]
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -38,7 +38,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Path) -> P
     shutil.copy(database, tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    (tmp_path / "dvc.lock").write_text(LOCK)
+    (tmp_path / "dvc.lock").write_text(LOCK, encoding="utf-8")
     return tmp_path
 
 
@@ -96,8 +96,8 @@ def write_trained(name: str, epochs: int = 3) -> Path:
 
 
 def facts() -> dict[str, object]:
-    """The params of a training beside those of its model, as `write_trained` has them."""
-    return tracked.training_facts(params.load(), "float32")
+    """The params of a training of mnist_dense beside the model's own, as `write_trained` has them."""
+    return tracked.training_facts(params.load(), "mnist_dense", "float32")
 
 
 def _entries(*files: Path) -> list[dict[str, str]]:

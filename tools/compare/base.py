@@ -116,7 +116,7 @@ def python_environment(folder: Path, name: str) -> dict[str, str]:
     """This interpreter, or one with the revision's own packages if those differ; nothing is logged to a server."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_EXP", "MLFLOW_TRACKING"))}
     remembered = Path(".venv/requirements-name")
-    lock = remembered.read_text().strip() if remembered.exists() else "requirements.txt"
+    lock = remembered.read_text(encoding="utf-8").strip() if remembered.exists() else "requirements.txt"
     binaries = Path(sys.executable).parent
     if (folder / lock).exists() and (folder / lock).read_bytes() != Path(lock).read_bytes():
         python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")

@@ -19,7 +19,7 @@ class Experiment(NamedTuple):
 def git(*arguments: str | Path, cwd: Path = Path(), environment: dict[str, str] | None = None) -> str:
     """The output of a Git command; a `UserError` if it fails."""
     command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=os.environ | (environment or {}), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=os.environ | (environment or {}), capture_output=True, encoding="utf-8")
     if done.returncode:
         raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()

@@ -29,7 +29,7 @@ def standalone(model: str, target: str) -> None:
     from stages.inference.backbone import join
 
     joined = join(predictor.backbone, predictor.model)
-    signature = {**predictor.signature, "image_size": predictor.image_size, "backbone": None}
+    signature = {**predictor.signature, "image_size": predictor.image_shape[0], "backbone": None}
     save(joined, path, signature)
     print(f"{path}: {path.stat().st_size:,} bytes")
 

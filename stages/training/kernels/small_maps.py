@@ -1,17 +1,15 @@
-"""Convolutions of small feature maps as one matrix product, for training on a CPU.
+"""Convolutions of small feature maps as one matrix product, on a CPU.
 
 A convolution from 2 × 2 to 1 × 1 positions, or within 2 × 2, is a product of all inputs of an image with a matrix whose
 blocks are the kernel's taps. oneDNN's convolutions compute each position for itself, and their backward pass with a
-batch of 1,024 took 6 to 14 times as long as the product. The saved model keeps Keras's layers, which also validate.
-
-This module imports TensorFlow at the top: import it late.
+batch of 1,024 took 6 to 14 times as long as the product.
 """
-
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from stages.training.kernels.replacement import Replacement
 
 # A matrix has a block for each pair of an input and an output position. Where some pairs have no tap, it holds zeros,
 # which pay if the batch is large compared with the number of pairs.
@@ -19,23 +17,26 @@ MIN_IMAGES_PER_PAIR = 16
 MAX_PAIRS = 200  # more, such as from 4 × 4 to 4 × 4 positions, take longer with any batch
 
 
-class SmallMapConv2D(keras.layers.Layer):
-    """A built Conv2D, with its variables, that computes small maps in another way."""
+class Kernel(Replacement):
+    """A Conv2D of (n, height, width, channels) that decides by the size of its maps."""
 
-    def __init__(self, layer: keras.layers.Conv2D) -> None:
-        super().__init__(name=layer.name, dtype=layer.dtype_policy)
-        self.layer = layer
-        self.built = True
+    @staticmethod
+    def applies_to(layer: keras.layers.Layer) -> bool:
+        """Whether it is a plain convolution on a CPU."""
+        return (
+            type(layer) is keras.layers.Conv2D
+            and layer.data_format == "channels_last"
+            and layer.groups == 1
+            and layer.dilation_rate == (1, 1)
+            and layer.activity_regularizer is None
+            and not tf.config.list_logical_devices("GPU")
+        )
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
-        """The shape of the convolution's outputs."""
-        return self.layer.compute_output_shape(input_shape)
-
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Convolve (n, height, width, channels)."""
+    def train(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Convolve, as one product where that pays."""
         layer = self.layer
         _, height, width, channels = inputs.shape
-        if not training or not height or not width:
+        if not height or not width:
             return layer(inputs)
         _, rows, columns, filters = self.compute_output_shape(inputs.shape)
         pairs = height * width * rows * columns
@@ -61,19 +62,6 @@ class SmallMapConv2D(keras.layers.Layer):
             # Not tf.nn.bias_add: outside of a convolution, its gradient sums bfloat16 in bfloat16
             outputs += tf.cast(layer.bias, outputs.dtype)
         return layer.activation(outputs)
-
-
-def small_map_conv(layer: keras.layers.Layer) -> SmallMapConv2D | None:
-    """A replacement for a convolution, which decides by the size of its maps; None for any other layer."""
-    possible = (
-        type(layer) is keras.layers.Conv2D
-        and layer.data_format == "channels_last"
-        and layer.groups == 1
-        and layer.dilation_rate == (1, 1)
-        and layer.activity_regularizer is None
-        and not tf.config.list_logical_devices("GPU")
-    )
-    return SmallMapConv2D(layer) if possible else None
 
 
 def _taps(inputs: int, outputs: int, taps: int, stride: int, padding: str) -> np.ndarray:
