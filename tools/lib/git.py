@@ -35,7 +35,9 @@ def experiments(pattern: str = "*") -> list[Experiment]:
     return [Experiment(name, start + rest, ref) for (_, _, start, rest, name), ref in parts if len(start) == 2]
 
 
-def check_history() -> None:
-    """Raise a `UserError` if DVC cannot store experiments here: in a shallow clone it loses their results."""
+def check_clone() -> None:
+    """Raise a `UserError` if DVC's experiments would fail, or be lost, for a reason that Git knows."""
     if git("rev-parse", "--is-shallow-repository") == "true":
         raise UserError("this is a shallow clone, in which DVC loses experiments: run `git fetch --unshallow`")
+    if new := git("ls-files", "--others", "--exclude-standard", "--", "stages/*.py").split("\n")[0]:
+        raise UserError(f"{new}: Git does not have this file, so it is absent in experiments: run `git add {new}`")
