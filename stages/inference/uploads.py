@@ -12,9 +12,10 @@ from starlette.types import Message
 from stages.data.convert import open_image
 from stages.inference.limits import Limits
 
+BUSY = {"Retry-After": "1"}
 BINARY, FORM = "application/octet-stream", "multipart/form-data"
 START_OF_SCAN = b"\xff\xda"
-SCANS = 16  # of the largest image; a smaller one may have more
+SCANS = 16  # most scans of the largest image; a smaller one may have more
 
 
 class Upload(NamedTuple):
@@ -33,14 +34,13 @@ class Receiver:
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[list[Upload]]:
-        """Give the images of a request to the block.
+        """Receive the images of a request, which are held until the block ends.
 
         Raises:
             HTTPException: 400 not a valid form, or no image in it; 408 too slow; 413 too large; 415 a wrong type;
                 503 too much is held already.
         """
-        own = 0
-        limit = self._limits.max_bytes
+        own, limit, seconds = 0, self._limits.max_bytes, self._limits.receive_seconds
 
         async def bounded() -> Message:
             nonlocal own
@@ -50,20 +50,18 @@ class Receiver:
             if own > limit:
                 raise HTTPException(413, f"the request has more than {limit:,} bytes")
             if self._held > self._limits.max_memory:
-                raise HTTPException(503, "the server is busy", {"Retry-After": "1"})
+                raise HTTPException(503, "the server is busy", BUSY)
             return message
 
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise HTTPException(413, f"the request has {int(length):,} bytes, more than {limit:,}")
         try:
-            length = request.headers.get("content-length", "")
-            if length.isdecimal() and int(length) > limit:
-                raise HTTPException(413, f"the request has {int(length):,} bytes, more than {limit:,}")
-            seconds = self._limits.receive_seconds
             try:
                 uploads = await asyncio.wait_for(_read(Request(request.scope, bounded), self._limits), seconds)
             except asyncio.TimeoutError:
-                raise HTTPException(
-                    408, f"the request did not arrive in {seconds:g} seconds", {"Connection": "close"}
-                ) from None
+                message = f"the request did not arrive in {seconds:g} seconds"
+                raise HTTPException(408, message, {"Connection": "close"}) from None
             yield uploads
         finally:
             self._held -= own

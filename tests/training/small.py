@@ -11,7 +11,7 @@ from stages.config.models import ModelConfig, PartConfig
 from stages.data.arrays import SplitArrays
 from stages.evaluation.predictions import Predictions
 from stages.prediction.predict import Facts, predict_parts
-from stages.training.build import build_model
+from stages.training.network import build_model
 from stages.training.loop import train_epochs
 
 CLASSES = ["dark", "bright"]

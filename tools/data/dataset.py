@@ -39,6 +39,7 @@ VALIDATION_REASON = (
     "a group could be in training and in validation, whose accuracy would then be too high."
 )
 PURPOSES = {TRAIN: "to train", VALIDATION: "to validate", TEST: "to test"}
+ELONGATED = 1.5  # long side by short side; pictures of cameras have 4:3 or 3:2
 SHOWN = 10  # classes and problems that are listed
 COLUMNS = {  # of a table, if no option names them
     "image": ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "image_file"),
@@ -55,6 +56,7 @@ def dataset(
     fraction: float | None,
     columns: dict[str, str | None],
     skip_invalid: bool = False,
+    fit: str = "crop",
 ) -> None:
     """Print what a source contains, add its entries to params.yaml, and print the next command.
 
@@ -91,6 +93,7 @@ def dataset(
     entry |= {"validation_fraction": validation} if validation else {}
     entry |= {"group": pattern} if pattern else {}
     entry |= {"skip_invalid_images": True} if skip_invalid else {}
+    entry |= {} if fit == "crop" else {"fit": fit}
     _check_entry(name, entry)
     groups = _groups(listing, pattern) if is_grouped else ""
     splits = assign_splits(listing, fraction, validation, pattern)
@@ -98,6 +101,11 @@ def dataset(
         images = converted.convert(listing.images(), values.max_pixels)
         contents = list(progress(images, len(listing.entries), name, "images"))
     facts = _describe(name, listing, splits, contents, classes)
+    if fit == "crop" and facts.elongation > ELONGATED:
+        print(
+            f"  warning: the median picture is {facts.elongation:.1f} times as long as wide, and a model sees only its "
+            f"middle, {1 / facts.elongation:.0%}: FIT=pad shows all of it with borders, FIT=stretch distorted"
+        )
     if groups:
         print(f"  {groups}")
     if (invalid := sum(bool(content.fact.error) for content in contents)) and not skip_invalid:
@@ -234,6 +242,7 @@ def _describe(
         images=len(valid),
         classes=len(classes),
         short_side=int(median(short for short, _ in sides)),
+        elongation=median(long / short for short, long in sides),
         size=sizes.pop() if len(sizes) == 1 else None,
         channels=1 if has_one_channel([content.fact for content in valid]) else 3,
         largest_class=max(counts.values()),
@@ -285,6 +294,7 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
         option = "--group-column" if what == "group" else f"--{what}"
         parser.add_argument(option, metavar="COLUMN", dest=f"column_{what}", help=f"of a table: the {what} of an image")
     parser.add_argument("--skip-invalid", action="store_true", help="leave out files that are not valid images")
+    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="to the size of a model")
     found = vars(parser.parse_args(arguments))
     columns = {what: found.pop(f"column_{what}") for what in COLUMNS}
     return {**found, "columns": columns}
