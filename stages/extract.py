@@ -52,9 +52,9 @@ def extract(name: str) -> None:
         }
         if (fit := reader.fit(config.dataset)) != "crop":
             backbone["fit"] = fit
-        (folder / paths.backbone(name).name).write_text(json.dumps(backbone, indent=1) + "\n")
+        (folder / paths.backbone(name).name).write_text(json.dumps(backbone, indent=1) + "\n", encoding="utf-8")
     with atomic_write(paths.environment("extract", name)) as path:
-        path.write_text(json.dumps(environment, indent=1) + "\n")
+        path.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     print(f"{config.backbone} features of {config.dataset}, {environment['compute_dtype']}")
 
 

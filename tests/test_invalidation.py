@@ -67,7 +67,7 @@ def stale_after_comment(repo: Repo, module: str) -> set[str]:
 
 
 def test_stale_stages_after_comment_in_each_module_match_the_documented_table(repo: Repo) -> None:
-    table = ROW.findall((ROOT / "docs/invalidation.md").read_text())
+    table = ROW.findall((ROOT / "docs/invalidation.md").read_text(encoding="utf-8"))
     actual = {module: _kinds(stale_after_comment(repo, module)) for module in MODULES}
     documented = {module: _documented(table, module) for module in MODULES}
     assert actual == documented
@@ -76,8 +76,8 @@ def test_stale_stages_after_comment_in_each_module_match_the_documented_table(re
 def test_change_of_auditing_code_or_of_what_it_reads_makes_audits_stale(tmp_path: Path) -> None:
     copy_work_tree(tmp_path)
     entry = "{features: mnist, similarity: 0.8, ratio: 0.35, folds: 5}"
-    text = (tmp_path / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("audits: {}", f"audits:\n  mnist: {entry}"))
+    text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace("audits: {}", f"audits:\n  mnist: {entry}"), encoding="utf-8")
     with Repo(tmp_path) as audited:
         for stage in audited.index.stages:
             for dep in stage.deps:
@@ -190,7 +190,7 @@ def _imports(module: Path) -> set[str]:
         if str(path) in found:
             continue
         found.add(str(path))
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):

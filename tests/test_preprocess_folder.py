@@ -20,7 +20,6 @@ from stages.config import params
 from stages.data import reader
 from stages.data.convert import decode
 from stages.data.stream import open_split
-from stages.inference.pixels import Decoder
 from stages.inference.predictor import Predictor
 from stages.prediction.saved_model import save
 from stages.runtime import paths
@@ -80,8 +79,8 @@ def test_photos_of_any_kind_are_records(project: Path) -> None:
     assert set(found) == {*names(6), *more}
     assert all(pixels.shape == (12, 20, 3) for key, pixels in found.items() if key != "dog/deep.png")
     assert found["dog/deep.png"].shape == (5, 4, 3) and (found["dog/deep.png"] == 200).all()
-    assert json.loads(Path("data/conversions/flowers.json").read_text()) == {"16 bits": 1}
-    skipped = json.loads(Path("data/skipped/flowers.json").read_text())
+    assert json.loads(Path("data/conversions/flowers.json").read_text(encoding="utf-8")) == {"16 bits": 1}
+    skipped = json.loads(Path("data/skipped/flowers.json").read_text(encoding="utf-8"))
     assert {key for split in skipped.values() for key in split} == {"dog/broken.jpg"}
 
 
@@ -143,9 +142,12 @@ def test_fit_of_the_entry_is_obeyed_where_images_are_read_and_predicted(project:
         example for split in ("train", "test") for example in reader.read("flowers", split, 8).as_numpy_iterator()
     ]
     streamed = open_split("flowers", "train", 8, memory=0)
-    decode_file = Decoder(8, 8, 3, fit)
+
+    def seen(key: str) -> np.ndarray:
+        return reader.resize(decode(files[key], 3)[0], 8, fit).numpy()
+
     for example in examples:
-        np.testing.assert_array_equal(decode_file(files[example["key"].decode()])[0], example["input"])
+        np.testing.assert_array_equal(seen(example["key"].decode()), example["input"])
     np.testing.assert_array_equal(
         streamed.inputs[: len(streamed)], [each["input"] for each in examples][: len(streamed)]
     )
@@ -157,7 +159,7 @@ def test_fit_of_the_entry_is_obeyed_where_images_are_read_and_predicted(project:
     signature = train_model._signature(training, ["a", "b"], (8, 8, 3))
     save(model, project / "a.keras", signature)
     predictor = Predictor(project / "a.keras", tf.config.threading.get_intra_op_parallelism_threads())
-    np.testing.assert_array_equal(predictor.decode(files["cat/000.jpg"])[0], decode_file(files["cat/000.jpg"])[0])
+    np.testing.assert_array_equal(predictor.decode(files["cat/000.jpg"])[0], seen("cat/000.jpg"))
 
 
 HEADER = "file,label,suggested_label,reason\n"
@@ -246,9 +248,9 @@ def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> N
     assert {name: split.num_examples for name, split in reader.info("flowers").splits.items()} == dict.fromkeys(
         ("train", "validation", "test"), 6
     )
-    counts = json.loads(Path("data/counts/flowers.json").read_text())
+    counts = json.loads(Path("data/counts/flowers.json").read_text(encoding="utf-8"))
     assert list(counts) == ["train", "validation", "test"] and counts["validation"] == {"cat": 3, "dog": 3}
-    skipped = json.loads(Path("data/skipped/flowers.json").read_text())
+    skipped = json.loads(Path("data/skipped/flowers.json").read_text(encoding="utf-8"))
     assert list(skipped["validation"]) == ["dog/broken.jpg"]
     write(project / "pets", {name: b"x" for name in files if name.startswith("val/")})
     with pytest.raises(UserError, match=r"^flowers: split 'validation' has no images"):

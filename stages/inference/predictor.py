@@ -43,7 +43,7 @@ class Predictor:
         import keras
         import tensorflow as tf
 
-        from stages.inference.pixels import Decoder
+        from stages.data.reader import resize
         from stages.prediction.eval_batch_size import eval_batch_size
 
         tf.config.experimental.enable_op_determinism()
@@ -65,10 +65,33 @@ class Predictor:
         self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
         self.fit: str = (backbone or self.signature).get("fit", "crop")
         height, width, channels = self.image_shape
-        self.decode = Decoder(height, width, channels, self.fit, max_pixels)  # bytes → pixels, conversions
+        # A graph, as where the reader resizes: eagerly, each operation costs as much as a small image
+        self._resize = tf.function(
+            lambda image: resize(image, (height, width), self.fit),
+            input_signature=[tf.TensorSpec((None, None, channels), tf.uint8)],
+            autograph=False,
+        )
+        self._max_pixels = max_pixels
         part = self.signature["test_time"]
         options = {key: value for key, value in (part or {}).items() if key != "name"}
         self._views = load_plugin("prediction.test_time", part["name"]).build(**options) if part else None
+
+    def decode(self, data: bytes) -> tuple[np.ndarray, list[str]]:
+        """Decode an image file to the pixels that training and evaluation see of it.
+
+        Returns:
+            uint8 `image_shape`, and the conversions that the file took, such as "EXIF orientation".
+
+        Raises:
+            ValueError: the file is invalid; the message continues "the file …".
+        """
+        import tensorflow as tf
+
+        from stages.data.convert import decode
+
+        with tf.device("cpu"):  # as in tf.data
+            pixels, applied = decode(data, self.image_shape[2], self._max_pixels)
+            return self._resize(pixels).numpy(), applied
 
     def predict(self, images: Sequence[bytes]) -> np.ndarray:
         """Predict image files of any common format.

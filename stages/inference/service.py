@@ -14,7 +14,7 @@ from stages.inference.batching import Batcher
 from stages.inference.limits import Limits
 from stages.inference.overlay import draw_png
 from stages.inference.predictor import Predictor
-from stages.inference.uploads import BUSY, Upload, check_pixels
+from stages.inference.uploads import BUSY, Upload, check_scans
 
 
 class Service:
@@ -82,5 +82,5 @@ class Service:
         self._model.explain(np.zeros((1, *self._model.image_shape), np.uint8), np.array([0]))
 
     def _decode(self, data: bytes) -> tuple[np.ndarray, list[str]]:
-        check_pixels(data, self._limits.max_pixels)
+        check_scans(data, self._limits.max_pixels)
         return self._model.decode(data)

@@ -15,7 +15,7 @@ from stages.inference.limits import Limits
 BUSY = {"Retry-After": "1"}
 BINARY, FORM = "application/octet-stream", "multipart/form-data"
 START_OF_SCAN = b"\xff\xda"
-SCANS = 16  # most scans of the largest image; a smaller one may have more
+SCANS = 16  # most scans of an image with the most pixels; a smaller one may have more
 
 
 class Upload(NamedTuple):
@@ -81,21 +81,20 @@ async def _read(request: Request, limits: Limits) -> list[Upload]:
     return [Upload(None, await request.body())]
 
 
-def check_pixels(data: bytes, limit: int) -> None:
-    """Check what decoding an image file will cost, before it is decoded.
+def check_scans(data: bytes, limit: int) -> None:
+    """Check how many scans a progressive JPEG file has: each goes over all pixels, and usual are ten.
 
-    Each scan of a progressive JPEG goes over all pixels, and a small file may have a hundred thousand; usual are ten.
+    Args:
+        data: a file of any kind.
+        limit: most pixels of an image; it may have as many in all scans as `SCANS` of this size.
 
     Raises:
-        ValueError: it has more than `limit` pixels, or too many scans; the message continues "the file …".
+        ValueError: it has too many; the message continues "the file …".
     """
     try:
         image = open_image(data, limit)
     except Exception:  # whoever decodes it says what is wrong
         return
-    width, height = image.size
-    if width * height > limit:
-        raise ValueError(f"has {width:,} x {height:,} pixels, more than {limit:,}")
-    scans = data.count(START_OF_SCAN) if image.format == "JPEG" else 1
-    if width * height * scans > SCANS * limit:
+    (width, height), scans = image.size, data.count(START_OF_SCAN) if image.format == "JPEG" else 1
+    if width * height * scans > SCANS * limit >= SCANS * width * height:
         raise ValueError(f"has {width:,} x {height:,} pixels in {scans:,} scans, more than are decoded")

@@ -352,7 +352,9 @@ def test_table_of_paths_with_splits(project: Path, kind: str) -> None:
         (f"all/{name}", name.split("/")[0], ("train", "dev", "test")[index % 3]) for index, name in enumerate(files)
     ]
     if kind == "csv":
-        (root / "t.csv").write_text("\ufefffile;species;set\n" + "".join(";".join(row) + "\n" for row in rows))
+        (root / "t.csv").write_text(
+            "\ufefffile;species;set\n" + "".join(";".join(row) + "\n" for row in rows), encoding="utf-8"
+        )
     else:
         table = pd.DataFrame(rows, columns=["file", "species", "set"])
         (table.astype("category") if kind == "categories" else table).to_parquet(root / "t.parquet")
@@ -373,7 +375,9 @@ def test_table_and_files_may_have_decomposed_names_as_on_a_mac(project: Path) ->
     names = [f"{name}/{index}.jpg" for name in ("é", "한글") for index in range(3)]
     files = {unicodedata.normalize("NFD", name): image(index) for index, name in enumerate(names)}
     root = write(project / "pets", files)
-    (root / "t.csv").write_text("file,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in files))
+    (root / "t.csv").write_text(
+        "file,label\n" + "".join(f"{name},{name.split('/')[0]}\n" for name in files), encoding="utf-8"
+    )
     examples, errors, _ = read(
         root, classes=["é", "한글"], table=TableConfig(file="t.csv", image="file", label="label")
     )

@@ -219,7 +219,7 @@ def test_wrong_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             find_model(name)
     with pytest.raises(UserError, match=r"^no model is given"):
         find_model("")
-    Path("text.keras").write_text("text")
+    Path("text.keras").write_text("text", encoding="utf-8")
     with zipfile.ZipFile("other.keras", "w") as file:
         file.writestr("config.json", "{}")
     for name in ("text.keras", "other.keras"):

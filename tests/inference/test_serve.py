@@ -125,7 +125,7 @@ def test_invalid_image_among_valid_ones_has_an_error_of_its_own(server: Server) 
     answer = requests.post(f"{server.url}/predict", files=files, timeout=60)
     first, second = answer.json()["images"]
     assert (answer.status_code, first["predictions"][0]["class"]) == (200, "bright")
-    assert second == {"name": "b.jpg", "error": "is not an image in JPEG, PNG, WebP, GIF or BMP"}
+    assert second == {"name": "b.jpg", "error": "is not an image in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"}
 
 
 @pytest.mark.skipif(bool(missing()), reason=f"not installed: {missing()}")
@@ -134,7 +134,7 @@ def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
     server: Server, predictor: Predictor, tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "photo.jpg").write_bytes(image_file(200))
-    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.png").write_text("no image", encoding="utf-8")
     (row,) = predictor.predict([image_file(200)])
     with browser(tmp_path / "profile") as page, proxy(server.url) as prefixed:
         base = prefixed if "proxy" in place else server.url
@@ -226,10 +226,10 @@ def test_request_beyond_the_memory_is_told_to_come_back_and_then_served(server: 
 
 def test_benchmark_sends_every_request_and_reads_its_answer(server: Server) -> None:
     request = serving_benchmark._request("/predict", "image/jpeg", image_file(200))
-    before = server.log.read_text().count("POST /predict")
+    before = server.log.read_text(encoding="utf-8").count("POST /predict")
     found = serving_benchmark._round("server", server.port, [request], clients=3, count=10)()
     assert len(found.value) == 10 and 0 < max(found.value) <= found.seconds
-    assert server.log.read_text().count("POST /predict") == before + 10
+    assert server.log.read_text(encoding="utf-8").count("POST /predict") == before + 10
 
 
 def test_connections_do_not_hold_answers_back() -> None:
@@ -301,7 +301,7 @@ def test_server_of_the_container_finishes_a_request_after_sigterm_and_ends_with_
         assert head.startswith(b"HTTP/1.1 200")
         assert json.loads(body)["images"][0]["predictions"][0]["class"] == "bright"
         assert started.process.wait(60) == 0
-        lines = started.log.read_text().splitlines()
+        lines = started.log.read_text(encoding="utf-8").splitlines()
     assert [re.sub(r".* - ", "", line) for line in lines] == [
         '"GET /health HTTP/1.1" 200',
         '"POST /predict HTTP/1.1" 200',

@@ -47,12 +47,12 @@ def test_photos_become_a_dataset_and_params_gain_lines_only(
 ) -> None:
     photos = tmp_path_factory.mktemp("photos") / "flowers"
     write_photos(photos, 30)
-    before, files = Path("params.yaml").read_text(), contents(photos)
+    before, files = Path("params.yaml").read_text(encoding="utf-8"), contents(photos)
     with pytest.raises(UserError, match=r"1 of 90 images are invalid; repair .*: run it again with SKIP_INVALID=1"):
         make("flowers", os.path.relpath(photos))
-    assert Path("params.yaml").read_text() == before
+    assert Path("params.yaml").read_text(encoding="utf-8") == before
     make("flowers", os.path.relpath(photos), skip_invalid=True)
-    text = Path("params.yaml").read_text()
+    text = Path("params.yaml").read_text(encoding="utf-8")
     changes = [line for line in difflib.ndiff(before.splitlines(), text.splitlines()) if line[0] in "-+"]
     assert changes and all(line.startswith("+") for line in changes)
     assert contents(photos) == files
@@ -77,7 +77,7 @@ def test_photos_become_a_dataset_and_params_gain_lines_only(
 def test_command_line_names_columns_and_groups(project: Path) -> None:
     root = write(project / "pets", {f"all/{name}": data for name, data in names(10).items()})
     rows = "".join(f"all/{name},{name[:3]}\n" for name in names(10))
-    (root / "list.csv").write_text(f"where,what\n{rows}")
+    (root / "list.csv").write_text(f"where,what\n{rows}", encoding="utf-8")
     command = [
         sys.executable,
         "-m",
@@ -91,7 +91,7 @@ def test_command_line_names_columns_and_groups(project: Path) -> None:
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        [*command, "--group", r"/(\d+)"], cwd=project, env=environment, capture_output=True, text=True
+        [*command, "--group", r"/(\d+)"], cwd=project, env=environment, capture_output=True, encoding="utf-8"
     )
     assert (done.returncode, done.stderr) == (0, "")
     folder = params.load().folders["pets"]
@@ -115,7 +115,7 @@ def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytes
     entry = params.load().folders["scans"]
     assert (entry.test_fraction, entry.validation_fraction) == (0.2, 0.1)
     assert re.search(r"  cat: 60, \d+ of them to test, \d+ to validate\n", said)
-    comment = re.search(r"((?:  # .*\n)+)  scans:\n", Path("params.yaml").read_text())
+    comment = re.search(r"((?:  # .*\n)+)  scans:\n", Path("params.yaml").read_text(encoding="utf-8"))
     assert comment and "validation_fraction" in comment[1]
     make("pets", write(project / "pets", names(10)))
     assert params.load().folders["pets"].validation_fraction is None
@@ -129,19 +129,19 @@ def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytes
 
 
 def test_entry_has_the_indentation_of_its_section(project: Path) -> None:
-    before = re.sub(r"(?m)^( +)", r"\1\1", Path("params.yaml").read_text())
-    Path("params.yaml").write_text(before)
+    before = re.sub(r"(?m)^( +)", r"\1\1", Path("params.yaml").read_text(encoding="utf-8"))
+    Path("params.yaml").write_text(before, encoding="utf-8")
     known = list(params.load().models)
     make("pets", write(project / "pets", names(4)))
     make("others", write(project / "others", names(4)))
     assert list(params.load().models) == [*known, "pets_cnn", "others_cnn"]
-    changes = difflib.ndiff(before.splitlines(), Path("params.yaml").read_text().splitlines())
+    changes = difflib.ndiff(before.splitlines(), Path("params.yaml").read_text(encoding="utf-8").splitlines())
     assert not [line for line in changes if line.startswith("-")]
 
 
 def test_line_breaks_of_windows_stay(project: Path) -> None:
     path = Path("params.yaml")
-    path.write_text(path.read_text(), newline="\r\n")
+    path.write_text(path.read_text(encoding="utf-8"), newline="\r\n", encoding="utf-8")
     make("pets", write(project / "pets", names(4)))
     audit_data.add("pets")
     assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n")
@@ -238,7 +238,7 @@ def tar_bomb(path: Path) -> None:
 def csv(text: str) -> Callable[[Path], None]:
     def prepare(root: Path) -> None:
         write(root.parent, {"pictures/a.jpg": image(), "pictures/b.jpg": image(1)})
-        root.write_text("path,label,split\n" + text)
+        root.write_text("path,label,split\n" + text, encoding="utf-8")
 
     return prepare
 
@@ -275,11 +275,11 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "zip that hides a size": ("a.zip", hide_size, "corrupt: Bad CRC-32"),
     "zip bomb": ("a.zip", bomb, "unpacks to more than"),
     "tar bomb": ("a.tar.xz", tar_bomb, "unpacks to more than"),
-    "text as zip": ("a.zip", lambda r: r.write_text("text"), "corrupt: File is not a zip file"),
-    "text as tar.gz": ("a.tar.gz", lambda r: r.write_text("text"), "corrupt"),
-    "text as tar.xz": ("a.tar.xz", lambda r: r.write_text("text"), "corrupt"),
-    "text as tar": ("a.tar", lambda r: r.write_text("text"), "corrupt"),
-    "another kind of file": ("a.rar", lambda r: r.write_text("text"), "no folder, no table"),
+    "text as zip": ("a.zip", lambda r: r.write_text("text", encoding="utf-8"), "corrupt: File is not a zip file"),
+    "text as tar.gz": ("a.tar.gz", lambda r: r.write_text("text", encoding="utf-8"), "corrupt"),
+    "text as tar.xz": ("a.tar.xz", lambda r: r.write_text("text", encoding="utf-8"), "corrupt"),
+    "text as tar": ("a.tar", lambda r: r.write_text("text", encoding="utf-8"), "corrupt"),
+    "another kind of file": ("a.rar", lambda r: r.write_text("text", encoding="utf-8"), "no folder, no table"),
     "no source": ("", lambda r: None, "no source is given; name one, as in FROM=../flowers"),
     "nothing": ("pets", lambda r: None, "no such folder"),
     "empty folder": ("pets", lambda r: r.mkdir(), "no images in folders of classes"),
@@ -327,7 +327,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     ),
     "one image of each class": ("pets", folder(names(1)), "no valid images to test with"),
     "no valid image": ("pets", folder(dict.fromkeys(PETS, b"x")), "none of its 4 images is valid"),
-    "empty table": ("list/a.csv", lambda r: r.write_text(""), "which column has the images"),
+    "empty table": ("list/a.csv", lambda r: r.write_text("", encoding="utf-8"), "which column has the images"),
     "table of bytes": ("list/a.csv", lambda r: r.write_bytes(b"path,label\n\xff\x00,\xfe\n"), "not a valid table"),
     "table with an absolute path": (
         "list/a.csv",
@@ -337,7 +337,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "table with ..": ("list/a.csv", csv("../x.jpg,a,train\n"), "no relative path below the table's folder"),
     "table with absolute paths below its folder": (
         "list/a.csv",
-        lambda r: r.write_text(f"path,label\n{r.absolute().parent}/pictures/a.jpg,a\n"),
+        lambda r: r.write_text(f"path,label\n{r.absolute().parent}/pictures/a.jpg,a\n", encoding="utf-8"),
         "folder; write it as 'pictures/a.jpg', relative to that folder",
     ),
     "table without a file": ("list/a.csv", csv("x.jpg,a,train\npictures/a.jpg,b,test"), "there is no file 'x.jpg'"),
@@ -359,7 +359,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         csv("pictures/a.jpg,a,train\npictures/b.jpg,b,test\n"),
         "a.csv: its folder contains this repository; move it and the images to a folder of their own",
     ),
-    "corrupt Parquet": ("a.parquet", lambda r: r.write_text("PAR1"), "not a valid table"),
+    "corrupt Parquet": ("a.parquet", lambda r: r.write_text("PAR1", encoding="utf-8"), "not a valid table"),
     "Parquet without images": (
         "a.parquet",
         lambda r: write_parquet(r, {"label": ["a"]}),

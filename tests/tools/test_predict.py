@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (photos / "=zwei.webp").write_bytes(encode(make_image(), "WEBP"))
     (photos / "new\nline.jpeg").write_bytes(rotated(make_image()))
     (photos / "corrupt.png").write_bytes(encode(make_image(), "PNG")[:-60])
-    (photos / "notes.txt").write_text("no image, and no error: folders contain such files")
+    (photos / "notes.txt").write_text("no image, and no error: folders contain such files", encoding="utf-8")
     return folder
 
 

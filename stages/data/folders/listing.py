@@ -21,11 +21,11 @@ from stages.data.formats._archive import (
     MAX_FILE,
     MAX_RATIO,
     MAX_UNPACKED,
+    Bounded,
     open_gzip,
     open_tar,
     regular_files,
 )
-from stages.data.formats._bounded import bounded
 from stages.runtime.errors import UserError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
@@ -196,14 +196,14 @@ def _tar(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
                 yield from _members(stream, path)
         elif suffix in (".xz", ".txz"):
             with lzma.open(path) as packed:
-                yield from _members(bounded(packed, path, path.stat().st_size), path)
+                yield from _members(Bounded(packed, path), path)
         else:
             with path.open("rb") as plain:
                 yield from _members(plain, path)
 
 
 def _members(stream: object, path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    with open_tar(stream, "r|") as archive:  # type: ignore[arg-type]  # any stream with `read`
+    with open_tar(stream, "r|") as archive:
         for member in regular_files(archive, path):
             file = archive.extractfile(member)
             assert file is not None  # a regular file
