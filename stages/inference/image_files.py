@@ -16,7 +16,7 @@ from stages.data.convert import is_image
 from stages.data.folders.listing import is_hidden
 from stages.inference.predictor import Predictor
 
-MAX_BYTES = 1 << 28  # of a file: more than the largest uncompressed image that `convert` accepts has
+MAX_BYTES = 1 << 28  # of a file
 AHEAD = 2  # batches that are read while one is predicted
 
 

@@ -43,7 +43,7 @@ class Predictor:
         import keras
         import tensorflow as tf
 
-        from stages.data.reader import crop_and_resize
+        from stages.data.reader import resize
         from stages.prediction.eval_batch_size import eval_batch_size
 
         tf.config.experimental.enable_op_determinism()
@@ -63,10 +63,11 @@ class Predictor:
             self._extract = _compiled(self.backbone, "float16")  # as in stages.data.extraction
             self.batch_size = BATCH_SIZE
         self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
+        self.fit: str = (backbone or self.signature).get("fit", "crop")
         height, width, channels = self.image_shape
         # A graph, as where the reader resizes: eagerly, each operation costs as much as a small image
         self._resize = tf.function(
-            lambda image: crop_and_resize(image, (height, width)),
+            lambda image: resize(image, (height, width), self.fit),
             input_signature=[tf.TensorSpec((None, None, channels), tf.uint8)],
             autograph=False,
         )

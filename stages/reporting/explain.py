@@ -54,8 +54,9 @@ def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[s
             break
     if not images:
         return found
+    fit = reader.fit(dataset)
     return {
-        name: (image if image_size is None else reader.crop_and_resize(image, image_size)).numpy()
+        name: (image if image_size is None else reader.resize(image, image_size, fit)).numpy()
         for name, image in found.items()
     }
 
