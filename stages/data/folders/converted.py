@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import PIL
 from PIL import Image
 
 from stages.data import convert, jpeg
-from stages.runtime import paths
+from stages.runtime import limits, paths
 from stages.runtime.errors import UserError
 
 JPEG = b"\xff\xd8"
@@ -54,7 +53,7 @@ class ConvertedImages:
 
     def convert(self, contents: Iterator[tuple[str, Callable[[], bytes]]]) -> Iterator[Content]:
         """Decode what has not been decoded before, in threads; yield all images in their order."""
-        workers = min(os.cpu_count() or 1, 8)
+        workers = min(limits.cores(), 8)
         pending: deque[tuple[str, bytes, Fact | Future[tuple[Fact, bytes | None]], bool]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             for name, read in contents:
