@@ -187,7 +187,7 @@ class Result:
 def machine() -> dict[str, Any]:
     """The kind of machine this is, and its load before the benchmark."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
         "processor": names[0] if names else platform.processor() or platform.machine(),
@@ -233,13 +233,13 @@ def save(name: str, found: dict[str, Any]) -> None:
     """Write results/NAME.json."""
     path = FOLDER / "results" / f"{name}.json"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load(name: str) -> dict[str, Any] | None:
     """The content of results/NAME.json, or None."""
     path = FOLDER / "results" / f"{name}.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _rounded(value: Any) -> Any:
@@ -254,7 +254,7 @@ def _rounded(value: Any) -> Any:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Discard what Python code prints."""
-    with open(os.devnull, "w") as nothing, redirect_stdout(nothing):
+    with open(os.devnull, "w", encoding="utf-8") as nothing, redirect_stdout(nothing):
         yield
 
 

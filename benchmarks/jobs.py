@@ -34,7 +34,7 @@ def measure(quick: bool) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         naps, sample = Path(folder, "naps"), Path(folder, "sample")
         prepare(naps, MODELS[:1])
-        (naps / "dvc.yaml").write_text(NAPS)
+        (naps / "dvc.yaml").write_text(NAPS, encoding="utf-8")
         prepare(sample, MODELS[:1] if quick else MODELS)
         rounds = 1 if quick else 3
         slept = interleaved({name: partial(_run, naps, command) for name, command in COMMANDS.items()}, rounds)

@@ -38,7 +38,7 @@ def compare(models: list[str], rounds: int) -> Result:
             return run_in(clone, times, "dvc", *arguments)
 
         whole = dvc("repro", "--force").seconds
-        stages = [json.loads(line) for line in times.read_text().splitlines()]
+        stages = [json.loads(line) for line in times.read_text(encoding="utf-8").splitlines()]
         log(f"from nothing: {len(stages)} stages in {whole:.0f} s")
         idle = interleaved({"dvc status": lambda: dvc("status"), "dvc repro": lambda: dvc("repro")}, rounds)
         changed = Row(f"one model changed, {MODEL}", {"dvc repro": []})
@@ -78,7 +78,10 @@ def _time_stages(clone: Path) -> None:
     """Have the clone's stages report how long their parts take."""
     shutil.copytree(FOLDER, clone / "benchmarks", dirs_exist_ok=True, ignore=shutil.ignore_patterns(".*"))
     stages = clone / "dvc.yaml"
-    stages.write_text(stages.read_text().replace("python -m stages.", "python -m benchmarks.timed stages."))
+    stages.write_text(
+        stages.read_text(encoding="utf-8").replace("${python} stages.", "python -m benchmarks.timed stages."),
+        encoding="utf-8",
+    )
 
 
 def _keep(values: dict[str, Any], models: list[str]) -> None:
@@ -119,7 +122,7 @@ def run_in(clone: Path, times: Path, *command: str) -> Round:
         "BENCHMARK_TIMES": str(times),
     }
     start = time.perf_counter()
-    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, encoding="utf-8")
     seconds = time.perf_counter() - start
     if done.returncode:
         lines = "\n".join((done.stdout + done.stderr).splitlines()[-15:])

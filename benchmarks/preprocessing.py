@@ -102,5 +102,5 @@ def stage(done: Done, name: str, folder: str) -> None:
     while True:
         with quiet():
             preprocess.preprocess(name)
-        counts = json.loads(paths.counts(name).read_text())
+        counts = json.loads(paths.counts(name).read_text(encoding="utf-8"))
         done({"images": sum(sum(split.values()) for split in counts.values())})

@@ -12,9 +12,11 @@ MARK = "<!-- `make bench` writes everything below this line. -->"
 def write(names: Iterable[str]) -> None:
     """Write the tables of those benchmarks that have results below the mark."""
     path = FOLDER / "README.md"
-    by_hand = path.read_text().split(MARK)[0]
+    by_hand = path.read_text(encoding="utf-8").split(MARK)[0]
     results = {name: found for name in names if (found := load(name))}
-    path.write_text(by_hand + MARK + "\n\n" + "\n".join(section(name, found) for name, found in results.items()))
+    path.write_text(
+        by_hand + MARK + "\n\n" + "\n".join(section(name, found) for name, found in results.items()), encoding="utf-8"
+    )
 
 
 def section(name: str, content: dict[str, Any]) -> str:

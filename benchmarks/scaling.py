@@ -152,9 +152,8 @@ def backbone(done: Done, name: str) -> None:
     weights = values.weights[features.backbone]
     with tempfile.TemporaryDirectory() as folder:
         write_weights(Path(folder), features.backbone, weights)
-        extractor = Extractor(
-            features, values.threads, Path(folder) / paths.raw(features.backbone) / next(iter(weights.files))
-        )
+        file = Path(folder) / paths.raw(features.backbone) / next(iter(weights.files))
+        extractor = Extractor(features, values.threads, "native", file)
     size = features.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, size, size, 3), np.uint8)
     keys, labels = np.array([b""] * BATCH_SIZE), np.zeros(BATCH_SIZE, int)
@@ -246,7 +245,7 @@ def engines(name: str, factor: int) -> list[Row]:
     """Seconds of preprocess and extract with each engine, on `factor` times the synthetic dataset."""
     values = params.load()
     features = values.features[name]
-    text = Path("params.yaml").read_text()
+    text = Path("params.yaml").read_text(encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent), "RAY_ADDRESS": ""}
     rows = [Row("preprocess", {"local": [], "ray": []}), Row("extract", {"local": [], "ray": []})]
     with tempfile.TemporaryDirectory() as folder:
@@ -255,7 +254,7 @@ def engines(name: str, factor: int) -> list[Row]:
         for row, entry in zip(rows, (features.dataset, name), strict=True):
             for engine in row.values:
                 (Path(folder) / "params.yaml").write_text(
-                    re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M)
+                    re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M), encoding="utf-8"
                 )
                 command = [sys.executable, "-m", f"stages.{row.name}", entry]
                 start = time.perf_counter()

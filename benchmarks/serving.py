@@ -160,7 +160,7 @@ def _wait(side: str, process: "subprocess.Popen[bytes]", port: int, log: Path) -
             return
         except OSError:
             time.sleep(0.5)
-    last = log.read_text().strip().splitlines()[-1:]
+    last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
     raise UserError(f"benchmarks: {side} did not start in {START_SECONDS} seconds: {''.join(last)[:200]}")
 
 

@@ -110,7 +110,7 @@ def epochs(done: Done, folder: str, memory: float, cold: bool) -> None:
 
     from stages.data.stream import StreamedSplit, open_split
     from stages.training import loop
-    from stages.training.build import build_model
+    from stages.training.network import build_model
 
     config = values.resolved_models[MODEL].model_copy(update={"epochs": 1000})
     keras.config.set_dtype_policy(dtype_policy(resolve_compute_dtype(config.compute_dtype)))
@@ -226,10 +226,10 @@ def peaks(sizes: tuple[int, ...]) -> Row:
     row = Row(MODEL, {})
     for factor in sizes:
         with tempfile.TemporaryDirectory() as folder:
-            text = Path("params.yaml").read_text()
+            text = Path("params.yaml").read_text(encoding="utf-8")
             lines = ["memory: 0" if line.startswith("memory:") else line for line in text.splitlines()]
             changed = "\n".join(lines).replace("  epochs: null\n", "  epochs: 1\n", 1)
-            (Path(folder) / "params.yaml").write_text(changed + "\n")
+            (Path(folder) / "params.yaml").write_text(changed + "\n", encoding="utf-8")
             # In a process of its own: a child's peak is at least the memory of its parent when it starts
             code = f"from benchmarks.streaming import write_sample; write_sample({name!r}, {factor})"
             subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(), check=True)

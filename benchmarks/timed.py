@@ -4,7 +4,6 @@ Appends one line of JSON, in seconds, to the file that BENCHMARK_TIMES names.
 """
 
 import functools
-import importlib
 import json
 import os
 import runpy
@@ -57,7 +56,7 @@ def main(module: str, *arguments: str) -> None:
         runpy.run_module(module, run_name="__main__")
     finally:
         whole = time.time() - psutil.Process().create_time()
-        with open(os.environ["BENCHMARK_TIMES"], "a") as file:
+        with open(os.environ["BENCHMARK_TIMES"], "a", encoding="utf-8") as file:
             file.write(json.dumps({"stage": stage, "whole": whole, "parts": seconds}) + "\n")
 
 
@@ -74,19 +73,16 @@ def _time_heavy_modules(stage: str) -> None:
     if stage == "extract":
         from stages.data import extraction as features
 
-        features.shard_extractor = _time_result("extraction", features.shard_extractor)
+        make = features.shard_extractor
+        features.shard_extractor = lambda *arguments: timed("extraction", make(*arguments))
     if stage == "train":
         import keras
 
-        epoch = importlib.import_module("stages.training.epoch")
-        for name in ("make_train_epoch", "make_eval_epoch"):
-            setattr(epoch, name, _time_result("training", getattr(epoch, name)))
+        from stages.training.trainer import Trainer
+
+        for name in ("train_epoch", "evaluate"):
+            setattr(Trainer, name, timed("training", getattr(Trainer, name)))
         keras.Model.predict = timed("prediction", keras.Model.predict)
-
-
-def _time_result(part: str, make: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
-    """Count the time of the functions that `make` returns as `part`."""
-    return lambda *arguments, **options: timed(part, make(*arguments, **options))
 
 
 if __name__ == "__main__":

@@ -89,11 +89,11 @@ def _cell(found: dict[str, float]) -> str:
 def _run(values: Params, size: int | None, epochs: tuple[int, int], folder: Path) -> dict[str, dict[str, float]]:
     """Train all recipes on one size in `folder`, as far as they have not been; return what they reached."""
     done_path = folder / "done.json"
-    done: dict[str, dict[str, float]] = json.loads(done_path.read_text()) if done_path.exists() else {}
+    done: dict[str, dict[str, float]] = json.loads(done_path.read_text(encoding="utf-8")) if done_path.exists() else {}
     if not done_path.exists():
         shutil.rmtree(folder, ignore_errors=True)
         _write_project(values, size, epochs, folder)
-        done_path.write_text("{}")
+        done_path.write_text("{}", encoding="utf-8")
     for recipe, stages in STAGES.items():
         if recipe in done:
             continue
@@ -105,14 +105,14 @@ def _run(values: Params, size: int | None, epochs: tuple[int, int], folder: Path
             environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
             if subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr).returncode:
                 raise UserError(f"benchmarks: {stage} failed in {folder}, see above; run this again")
-        metrics = json.loads((folder / paths.metrics(recipe)).read_text())
+        metrics = json.loads((folder / paths.metrics(recipe)).read_text(encoding="utf-8"))
         done[recipe] = {
             "validation": metrics["validation_accuracy"],
             "test": metrics["accuracy"],
             "cpu_seconds": _cpu_seconds() - before,
         }
         log(f"{folder.name}: {recipe}: {_cell(done[recipe])}")
-        done_path.write_text(json.dumps(done, indent=1) + "\n")
+        done_path.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
     return done
 
 
@@ -126,9 +126,9 @@ def _write_project(values: Params, size: int | None, epochs: tuple[int, int], fo
     (folder / "data/raw").mkdir(parents=True)
     (folder / paths.raw(BACKBONE)).symlink_to(paths.raw(BACKBONE).absolute())
     with inside(folder):
-        writer.write("images", classes, ["train", "test"], examples, len(examples))
+        writer.write("images", classes, ["train", "test"], examples)
     yaml = YAML()
-    content = yaml.load(paths.PARAMS.read_text())
+    content = yaml.load(paths.PARAMS.read_text(encoding="utf-8"))
     number = sum(split == "train" for split, *_ in examples)
     content["engine"], content["datasets"] = "local", {"images": content["datasets"][DATASET]}
     content["features"] = {

@@ -33,7 +33,7 @@ def audit(name: str) -> None:
         "cross_validation_accuracy": round(accuracy, 6),  # of the model behind the label errors
     }
     with atomic_write(paths.audit_metrics(name)) as part:
-        part.write_text(json.dumps(metrics, indent=2) + "\n")
+        part.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     numbers = ", ".join(f"{kind} {sum(row.values()):,}" for kind, row in counts.items() if any(row.values()))
     print(f"{name}: {len(images.keys):,} images; {numbers or 'no findings'}")
 

@@ -67,7 +67,7 @@ def export(name: str) -> None:
             f"predictions agree with the model's, {1000 * seconds:.3g} ms an image with {values.threads} threads"
         )
     with atomic_write(paths.export_metrics(name)) as part:
-        part.write_text(json.dumps(metrics, indent=1) + "\n")
+        part.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -50,9 +50,9 @@ def extract(name: str) -> None:
             "compute_dtype": environment["compute_dtype"],
             "weights": f"md5:{file_hash(weights, 'md5')}",
         }
-        (folder / paths.backbone(name).name).write_text(json.dumps(backbone, indent=1) + "\n")
+        (folder / paths.backbone(name).name).write_text(json.dumps(backbone, indent=1) + "\n", encoding="utf-8")
     with atomic_write(paths.environment("extract", name)) as path:
-        path.write_text(json.dumps(environment, indent=1) + "\n")
+        path.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     print(f"{config.backbone} features of {config.dataset}, {environment['compute_dtype']}")
 
 

@@ -42,7 +42,7 @@ def join(name: str) -> None:
     with atomic_write(paths.records(name)) as target:
         target.mkdir()
         save(network, target / paths.network(name).name, {**signature, "backbone": None, "image_size": image_size})
-        (target / "images.json").write_text(json.dumps({config.dataset: hashes}, indent=1) + "\n")
+        (target / "images.json").write_text(json.dumps({config.dataset: hashes}, indent=1) + "\n", encoding="utf-8")
     print(f"{paths.network(name)}: {network.count_params():,} parameters, images of {image_size} pixels")
 
 

@@ -19,7 +19,9 @@ def report() -> None:
     archives: dict[str, DatasetConfig | WeightsConfig] = {**config.datasets, **config.weights}
     synthetic = [name for name, entry in archives.items() if config.is_synthetic(entry)]
     with atomic_write(paths.REPORT) as part:
-        part.write_text(page.render("README.md.j2", models=models, datasets=datasets, synthetic=synthetic))
+        part.write_text(
+            page.render("README.md.j2", models=models, datasets=datasets, synthetic=synthetic), encoding="utf-8"
+        )
 
     real = any(not config.is_model_synthetic(name) for name in config.models)
     import_tensorflow(config.threads, config.kernels.real if real else config.kernels.synthetic, gpu=False)

@@ -108,7 +108,7 @@ def environment() -> dict[str, str]:
 def run(folder: Path, *command: str, **changes: str) -> subprocess.CompletedProcess[str]:
     """Run a command in `folder` in the tests' environment with `changes`."""
     settings = environment() | changes
-    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, text=True)
+    return subprocess.run(command, cwd=folder, env=settings, capture_output=True, encoding="utf-8")
 
 
 def commit(folder: Path, message: str) -> None:
@@ -146,7 +146,7 @@ def reproduce(folder: Path) -> dict[str, float]:
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
     ) as process:
         assert process.stdout is not None
         for line in process.stdout:
@@ -265,7 +265,7 @@ def copy_reproduced(tmp_path_factory: pytest.TempPathFactory) -> CopyFolder:
         (folder / "mlflow.db").unlink(missing_ok=True)  # a busy machine leaves the run for later
         shutil.rmtree(folder / "mlruns")
         commit(folder, "baseline")
-        (folder / SECONDS).write_text(json.dumps(seconds))
+        (folder / SECONDS).write_text(json.dumps(seconds), encoding="utf-8")
 
     return build_once(tmp_path_factory, "reproduced", build)
 

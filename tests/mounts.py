@@ -23,5 +23,5 @@ def run_with_mounts(folder: Path, script: str, **values: str) -> subprocess.Comp
     """Run a shell script in `folder` that may mount disks; `$PYTHON -m stages.NAME` runs a stage of this project."""
     environment = {**os.environ, **values, "PYTHONPATH": str(ROOT), "PYTHON": sys.executable}
     return subprocess.run(
-        [*NAMESPACE, "sh", "-euc", script], cwd=folder, env=environment, capture_output=True, text=True
+        [*NAMESPACE, "sh", "-euc", script], cwd=folder, env=environment, capture_output=True, encoding="utf-8"
     )

@@ -66,7 +66,7 @@ def plant(folder: Path) -> None:
     examples = [(split, *example) for split, each in splits.items() for example in each]
     writer.write("cifar10", classes, list(splits), examples)
     counts = {split: dict.fromkeys(classes, len(each) // 10) for split, each in splits.items()}
-    paths.counts("cifar10").write_text(json.dumps(counts))
+    paths.counts("cifar10").write_text(json.dumps(counts), encoding="utf-8")
 
 
 def predict() -> None:
@@ -84,7 +84,7 @@ def test_audit_writes_findings_and_their_numbers(audited: Path, monkeypatch: pyt
     exact = rows[rows["kind"] == "exact_duplicate"]
     assert set(exact["split"]) == {"test"}
     assert exact["partner_split"].value_counts().to_dict() == {"train": 10, "validation": 1}
-    metrics = json.loads((audited / "reports/audit/cifar10.json").read_text())
+    metrics = json.loads((audited / "reports/audit/cifar10.json").read_text(encoding="utf-8"))
     assert metrics["images"] == {"train": 40, "validation": 6, "test": 20}
     assert metrics["findings"]["exact_duplicate"] == {
         **{"train": 0, "validation": 0, "test": 0},
@@ -100,7 +100,7 @@ def test_page_shows_findings_and_accuracy_without_duplicated_test_images(
 ) -> None:
     monkeypatch.chdir(audited)
     report.report()
-    page = Path("reports/index.html").read_text()
+    page = Path("reports/index.html").read_text(encoding="utf-8")
     assert page.count('id="audit-') == 1 and 'href="#audits"' in page
     assert page.count("<td>validation</td>") == 1
     shown_accuracy = f"test accuracy {percent(13 / 20)}; {percent(3 / 10)} on the 10 test images without a duplicate"
@@ -114,7 +114,7 @@ def test_page_shows_findings_and_accuracy_without_duplicated_test_images(
 
 
 def test_page_without_audits_has_no_section(reported: Path) -> None:
-    assert "#audits" not in (reported / "reports/index.html").read_text()
+    assert "#audits" not in (reported / "reports/index.html").read_text(encoding="utf-8")
 
 
 def test_findings_that_are_missing_or_corrupt_are_one_line(audited: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,11 +154,15 @@ def test_wrong_entry_is_one_line(project: Path, entry: Any, message: str) -> Non
 @pytest.mark.parametrize("section", ["audits: {}\n", "audits: {}  # none\n", ""])
 def test_audit_data_adds_entries_and_nothing_else(project: Path, section: str) -> None:
     path = project / "params.yaml"
-    path.write_text(path.read_text().replace("audits: {}\n", section))
-    before = path.read_text().splitlines()
+    path.write_text(path.read_text(encoding="utf-8").replace("audits: {}\n", section), encoding="utf-8")
+    before = path.read_text(encoding="utf-8").splitlines()
     for name in ("mnist", "imagenette", "mnist"):
         audit_data.add(name)
-    changes = [line for line in difflib.ndiff(before, path.read_text().splitlines()) if line[0] in "+-" and line[2:]]
+    changes = [
+        line
+        for line in difflib.ndiff(before, path.read_text(encoding="utf-8").splitlines())
+        if line[0] in "+-" and line[2:]
+    ]
     entries = {"mnist": "mnist", "imagenette": "imagenette_vgg16"}
     values = ["    similarity: 0.8", "    ratio: 0.35", "    folds: 5"]
     added = [[f"  {name}:", f"    features: {features}", *values] for name, features in entries.items()]
@@ -177,13 +181,13 @@ def test_audit_data_of_an_unknown_dataset_is_one_line(project: Path) -> None:
     with pytest.raises(UserError, match="name a dataset"):
         audit_data.add("")
     write_params(project, lambda values: values.update(audits={"mnist": {"features": "mnist", **ENTRY}}))
-    text = (project / "params.yaml").read_text().replace("audits:\n  mnist:", "audits: {mnist:")
+    text = (project / "params.yaml").read_text(encoding="utf-8").replace("audits:\n  mnist:", "audits: {mnist:")
     assert "audits: {mnist:" in text  # YAML that the tool does not extend
     head, _, tail = text.partition("audits: {mnist:")
     flow = (
         f"audits: {{mnist: {{features: mnist, similarity: 0.8, ratio: 0.35, folds: 5}}}}\n{tail.partition('gates:')[1]}"
     )
-    (project / "params.yaml").write_text(head + flow + tail.partition("gates:")[2])
+    (project / "params.yaml").write_text(head + flow + tail.partition("gates:")[2], encoding="utf-8")
     with pytest.raises(UserError, match="audits: write it with a line for each entry"):
         audit_data.add("cifar10")
 

@@ -20,7 +20,9 @@ from tests.conftest import ROOT
 SIZE = 64
 DOCUMENTED = {  # the entries of docs/transfer.md
     name: entry
-    for block in re.findall(r"^```yaml\n(weights:\n.*?)^```", (ROOT / "docs/transfer.md").read_text(), re.M | re.S)
+    for block in re.findall(
+        r"^```yaml\n(weights:\n.*?)^```", (ROOT / "docs/transfer.md").read_text(encoding="utf-8"), re.M | re.S
+    )
     for name, entry in YAML(typ="safe").load(block)["weights"].items()
 }
 

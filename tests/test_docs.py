@@ -28,17 +28,17 @@ def documents() -> list[Path]:
 
 def anchors(path: Path) -> set[str]:
     """The anchors that GitHub gives the headings of a file."""
-    headings = re.findall(r"^#+ (.*)$", CODE.sub("", path.read_text()), re.MULTILINE)
+    headings = re.findall(r"^#+ (.*)$", CODE.sub("", path.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def test_readme_has_at_most_150_lines() -> None:
-    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_relative_links_lead_to_files_and_headings(path: Path) -> None:
-    text = CODE.sub("", path.read_text())
+    text = CODE.sub("", path.read_text(encoding="utf-8"))
     broken = []
     for link in LINK.findall(text):
         target, _, anchor = link.partition("#")
@@ -51,18 +51,18 @@ def test_relative_links_lead_to_files_and_headings(path: Path) -> None:
 
 
 def test_tests_named_in_documents_exist() -> None:
-    code = "\n".join(file.read_text() for file in (ROOT / "tests").rglob("test_*.py"))
+    code = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests").rglob("test_*.py"))
     known = set(re.findall(r"^def (test_\w+)", code, re.MULTILINE))
-    named = {name for path in documents() for name in re.findall(r"`(test_\w+)`", path.read_text())}
+    named = {name for path in documents() for name in re.findall(r"`(test_\w+)`", path.read_text(encoding="utf-8"))}
     assert named <= known, sorted(named - known)
 
 
 def test_make_targets_and_variables_named_in_documents_exist() -> None:
-    makefile = (ROOT / "Makefile").read_text()
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
     variables = set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)) | {"UPGRADE"}
     for path in documents():
-        for command in re.findall(r"(?:^|[`$&] ?)make ([^`#&|\n]*)", path.read_text(), re.MULTILINE):
+        for command in re.findall(r"(?:^|[`$&] ?)make ([^`#&|\n]*)", path.read_text(encoding="utf-8"), re.MULTILINE):
             words = re.sub(r'=("[^"]*"|\S*)', "= ", command.partition("  ")[0]).split()
             wrong = [word for word in words if not word.startswith("-") and word.rstrip("=") not in targets | variables]
             assert wrong == [], f"{path.name}: make {command}"
@@ -74,16 +74,16 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extended")
     for part in ("stages", "tools"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    text = (ROOT / "docs/extending.md").read_text()
+    text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     modules = dict(MODULE.findall(text))
     for path, content in modules.items():
-        (folder / path).write_text(content)
+        (folder / path).write_text(content, encoding="utf-8")
     yaml = YAML()
     yaml.width = 4096
     values = yaml.load(ROOT / "params.yaml")
     for language, content in BLOCK.findall(text):
         if language == "python" and content not in modules.values():
-            with (folder / "stages/evaluation/metrics.py").open("a") as file:
+            with (folder / "stages/evaluation/metrics.py").open("a", encoding="utf-8") as file:
                 file.write(f"\n\n{content}")
         if language == "yaml" and not content.startswith(" "):
             for section, entries in yaml.load(content).items():
@@ -103,7 +103,7 @@ def test_examples_of_extending_are_valid_configuration(extended: Path) -> None:
 
 
 def test_examples_of_extending_pass_style_checks(extended: Path) -> None:
-    names = [path for path, _ in MODULE.findall((ROOT / "docs/extending.md").read_text())]
+    names = [path for path, _ in MODULE.findall((ROOT / "docs/extending.md").read_text(encoding="utf-8"))]
     config = ["--config", str(ROOT / "pyproject.toml")]
     for command in (["check"], ["format", "--check"]):
         done = run(extended, "ruff", *command, *config, *names)
@@ -119,12 +119,14 @@ rates = load_plugin("training.schedules", "warmup").build(0.1, 20, 1, warmup_fra
 print(METRICS["balanced_accuracy"].column, "confidence" in _registry.all_plots())
 print(rates.dtype, rates.shape, rates.argmax())
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=extended, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], cwd=extended, capture_output=True, encoding="utf-8")
     assert done.stdout == "True True\nfloat32 (20,) 2\n", done.stderr
 
 
 def test_packages_import_only_what_contributing_allows() -> None:
-    rows = re.findall(r"^\| (`stages/.+?) \| .+ \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| (`stages/.+?) \| .+ \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.MULTILINE
+    )
     checked = 0
     for packages, allowed in rows:
         if "everything" in allowed:
@@ -132,7 +134,9 @@ def test_packages_import_only_what_contributing_allows() -> None:
         for package in re.findall(r"`stages/(\w+)`", packages):
             known = {package, *re.findall(r"`(\w+)`", allowed)}
             for path in (ROOT / "stages" / package).rglob("*.py"):
-                imported = re.findall(r"^\s*(?:from|import) stages\.?(\w*)", path.read_text(), re.MULTILINE)
+                imported = re.findall(
+                    r"^\s*(?:from|import) stages\.?(\w*)", path.read_text(encoding="utf-8"), re.MULTILINE
+                )
                 assert set(imported) <= known, path
                 checked += 1
     assert checked > 50

@@ -1,10 +1,12 @@
 """The stage `evaluate`."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -23,11 +25,11 @@ def write_inputs(name: str, history: str = HISTORY) -> None:
     """What `train` leaves behind for a model."""
     predictions.write(paths.predictions(name), FOUR)
     paths.history(name).parent.mkdir(parents=True)
-    paths.history(name).write_text(history)
+    paths.history(name).write_text(history, encoding="utf-8")
 
 
 def read_metrics(name: str) -> dict[str, Any]:
-    return json.loads(paths.metrics(name).read_text())
+    return json.loads(paths.metrics(name).read_text(encoding="utf-8"))
 
 
 def test_missing_predictions_are_one_line(project: Path) -> None:
@@ -48,6 +50,17 @@ def test_outputs_that_are_no_probabilities_name_the_architecture(project: Path, 
     predictions.write(paths.predictions("mnist_dense"), replace(FOUR, probabilities=scale * FOUR.probabilities[:]))
     message = f"stages/models/dense.py: its outputs are no probabilities: those of an image sum to {scale} to {scale}; "
     with pytest.raises(UserError, match=f"^{message}end it with a softmax in float32$"):
+        evaluate.evaluate("mnist_dense")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_nan_for_one_test_image_names_the_model_and_the_image(project: Path, value: float) -> None:
+    write_inputs("mnist_dense")
+    probabilities = FOUR.probabilities.copy()
+    probabilities[2, 1] = value
+    predictions.write(paths.predictions("mnist_dense"), replace(FOUR, probabilities=probabilities))
+    message = "^params.yaml: models.mnist_dense: its probabilities for test image 'n0/n0_2.JPEG' are not finite: .*"
+    with pytest.raises(UserError, match=message + "lower its learning_rate or .* float32, and train it again$"):
         evaluate.evaluate("mnist_dense")
 
 
@@ -73,9 +86,14 @@ def test_metrics_and_tables_are_written_and_logged(project: Path, monkeypatch: p
     assert {key: found[key] for key in metrics} == metrics
 
 
-def test_accuracy_without_tta_is_a_metric_of_a_model_with_tta(project: Path) -> None:
+@pytest.mark.parametrize("classes", [4, 1001])
+def test_accuracy_without_tta_is_a_metric_of_a_model_with_tta(project: Path, classes: int) -> None:
+    """With any number of classes."""
     write_inputs("mnist_dense")
-    predictions.write(paths.predictions("mnist_dense"), replace(FOUR, predicted_without_tta=FOUR.true))
+    names = [*FOUR.classes, *(f"class {label}" for label in range(4, classes))]
+    probabilities = np.pad(FOUR.probabilities, ((0, 0), (0, classes - 4)))
+    predicted = replace(FOUR, classes=names, probabilities=probabilities, predicted_without_tta=FOUR.true)
+    predictions.write(paths.predictions("mnist_dense"), predicted)
     evaluate.evaluate("mnist_dense")
     found = read_metrics("mnist_dense")
     assert (found["accuracy"], found["accuracy_without_tta"]) == (0.75, 1.0)
@@ -93,7 +111,7 @@ def test_a_model_on_features_is_measured_on_images_not_in_the_pretraining_data(p
     evaluate.evaluate("imagenette_vgg16")
     found = read_metrics("imagenette_vgg16")
     assert (found["not_in_pretraining_images"], found["not_in_pretraining_accuracy"]) == (2, 1.0)
-    paths.history("imagenette_cnn").write_text(HISTORY)
+    paths.history("imagenette_cnn").write_text(HISTORY, encoding="utf-8")
     predictions.write(paths.predictions("imagenette_cnn"), FOUR)
     evaluate.evaluate("imagenette_cnn")  # the same images, but no backbone
     assert "not_in_pretraining_images" not in read_metrics("imagenette_cnn")

@@ -54,7 +54,10 @@ def test_exported_files_agree_with_the_model_and_have_the_same_bytes_in_every_pr
     assert printed.out.count(" ms an image with ") == 2
     assert printed.err == ""
     files = [paths.export(name, kind) for kind in ("float32", "int8")]
-    first, metrics = [path.read_bytes() for path in files], json.loads(paths.export_metrics(name).read_text())
+    first, metrics = (
+        [path.read_bytes() for path in files],
+        json.loads(paths.export_metrics(name).read_text(encoding="utf-8")),
+    )
     assert metrics["images"] == metrics["calibration_images"] == 40
     assert metrics["float32"]["agreement"] >= 0.95  # bfloat16 rounds
     assert metrics["int8"]["agreement"] >= 0.7

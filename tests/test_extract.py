@@ -37,7 +37,7 @@ def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyP
     # In a process of its own: the number of threads can be set only once.
     done = run(tmp_path, sys.executable, "-m", "stages.extract", "extract@imagenette_vgg16", PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
-    environment = json.loads(Path("data/environment/extract/imagenette_vgg16.json").read_text())
+    environment = json.loads(Path("data/environment/extract/imagenette_vgg16.json").read_text(encoding="utf-8"))
     assert environment["threads"] == str(params.load().threads)
     assert environment["compute_dtype"] in done.stdout
 

@@ -15,7 +15,7 @@ from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
 from stages.runtime.numerics import import_tensorflow
-from stages.training import train_model as run
+from stages.training.train_model import Training, run
 from tests.conftest import write_params
 
 BACKBONE, SIZE = "mobilenet", 32
@@ -28,6 +28,7 @@ FILES = {"w.h5": [{"url": "http://127.0.0.1/w.h5", "hash": f"md5:{0:032}"}]}
 
 def change(values: Any) -> None:
     values["train"]["epochs"] = None
+    values["kernels"]["synthetic"] = "native"  # portable kernels have no bfloat16
     values["weights"][BACKBONE] = {"synthetic": True, "files": FILES}
     values["features"]["maps"] = {
         **{"dataset": "imagenette", "backbone": BACKBONE, "image_size": SIZE, "compute_dtype": "float32"},
@@ -69,9 +70,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def tune() -> Generator[Any, None, None]:
     values = params.load()
-    start = values.pretrained_network("tuned")
-    fraction = values.train.validation_fraction
-    yield from run.run("tuned", values.resolved_models["tuned"], 1, fraction, values.threads, values.memory, start)
+    yield from run(Training.of("tuned", values), values.memory)
 
 
 @pytest.mark.usefixtures("joined")
@@ -121,7 +120,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
 
     keras.utils.clear_session()
     list(tune())
-    outputs = {path: file_hash(path, "md5") for path in run.outputs("tuned")}
+    outputs = {path: file_hash(path, "md5") for path in Training.of("tuned", params.load()).outputs}
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     keras.utils.clear_session()
     events = tune()
@@ -129,7 +128,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
     events.close()  # as if it was killed after its first epoch
     keras.utils.clear_session()
     list(tune())
-    assert {path: file_hash(path, "md5") for path in run.outputs("tuned")} == outputs
+    assert {path: file_hash(path, "md5") for path in Training.of("tuned", params.load()).outputs} == outputs
 
     before = keras.models.load_model(paths.network("network"), compile=False)
     after = keras.models.load_model(paths.model("tuned"), compile=False)
@@ -148,7 +147,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
     assert predictor.predict_pixels(test.inputs).shape == (20, 10)
     heat = predictor.explain(test.inputs[:2], test.labels[:2])
     assert heat is not None and heat.shape == (2, SIZE, SIZE)
-    assert "bfloat16" in json.loads(paths.environment("train", "tuned").read_text())["compute_dtype"]
+    assert "bfloat16" in json.loads(paths.environment("train", "tuned").read_text(encoding="utf-8"))["compute_dtype"]
     shutil.move("elsewhere", paths.raw(BACKBONE))
 
 

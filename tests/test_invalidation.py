@@ -13,7 +13,6 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from stages.config import params
-from stages.config.references import PARTS
 from stages.plots import _registry
 from stages.runtime import paths
 from tests.conftest import ROOT, copy_work_tree, write_params
@@ -29,7 +28,7 @@ NO_RESULT = (
 
 COMMON = ("optimizer", "schedule", "loss", "learning_rate", "batch_size", "epochs", "compute_dtype")
 FOUND_BY_NAME = [
-    *[("train", "models"), ("train", "training/losses")],
+    ("train", "models"),
     ("extract", "backbones"),
     ("preprocess", "data/formats"),
 ]
@@ -68,7 +67,7 @@ def stale_after_comment(repo: Repo, module: str) -> set[str]:
 
 
 def test_stale_stages_after_comment_in_each_module_match_the_documented_table(repo: Repo) -> None:
-    table = ROW.findall((ROOT / "docs/invalidation.md").read_text())
+    table = ROW.findall((ROOT / "docs/invalidation.md").read_text(encoding="utf-8"))
     actual = {module: _kinds(stale_after_comment(repo, module)) for module in MODULES}
     documented = {module: _documented(table, module) for module in MODULES}
     assert actual == documented
@@ -77,8 +76,8 @@ def test_stale_stages_after_comment_in_each_module_match_the_documented_table(re
 def test_change_of_auditing_code_or_of_what_it_reads_makes_audits_stale(tmp_path: Path) -> None:
     copy_work_tree(tmp_path)
     entry = "{features: mnist, similarity: 0.8, ratio: 0.35, folds: 5}"
-    text = (tmp_path / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("audits: {}", f"audits:\n  mnist: {entry}"))
+    text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
+    (tmp_path / "params.yaml").write_text(text.replace("audits: {}", f"audits:\n  mnist: {entry}"), encoding="utf-8")
     with Repo(tmp_path) as audited:
         for stage in audited.index.stages:
             for dep in stage.deps:
@@ -112,16 +111,10 @@ def test_change_of_what_joins_a_network_makes_it_and_the_model_on_it_stale(tmp_p
         assert {"join@network", *own} < stale_after_comment(tuned, "stages/models/dense.py")  # of its head
 
 
-@pytest.mark.parametrize("kind", ["architecture", "loss"])  # groups may name any optimizer and schedule
-def test_comment_in_a_part_makes_only_the_models_that_use_it_stale(repo: Repo, kind: str) -> None:
+def test_comment_in_an_architecture_makes_only_the_models_that_use_it_stale(repo: Repo) -> None:
     models = params.load(ROOT / "params.yaml").models
-    package = {"architecture": "models", **PARTS}[kind].replace(".", "/")
-    for module in (module for module in MODULES if module.startswith(f"stages/{package}/")):
-        users = {
-            f"train@{name}"
-            for name, model in models.items()
-            if (model.architecture if kind == "architecture" else getattr(model, kind).name) == Path(module).stem
-        }
+    for module in (module for module in MODULES if module.startswith("stages/models/")):
+        users = {f"train@{name}" for name, model in models.items() if model.architecture == Path(module).stem}
         stale = stale_after_comment(repo, module)
         assert {name for name in stale if name.startswith("train@")} == users, module
 
@@ -197,7 +190,7 @@ def _imports(module: Path) -> set[str]:
         if str(path) in found:
             continue
         found.add(str(path))
-        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        for node in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom):
                 names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
             elif isinstance(node, ast.Import):

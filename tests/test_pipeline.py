@@ -35,9 +35,9 @@ def repro(folder: Path, *arguments: str) -> set[str]:
 
 
 def edit(folder: Path, old: str, new: str) -> None:
-    text = (folder / "params.yaml").read_text()
+    text = (folder / "params.yaml").read_text(encoding="utf-8")
     assert text.count(old) == 1
-    (folder / "params.yaml").write_text(text.replace(old, new))
+    (folder / "params.yaml").write_text(text.replace(old, new), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_two_jobs_write_the_bytes_of_one(clone: Path, tmp_path: Path) -> None:
         done = run(copy, *command)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage" not in done.stdout
-    assert (copy / "dvc.lock").read_text() == (clone / "dvc.lock").read_text()
+    assert (copy / "dvc.lock").read_text(encoding="utf-8") == (clone / "dvc.lock").read_text(encoding="utf-8")
 
 
 def test_repro_measures_every_model(clone: Path) -> None:
@@ -80,10 +80,10 @@ def test_repro_measures_every_model(clone: Path) -> None:
     predictions = pd.read_parquet(clone / "data/predictions/imagenette_vgg16.parquet")
     accuracy = (predictions["true"] == predictions["predicted"]).mean()
     assert found["imagenette_vgg16"]["accuracy"] == pytest.approx(accuracy)
-    report = (clone / "reports/README.md").read_text()
+    report = (clone / "reports/README.md").read_text(encoding="utf-8")
     assert all(f"`{name}`" in report for name in found)
     assert "Synthetic" in report
-    page = (clone / "reports/index.html").read_text()
+    page = (clone / "reports/index.html").read_text(encoding="utf-8")
     assert all(f'id="model-{name}"' in page for name in found)
 
 
@@ -143,9 +143,9 @@ def test_change_of_a_models_entry_reruns_only_that_model(clone: Path) -> None:
 def test_result_of_another_machine_from_the_cache_is_named(clone: Path) -> None:
     """As when machines of different kinds share a cache: DVC takes a training of the other one for its own."""
     path = clone / "data/environment/train/mnist_dense.json"
-    facts = json.loads(path.read_text())
+    facts = json.loads(path.read_text(encoding="utf-8"))
     path.unlink()
-    path.write_text(json.dumps({**facts, "processor": "riscv64"}))
+    path.write_text(json.dumps({**facts, "processor": "riscv64"}), encoding="utf-8")
     done = run(clone, "dvc", "commit", "--force", "train@mnist_dense")
     assert done.returncode == 0, done.stderr
     done = run(clone, "dvc", "repro")
@@ -155,10 +155,10 @@ def test_result_of_another_machine_from_the_cache_is_named(clone: Path) -> None:
 
 
 def test_invalid_parameter_is_one_line_before_any_work(clone: Path) -> None:
-    text = (clone / "params.yaml").read_text()
+    text = (clone / "params.yaml").read_text(encoding="utf-8")
     edit(clone, "units: [100]", "units: [100]\n    unitts: 3")
     done = run(clone, "dvc", "repro", "train@mnist_dense")
-    (clone / "params.yaml").write_text(text)
+    (clone / "params.yaml").write_text(text, encoding="utf-8")
     assert done.returncode != 0
     assert "error: params.yaml: models.mnist_dense.unitts: unknown key with value 3; " in done.stderr
     assert "Traceback" not in done.stderr

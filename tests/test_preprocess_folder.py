@@ -1,5 +1,6 @@
 """The stage preprocess_folder: records of your own images, and what a change of the folder makes DVC do."""
 
+import io
 import json
 import shutil
 from functools import partial
@@ -12,6 +13,7 @@ from PIL import Image
 
 from stages import preprocess_folder
 from stages.data import reader
+from stages.data.convert import decode
 from stages.runtime.errors import UserError
 from tests.conftest import clone_of_work_tree, run, write_params
 from tests.data.photos import CLASSES, draw, write_photos
@@ -67,9 +69,56 @@ def test_photos_of_any_kind_are_records(project: Path) -> None:
     assert set(found) == {*names(6), *more}
     assert all(pixels.shape == (12, 20, 3) for key, pixels in found.items() if key != "dog/deep.png")
     assert found["dog/deep.png"].shape == (5, 4, 3) and (found["dog/deep.png"] == 200).all()
-    assert json.loads(Path("data/conversions/flowers.json").read_text()) == {"16 bits": 1}
-    skipped = json.loads(Path("data/skipped/flowers.json").read_text())
+    assert json.loads(Path("data/conversions/flowers.json").read_text(encoding="utf-8")) == {"16 bits": 1}
+    skipped = json.loads(Path("data/skipped/flowers.json").read_text(encoding="utf-8"))
     assert {key for split in skipped.values() for key in split} == {"dog/broken.jpg"}
+
+
+def noise(seed: int, mode: str, kind: str = "JPEG", orientation: int = 1, **options: Any) -> bytes:
+    """A picture of 48 × 48 pixels with details that decoders round differently."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(seed).integers(0, 256, (48, 48, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind, exif=exif, **options)
+    return file.getvalue()
+
+
+FACES = {f"{name}/{index}.jpg": noise(index, "L") for name in ("cat", "dog") for index in range(4)}
+OF_ANY_MODE = {
+    "cat/cmyk.jpg": noise(1, "CMYK"),
+    "cat/cmyk_turned.jpg": noise(2, "CMYK", orientation=6),
+    "cat/gray_turned.jpg": noise(3, "L", orientation=3),
+    "cat/rgb.jpg": noise(4, "RGB", keep_rgb=True),
+    "cat/fine.jpg": noise(5, "RGB", subsampling=0, progressive=True),
+    "cat/turned.jpg": noise(6, "RGB", orientation=8),
+    "cat/clear.png": noise(7, "RGBA", "PNG"),
+    "cat/lossy.webp": noise(8, "RGB", "WEBP"),
+    "cat/palette.gif": noise(9, "P", "GIF"),
+    "cat/scan.tif": noise(10, "CMYK", "TIFF"),
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "channels"),
+    [
+        (FACES, 1),
+        (FACES | {"cat/turned.jpg": noise(9, "L", orientation=6), "dog/a.png": noise(8, "L", "PNG")}, 1),
+        (FACES | OF_ANY_MODE, 3),
+    ],
+    ids=["gray", "gray of several formats", "any mode"],
+)
+def test_predictions_see_the_pixels_of_the_records_in_every_mode(
+    project: Path, files: dict[str, bytes], channels: int
+) -> None:
+    write(project / "pets", files)
+    write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
+    preprocess_folder.preprocess_folder("flowers")
+    records = [example for split in ("train", "test") for example in reader.read("flowers", split).as_numpy_iterator()]
+    assert len(records) == len(files)
+    for example in records:
+        key = example["key"].decode()
+        np.testing.assert_array_equal(decode(files[key], channels)[0], example["input"], key)
 
 
 def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> None:
@@ -88,9 +137,9 @@ def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> N
     assert {name: split.num_examples for name, split in reader.info("flowers").splits.items()} == dict.fromkeys(
         ("train", "validation", "test"), 6
     )
-    counts = json.loads(Path("data/counts/flowers.json").read_text())
+    counts = json.loads(Path("data/counts/flowers.json").read_text(encoding="utf-8"))
     assert list(counts) == ["train", "validation", "test"] and counts["validation"] == {"cat": 3, "dog": 3}
-    skipped = json.loads(Path("data/skipped/flowers.json").read_text())
+    skipped = json.loads(Path("data/skipped/flowers.json").read_text(encoding="utf-8"))
     assert list(skipped["validation"]) == ["dog/broken.jpg"]
     write(project / "pets", {name: b"x" for name in files if name.startswith("val/")})
     with pytest.raises(UserError, match=r"^flowers: split 'validation' has no images"):

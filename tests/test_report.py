@@ -19,7 +19,7 @@ from tests.reporting.project import MODELS
 def test_a_missing_metric_is_one_line_before_any_work(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(evaluated)
     path = Path("reports/metrics/mnist_dense.json")
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     path.unlink()
     try:
         with pytest.raises(
@@ -27,7 +27,7 @@ def test_a_missing_metric_is_one_line_before_any_work(evaluated: Path, monkeypat
         ):
             report.report()
     finally:
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
 
 
 def test_every_dataset_and_model_has_its_figures(reported: Path) -> None:
@@ -49,7 +49,7 @@ def test_every_dataset_and_model_has_its_figures(reported: Path) -> None:
 def test_the_bytes_are_the_same_in_another_process(reported: Path, tmp_path: Path) -> None:
     """With another seed of Python's hashes, and another configuration of Matplotlib."""
     shutil.copytree(reported, tmp_path / "copy", ignore=shutil.ignore_patterns("README.md", "index.html", "figures"))
-    (tmp_path / "matplotlibrc").write_text("font.size: 20\nsvg.fonttype: path\nsavefig.bbox: tight\n")
+    (tmp_path / "matplotlibrc").write_text("font.size: 20\nsvg.fonttype: path\nsavefig.bbox: tight\n", encoding="utf-8")
     environment = {
         **os.environ,
         "PYTHONPATH": str(ROOT),
@@ -57,7 +57,11 @@ def test_the_bytes_are_the_same_in_another_process(reported: Path, tmp_path: Pat
         "MATPLOTLIBRC": str(tmp_path / "matplotlibrc"),
     }
     done = subprocess.run(
-        [sys.executable, "-m", "stages.report"], cwd=tmp_path / "copy", env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "stages.report"],
+        cwd=tmp_path / "copy",
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0
     assert [

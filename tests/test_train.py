@@ -23,7 +23,7 @@ from stages.runtime.numerics import import_tensorflow
 from stages.tracking import logger
 from stages.train import train
 from stages.training import checkpoint
-from stages.training import train_model as run
+from stages.training.train_model import Training, _splits
 from tests.conftest import ROOT, write_params
 
 
@@ -39,20 +39,33 @@ def write_records() -> None:
     writer.write("mnist", params.load().datasets["mnist"].class_names, list(labels), examples)
 
 
-def start(folder: Path, epochs: int) -> "tuple[subprocess.Popen[str], list[str]]":
+TRAINING = """
+from stages import train
+from stages.runtime import cli
+from stages.training import checkpoint
+checkpoint.SECONDS_BETWEEN = 0.0
+cli.run(train.train, "model")
+"""
+AGAIN = """
+import keras
+from stages.config import params
+from stages.training.train_model import Training
+for path in Training.of("mnist_dense", params.load()).outputs:
+    path.rename(path.with_name(f"{path.name}.resumed"))
+keras.utils.clear_session()  # Keras numbers the models of a process
+train.train("mnist_dense")
+"""
+
+
+def start(folder: Path, epochs: int, code: str = TRAINING) -> "tuple[subprocess.Popen[str], list[str]]":
     """A training in a process of its own with a checkpoint after each epoch; its output until epoch `epochs`."""
-    code = (
-        "from stages import train; from stages.runtime import cli\n"
-        "from stages.training import checkpoint\n"
-        "checkpoint.SECONDS_BETWEEN = 0.0; cli.run(train.train, 'model')"
-    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "mnist_dense"],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     assert process.stdout is not None
     lines = [""]
@@ -75,16 +88,7 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     """SIGKILL, then Ctrl-C, then the rest. Nothing listens meanwhile, neither the trainer nor its MLflow."""
     write_params(project, lambda values: values["train"].update(epochs=60))
     write_records()
-    import_tensorflow(params.load().threads)  # as in the processes to come
-    import keras
-
-    keras.utils.clear_session()  # Keras numbers the models of a process
-    train("mnist_dense")
-    files = run.outputs("mnist_dense")
-    whole = [path.read_bytes() for path in files]
-    for path in files:
-        path.unlink()
-
+    files = Training.of("mnist_dense", params.load()).outputs
     process, _ = start(project, 10)
     with process:
         listening = [one for one in psutil.Process(process.pid).net_connections("inet") if one.status == "LISTEN"]
@@ -99,12 +103,13 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     assert 10 <= resumed_from(lines) < 60
     assert (process.returncode, errors) == (1, "interrupted: `dvc repro` continues after the last finished stage\n")
     assert checkpoint.exists() and not any(path.exists() for path in files)
-    process, lines = start(project, 60)
+    process, lines = start(project, 60, TRAINING + AGAIN)
     with process:
         _, errors = process.communicate(timeout=120)
     assert 30 <= resumed_from(lines) < 60
     assert (process.returncode, errors) == (0, "")
-    assert [path.read_bytes() for path in files] == whole
+    resumed = [path.with_name(f"{path.name}.resumed") for path in files]
+    assert [path.read_bytes() for path in files] == [path.read_bytes() for path in resumed]
     assert not checkpoint.exists()
 
 
@@ -162,4 +167,4 @@ def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_trai
 @pytest.mark.parametrize(("images", "fraction"), [(1, 0.5), (4, 0.1), (40, 1e-12), (40, 0.999)])
 def test_split_without_images_is_one_line(images: int, fraction: float) -> None:
     with pytest.raises(UserError, match=r"^params.yaml: train.validation_fraction: .* images of mnist leaves an empty"):
-        run._splits("mnist", {"train": images, "test": 10}, fraction)
+        _splits("mnist", {"train": images, "test": 10}, fraction)

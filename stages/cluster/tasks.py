@@ -120,7 +120,7 @@ def run_on_nodes(
 def _token(folder: Path) -> Iterator[tuple[Path, str]]:
     """A file by which a process can tell whether it sees this folder: no other has its content."""
     path, content = folder.absolute() / ".token", uuid.uuid4().hex
-    path.write_text(content)
+    path.write_text(content, encoding="utf-8")
     try:
         yield path, content
     finally:
@@ -155,7 +155,7 @@ class _Worker:
     ) -> None:
         self._project, self._read = project, read
         path, content = token
-        self._sees_project = path.exists() and path.read_text() == content
+        self._sees_project = path.exists() and path.read_text(encoding="utf-8") == content
         self._error: UserError | None = None
         try:
             with self._files(inputs):

@@ -60,6 +60,7 @@ class FolderConfig(Config):
     table: TableConfig | None = None
     test_fraction: Fraction | None = None  # None: the source has splits of its own
     validation_fraction: Annotated[Fraction | None, AfterValidator(_check_sum)] = None  # None: `train` cuts that split
+    skip_invalid_images: bool = False  # or of all datasets, at the top of params.yaml
     group: Pattern | None = None  # searched in the name of a file; images with the same match stay in one split
 
     @property

@@ -69,7 +69,7 @@ class ModelConfig(Config):
     batch_size: Positive
     epochs: Epochs
     compute_dtype: ComputeDtype
-    synthetic_epochs: Epochs | None = None  # at most so many on synthetic data; None: as many as on real data
+    synthetic: dict[str, Any] = Field(default_factory=dict)  # other values of this entry, for generated images
     image_size: ImageSize | None = None  # None: the size of the dataset's images
     augment: Parts = Field(default_factory=list)  # in the order in which they are applied
     initialize: Parts = Field(default_factory=list)  # weights that depend on the training images

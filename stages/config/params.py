@@ -22,7 +22,7 @@ def load(path: Path = paths.PARAMS) -> Params:
     """
     try:
         # DVC's own parser: PyYAML would read the 1e-05 that `dvc exp run -S` writes as a string.
-        values = YAML(typ="safe").load(path.read_text())
+        values = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except (YAMLError, ValueError, RecursionError) as error:  # the latter two: bad numbers, endless brackets
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f"line {mark.line + 1}: " if mark else ""

@@ -23,7 +23,6 @@ PART_LISTS = {
     "initialize": "training.initializers",
 }
 PRETRAINED = "pretrained"  # the architecture of models that continue a training
-TEST_TIME_CLASSES = 1000  # stages/evaluation/predictions.py reads a second prediction of so many classes at most
 PIXELS_ONLY = ("image_size", "augment", "progressive", "test_time")
 
 
@@ -60,6 +59,8 @@ def check_references(params: Params, path: Path) -> None:
     for name, model in params.models.items():
         lookup({**params.datasets, **params.features, **params.pretrained}, model.dataset, f"models.{name}.dataset")
         _check_model(f"{path}: models.{name}", model, params)
+        if model.synthetic:
+            check_change(params, model, model.synthetic, f"{path}: models.{name}.synthetic")
     for number, name in enumerate(params.export):
         lookup(params.models, name, f"export[{number}]")
         if name in params.export[:number]:
@@ -111,13 +112,6 @@ def _check_model(key: str, model: ModelConfig, params: Params) -> None:
         )
     if model.dataset in params.pretrained and model.image_size:
         raise UserError(f"{key}.image_size: set it in pretrained.{model.dataset}: the network has one size")
-    start = params.pretrained.get(model.dataset)
-    dataset = params.datasets.get(start.dataset if start else model.dataset)
-    if model.test_time and dataset and len(dataset.classes) > TEST_TIME_CLASSES:
-        raise UserError(
-            f"{key}.test_time: {len(dataset.classes):,} classes: only models of up to {TEST_TIME_CLASSES:,} classes "
-            "can be evaluated with it; remove it"
-        )
     check_plugin(f"{key}.architecture", "models", model.architecture)
     check_options(key, "models", model.architecture, model.options, type(model).model_fields)
     for name, package in {**PARTS, **OPTIONAL_PARTS}.items():

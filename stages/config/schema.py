@@ -34,6 +34,7 @@ class Params(Config):
     threads: Annotated[int, Field(ge=1, le=1024)]
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     skip_invalid_images: bool
+    max_pixels: Annotated[int, Field(ge=1)]  # of a file among your own images, and of one to predict
     kernels: KernelsConfig
     engine: Literal["local", "ray"]
     memory: Annotated[float, Field(ge=0)]  # GiB

@@ -51,7 +51,7 @@ def info(name: str) -> Any:
 def backbone(name: str) -> dict[str, Any] | None:
     """The backbone whose features a dataset holds, as in `saved_model.read_signature`; None: it holds images."""
     path = paths.backbone(name)
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def read(name: str, split: str, image_size: int | None = None, decode: bool = True) -> "tf.data.Dataset":
@@ -74,12 +74,16 @@ def read(name: str, split: str, image_size: int | None = None, decode: bool = Tr
         # Records in the order of the shards
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
-    if image_size is None:
-        return examples
-    return examples.map(
-        lambda example: {**example, "input": crop_and_resize(example["input"], image_size)},
-        num_parallel_calls=tf.data.AUTOTUNE,
-    )
+    if image_size is not None:
+        examples = examples.map(
+            lambda example: {**example, "input": crop_and_resize(example["input"], image_size)},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+    # An image on each core at a time: operations would otherwise share the few threads of the computation
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = 0  # as many as the machine has cores
+    options.threading.max_intra_op_parallelism = 1
+    return examples.with_options(options)
 
 
 def batches(
@@ -115,7 +119,7 @@ def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Ten
         return tf.io.decode_image(data, channels=channels, expand_animations=False)
     except tf.errors.InvalidArgumentError:
         raise UserError(
-            f"{paths.records(name)}: {key!r} cannot be decoded; remove it from the archive, or try "
+            f"{paths.records(name)}: {key!r} cannot be decoded; remove it from the images, or try "
             "skip_invalid_images: true in params.yaml"
         ) from None
 
@@ -182,9 +186,10 @@ def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
 
 def corrupt(name: str, what: str) -> UserError:
     """The error for records that are not what was written; it names the stage that writes them again."""
-    # Only this stage counts conversions
-    stage = "preprocess_folder" if paths.conversions(name).exists() else "preprocess"
-    stage = "extract" if paths.backbone(name).exists() else stage
+    from stages.config import params
+
+    values = params.load()
+    stage = f"extract@{name}" if name in values.features else values.preprocess_stage(name)
     return UserError(
-        f"{paths.records(name)}: corrupt: {what}; write it again with `dvc repro --force --single-item {stage}@{name}`"
+        f"{paths.records(name)}: corrupt: {what}; write it again with `dvc repro --force --single-item {stage}`"
     )

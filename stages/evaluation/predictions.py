@@ -111,7 +111,7 @@ def write(path: Path, predictions: Predictions | Iterable[Predictions]) -> None:
             file,
             table.schema,
             # A dictionary of a billion different probabilities takes minutes and saves nothing
-            use_dictionary=size <= MANY_CLASSES or ["key", "true", "predicted"],
+            use_dictionary=size <= MANY_CLASSES or [name for name in table.column_names if name != "probabilities"],
             dictionary_pagesize_limit=2**30,  # a class without images keeps its place, however long the names are
             write_page_checksum=True,  # without it, most flipped bits go unnoticed
         ) as writer,
@@ -200,7 +200,7 @@ def _parse(file: pq.ParquetFile, name: str | None) -> Predictions:
 
 def _rows(column: pa.ChunkedArray, num_classes: int) -> np.ndarray:
     """The probabilities of a column, (images, classes) float32."""
-    rows = [chunk.flatten().to_numpy() for chunk in column.chunks]
+    rows = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]  # pandas wrote NaN as null
     probabilities = rows[0] if len(rows) == 1 else np.concatenate(rows)
     if len(probabilities) != len(column) * num_classes:
         raise ValueError("its columns do not fit together")

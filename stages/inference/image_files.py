@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.data.convert import is_image
+from stages.data.folders.listing import is_hidden
 from stages.inference.predictor import Predictor
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
 MAX_BYTES = 1 << 28  # of a file; the largest uncompressed image that `convert` accepts has fewer
 AHEAD = 2  # batches that are read while one is predicted
 
@@ -37,7 +38,7 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern)
-        matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+        matches = [path] if path.exists() else sorted(_glob(path))
         for match in matches or [path]:
             if match.is_dir():
                 found.update(dict.fromkeys(sorted(_below(match))))
@@ -46,12 +47,23 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def _glob(pattern: Path) -> Iterator[Path]:
+    """The files that match a pattern, in whose existing folders brackets are no pattern; no hidden ones."""
+    exists = [name for name in (pattern.parents) if name.is_dir()]
+    known = exists[0] if exists else Path()
+    rest = pattern.relative_to(known)
+    for name in glob.iglob(str(rest), root_dir=known, recursive=True):
+        if not any(part not in rest.parts and is_hidden(part) for part in Path(name).parts):
+            yield known / name
+
+
 def _below(folder: Path) -> Iterator[Path]:
     """The images below a folder, and the folders that cannot be read."""
     unreadable: list[Path] = []
-    for root, _, names in os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename))):
-        files = (Path(root, name) for name in names)
-        yield from (file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+    for root, folders, names in os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename))):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        files = (Path(root, name) for name in names if is_image(name) and not is_hidden(name))
+        yield from (file for file in files if file.is_file())
     yield from unreadable
 
 

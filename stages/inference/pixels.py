@@ -5,45 +5,33 @@ The import of the reader takes a second: import this module late.
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 
-from stages.data.convert import convert, is_upright
-from stages.data.jpeg import find_error
+from stages.data.convert import decode
+from stages.data.jpeg import MAX_PIXELS
 from stages.data.reader import crop_and_resize
-
-JPEG = b"\xff\xd8"
 
 
 class Decoder:
     """Files → images of one size. Threads may share it."""
 
-    def __init__(self, image_size: int, channels: int) -> None:
+    def __init__(self, image_size: int, channels: int, max_pixels: int = MAX_PIXELS) -> None:
         """Prepare for square images.
 
         Args:
             image_size: height and width in pixels.
             channels: 3, or 1 for grayscale.
+            max_pixels: that a file may have.
         """
-
-        def decode(data: tf.Tensor) -> tf.Tensor:
-            image = tf.io.decode_image(data, channels=channels, expand_animations=False)
-            image.set_shape((None, None, channels))
-            return crop_and_resize(image, image_size)
-
-        # Graphs, as where the reader decodes: eagerly, each operation costs as much as a small image
-        self._decode = tf.function(decode, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+        # A graph, as where the reader resizes: eagerly, each operation costs as much as a small image
         self._resize = tf.function(
             lambda image: crop_and_resize(image, image_size),
             input_signature=[tf.TensorSpec((None, None, channels), tf.uint8)],
             autograph=False,
         )
-        self._channels = channels
+        self._channels, self._max_pixels = channels, max_pixels
 
     def __call__(self, data: bytes) -> tuple[np.ndarray, list[str]]:
-        """Decode one file.
-
-        A JPEG file has the pixels that training and evaluation see, unless EXIF data turn it. Any other file is decoded
-        by `convert`. Then both are cropped and resized in the same way.
+        """Decode one file as `decode` does; then crop and resize it.
 
         Returns:
             uint8 (image_size, image_size, channels), and what `convert` applied.
@@ -52,22 +40,5 @@ class Decoder:
             ValueError: the file is invalid; the message continues "the file …".
         """
         with tf.device("cpu"):  # as in tf.data
-            if data.startswith(JPEG):
-                if error := find_error(data):
-                    raise ValueError(error)
-                if is_upright(data):
-                    try:
-                        return self._decode(data).numpy(), []
-                    except tf.errors.InvalidArgumentError:
-                        raise ValueError("is corrupt") from None
-            pixels, applied = convert(data)
-            return self._resize(_with_channels(pixels, self._channels)).numpy(), applied
-
-
-def _with_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Grayscale as equal colors, or colors as their luma."""
-    if pixels.shape[-1] == channels:
-        return pixels
-    if channels == 1:
-        return np.asarray(Image.fromarray(pixels).convert("L"))[:, :, np.newaxis]
-    return np.repeat(pixels, channels, axis=-1)
+            pixels, applied = decode(data, self._channels, self._max_pixels)
+            return self._resize(pixels).numpy(), applied

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.config.plugins import load_plugin
+from stages.data.jpeg import MAX_PIXELS
 from stages.inference.locate import find_weights, signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 class Predictor:
     """A model in memory that takes image files. Threads may share `decode`; predict in one thread at a time."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, max_pixels: int = MAX_PIXELS) -> None:
         """Load a model, and the backbone if it takes features.
 
         Args:
             path: a .keras file of this project. No code that it may bring along is run.
             threads: TensorFlow's intra-op threads.
+            max_pixels: that an image file may have.
 
         Raises:
             UserError: the file is not a model of this project, or the weights of its backbone are missing.
@@ -50,7 +52,7 @@ class Predictor:
             raise UserError(f"{path}: corrupt: {' '.join(str(error).split())[:200]}; train the model again") from None
         self.batch_size = eval_batch_size(self.model)  # images that are predicted at once
         self.image_size: int = (backbone or self.signature)["image_size"]
-        self.decode = Decoder(self.image_size, self.signature["channels"])  # bytes → pixels, conversions; or ValueError
+        self.decode = Decoder(self.image_size, self.signature["channels"], max_pixels)
         self._forward = _compiled(self.model)
         self.backbone: keras.Model | None = None
         self._extract: Any = None

@@ -68,7 +68,7 @@ def create_app(name: str, model: Predictor, limits: Limits) -> FastAPI:
         )
 
     for path, file in (("/", "page.html"), ("/docs", "docs.html")):
-        page = resources.files("stages.inference").joinpath(file).read_text()
+        page = resources.files("stages.inference").joinpath(file).read_text(encoding="utf-8")
         app.add_api_route(path, _page(page), include_in_schema=False)
 
     app.add_exception_handler(StarletteHTTPException, _http_error)

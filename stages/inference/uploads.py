@@ -1,18 +1,15 @@
 """Images that a client sends: as the body of a request, or as files of a form."""
 
 import asyncio
-import io
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from fastapi import HTTPException, Request
-from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.types import Message
 
-from stages.data.convert import FORMATS
+from stages.data.convert import open_image
 from stages.inference.limits import Limits
 
 BINARY, FORM = "application/octet-stream", "multipart/form-data"
@@ -95,9 +92,7 @@ def check_pixels(data: bytes, limit: int) -> None:
         ValueError: it has more than `limit` pixels, or too many scans; the message continues "the file …".
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is lower
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = open_image(data, limit)
     except Exception:  # whoever decodes it says what is wrong
         return
     width, height = image.size

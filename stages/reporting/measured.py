@@ -44,7 +44,7 @@ def read() -> dict[str, MeasuredResult]:
     for folder in _folders():
         for name, facts in _facts(folder).items():
             result = runs.setdefault(name, MeasuredResult([], []))
-            result.metrics.append(json.loads((folder / "metrics" / f"{name}.json").read_text()))
+            result.metrics.append(json.loads((folder / "metrics" / f"{name}.json").read_text(encoding="utf-8")))
             result.facts.append(facts)
     return {name: runs[name] for name in params.load().models if name in runs}
 

@@ -154,7 +154,7 @@ def plot_table(plot: str, module: ModuleType, name: str, num_classes: int) -> pd
 def published_results() -> dict[str, PublishedResult]:
     """Published results by the names of the models."""
     try:
-        content = YAML(typ="safe", pure=True).load(paths.PUBLISHED.read_text())
+        content = YAML(typ="safe", pure=True).load(paths.PUBLISHED.read_text(encoding="utf-8"))
         return TypeAdapter(dict[str, PublishedResult]).validate_python(content)
     except (YAMLError, ValueError) as error:
         raise UserError(

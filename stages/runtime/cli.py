@@ -1,6 +1,7 @@
 """The command line of every stage and tool: positional names in, one-line errors and exit codes out."""
 
 import errno
+import io
 import os
 import re
 import signal
@@ -29,6 +30,8 @@ def run(command: Callable[..., None], *names: str) -> None:
 
 def guard(command: Callable[[], None]) -> None:
     """Call `command`, which has parsed its arguments itself, and treat its failures as `run` does."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the name of a class, on a terminal that has not all characters
+        sys.stdout.reconfigure(errors="backslashreplace")
     report = sys.unraisablehook
 
     def interrupt_again(unraisable: "sys.UnraisableHookArgs") -> None:

@@ -24,7 +24,7 @@ def read(path: Path = paths.LOCK) -> dict[str, Any]:
         try:
             # A clock that differs from the file system's by more than SETTLED must not make this wait in vain.
             if abs(time.time() - path.stat().st_mtime) >= SETTLED:
-                content = yaml.load(path.read_text(), yaml.CSafeLoader)
+                content = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
                 if isinstance(content, dict) and abs(time.time() - path.stat().st_mtime) >= SETTLED:
                     return content
         except FileNotFoundError:

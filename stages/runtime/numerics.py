@@ -124,7 +124,9 @@ def versions() -> dict[str, str]:
 def _gpus() -> str:
     """The models of all GPUs of this machine, as their driver names them; their number changes sums, too."""
     files = sorted(NVIDIA.parent.glob("gpus/*/information"))
-    lines = [line for file in files for line in file.read_text().splitlines() if line.startswith("Model:")]
+    lines = [
+        line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.startswith("Model:")
+    ]
     return ", ".join(sorted(line.partition(":")[2].strip() for line in lines)) or "none"
 
 
@@ -177,7 +179,7 @@ def dtype_policy(compute_dtype: str) -> str:
 def processor_flags() -> set[str]:
     """Names of the processor's instruction sets; empty where the system has no /proc/cpuinfo."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return set()
     return next((set(line.split()) for line in lines if line.startswith("flags")), set())
@@ -188,7 +190,7 @@ def silent() -> Iterator[None]:
     """Drop what C++ code writes to standard error; exceptions pass."""
     sys.stderr.flush()
     stderr = os.dup(2)
-    with open(os.devnull, "w") as null:
+    with open(os.devnull, "w", encoding="utf-8") as null:
         os.dup2(null.fileno(), 2)
     try:
         yield

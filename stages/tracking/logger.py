@@ -109,7 +109,7 @@ def log_evaluation(name: str, experiment: str, model_md5: str, metrics: Mapping[
         name=name,
         status="FINISHED",
         metrics=[(f"test_{key}", float(value), now, 0) for key, value in metrics.items()],
-        plots={f"plots/{plot.parent.name}/{plot.name}": plot.read_text() for plot in plots},
+        plots={f"plots/{plot.parent.name}/{plot.name}": plot.read_text(encoding="utf-8") for plot in plots},
         model_md5=model_md5,
     ).write()
 
@@ -126,7 +126,7 @@ def _tags(stage: str) -> dict[str, str]:
     with suppress(OSError):  # git is not installed
         # Two revisions: only a commit of this project, not of a repository around it, has the dvc.yaml of this folder.
         command = ["git", "rev-parse", "HEAD", "HEAD:./dvc.yaml"]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8")
         tags["mlflow.source.git.commit"] = None if done.returncode else done.stdout.split()[0]
     return {key: value for key, value in tags.items() if value}
 

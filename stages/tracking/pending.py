@@ -64,7 +64,7 @@ class PendingRun(BaseModel):
     def write(self) -> None:
         """Write the run to its file."""
         with atomic_write(self.path) as part:
-            part.write_text(self.model_dump_json(indent=1))
+            part.write_text(self.model_dump_json(indent=1), encoding="utf-8")
 
     def end(self, status: Literal["FINISHED", "FAILED", "KILLED"]) -> None:
         """Set the status and the time of the end."""

@@ -102,8 +102,8 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
     with strategy.scope():
         model = build_model(config, train.inputs.shape[1:], train.inputs.dtype, len(classes), training.pretrained)
-        for part in config.initialize:
-            build_plugin("training.initializers", part)(model, train.inputs)
+        for initializer in config.initialize:
+            build_plugin("training.initializers", initializer)(model, train.inputs)
     environment = numerics.environment(training.threads, training.kernels, compute_dtype)
     start = environment | {"devices": str(strategy.num_replicas_in_sync)}  # fewer than the machine has may be visible
     if training.pretrained:

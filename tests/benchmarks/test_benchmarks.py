@@ -38,7 +38,7 @@ def sleep_and_note(done: common.Done, seconds: float, path: Path) -> None:
     while True:
         start = time.time()
         time.sleep(seconds)
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             print(os.getpid(), start, time.time(), file=file)
         done(seconds)
 
@@ -54,7 +54,7 @@ def test_contenders_are_processes_that_work_one_at_a_time(tmp_path: Path) -> Non
         common.contender(sleep_and_note, 0.1, path) as long,
     ):
         results = common.interleaved({"short": short, "long": long}, 3)
-    found = [[float(value) for value in line.split()] for line in path.read_text().splitlines()]
+    found = [[float(value) for value in line.split()] for line in path.read_text(encoding="utf-8").splitlines()]
     pids = [pid for pid, _, _ in found]
     assert pids == pids[:2] * 3 and pids[0] != pids[1]
     assert all(end <= start for (_, _, end), (_, start, _) in pairwise(found))
@@ -94,20 +94,20 @@ def test_operations_of_vgg16_are_those_of_the_literature() -> None:
 def test_results_are_written_as_json_and_as_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "FOLDER", tmp_path)
     monkeypatch.setattr(readme, "FOLDER", tmp_path)
-    (tmp_path / "README.md").write_text(f"# By hand\n\n{readme.MARK}\n\nold tables\n")
+    (tmp_path / "README.md").write_text(f"# By hand\n\n{readme.MARK}\n\nold tables\n", encoding="utf-8")
     row = common.Row("mnist_dense", {"plain Keras": [1000.0, 1234.5678], "pipeline": [2000.0, 2469.0]})
     result = common.Result(
         [common.Table("Training", "images/s", [row])], [common.Target("training", "≥ 1.5", 2.0)], ["A remark."]
     )
     common.save("training", common.content("training", result, common.machine()))
-    written = json.loads((tmp_path / "results" / "training.json").read_text())
+    written = json.loads((tmp_path / "results" / "training.json").read_text(encoding="utf-8"))
     assert written["tables"][0]["rows"][0]["values"]["plain Keras"] == [1000, 1235]
     assert written["targets"][0]["met"] is True
     assert {"processor", "cores", "memory_gib", "load_before"} <= set(written["machine"])
     assert "keras" in written["versions"]
     for _ in range(2):
         readme.write(["training", "never run"])
-    text = (tmp_path / "README.md").read_text()
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert text.startswith("# By hand\n")
     assert text.count("| `mnist_dense` | 1,117 | 2,234 | 2× |") == 1
     assert "| training | ≥ 1.5 | 2 | yes |" in text
@@ -116,11 +116,11 @@ def test_results_are_written_as_json_and_as_tables(tmp_path: Path, monkeypatch: 
 
 
 def test_tables_in_the_readme_are_those_of_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (ROOT / "benchmarks" / "README.md").read_text()
-    (tmp_path / "README.md").write_text(before)
+    before = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(before, encoding="utf-8")
     monkeypatch.setattr(readme, "FOLDER", tmp_path)
     readme.write(name.stem for name in sorted((ROOT / "benchmarks" / "results").glob("*.json")))
-    assert sorted((tmp_path / "README.md").read_text().splitlines()) == sorted(before.splitlines())
+    assert sorted((tmp_path / "README.md").read_text(encoding="utf-8").splitlines()) == sorted(before.splitlines())
 
 
 @pytest.fixture
@@ -235,7 +235,7 @@ def test_stage_is_timed_in_parts(tiny: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.timed", "stages.train", "train@mnist_dense"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "BENCHMARK_TIMES": str(tiny / "times")}
     subprocess.run(command, env=environment, check=True, capture_output=True)
-    (line,) = (tiny / "times").read_text().splitlines()
+    (line,) = (tiny / "times").read_text(encoding="utf-8").splitlines()
     found = json.loads(line)
     assert found["stage"] == "train"
     assert {"importing TensorFlow", "reading records", "training", "prediction", "MLflow"} == set(found["parts"])

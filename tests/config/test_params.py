@@ -163,10 +163,6 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
         "models.imagenette_vgg16.image_size: imagenette_vgg16 holds features, not images",
     ),
     (lambda v: v["datasets"]["mnist"].update(classes=["a", "a"]), "datasets.mnist.classes"),
-    (
-        lambda v: v["datasets"]["fashion_mnist"].update(classes=[str(number) for number in range(1001)]),
-        "models.fashion_mnist_resnet.test_time: 1,001 classes: only models of up to 1,000 classes",
-    ),
     (lambda v: v["datasets"]["mnist"].update(format="idxx"), "datasets.mnist.format: there is no 'idxx'"),
     (
         lambda v: v["datasets"].update(vgg16=v["datasets"]["mnist"]),
@@ -288,11 +284,11 @@ def test_load_of_other_yaml_is_a_one_line_error(tmp_path: Path) -> None:
 
 
 def test_load_resolves_anchors_and_merge_keys(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text()
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     text = text.replace("train:\n", "train: &train\n", 1).replace("features:\n", "features:\n  <<: {}\n", 1)
-    (tmp_path / "params.yaml").write_text(text.replace("  epochs:\n", "  <<: {epochs: 3}\n", 1))
+    (tmp_path / "params.yaml").write_text(text.replace("  epochs:\n", "  <<: {epochs: 3}\n", 1), encoding="utf-8")
     assert params.load(tmp_path / "params.yaml").train.epochs == 3
-    (tmp_path / "params.yaml").write_text(text.replace("  epochs:\n", "  <<: {epoch: 3}\n", 1))
+    (tmp_path / "params.yaml").write_text(text.replace("  epochs:\n", "  <<: {epoch: 3}\n", 1), encoding="utf-8")
     with pytest.raises(UserError, match=r"train\.epoch: unknown key"):
         params.load(tmp_path / "params.yaml")
 
@@ -304,7 +300,7 @@ def test_experiment_changes_one_line_of_params(tmp_path: Path, change: str) -> N
     """DVC writes the whole file anew, and every list without its comments."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     apply_overrides(str(tmp_path / "params.yaml"), [change])
-    before, after = ((folder / "params.yaml").read_text().splitlines() for folder in (ROOT, tmp_path))
+    before, after = ((folder / "params.yaml").read_text(encoding="utf-8").splitlines() for folder in (ROOT, tmp_path))
     parts = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     assert [(what, last - first) for what, first, last, *_ in parts if what != "equal"] == [("replace", 1)]
 
@@ -519,7 +515,7 @@ def test_order_of_keys_changes_nothing(tmp_path: Path) -> None:
     values = {**REAL, "folders": folders, "audits": {"mnist": {"features": "mnist", **AUDIT}}}
     found = []
     for order in (values, reverse_keys(values)):
-        (tmp_path / "params.yaml").write_text(json.dumps(order))
+        (tmp_path / "params.yaml").write_text(json.dumps(order), encoding="utf-8")
         loaded = params.load(tmp_path / "params.yaml")
         labels = {name: dataset.class_names for name, dataset in loaded.datasets.items()}
         resolved = [model.model_dump() for model in loaded.resolved_models.values()]

@@ -242,7 +242,9 @@ def certificate(folder: Path) -> Path:
         check=True,
         capture_output=True,
     )
-    file.write_text(file.read_text() + (folder / "public.pem").read_text())
+    file.write_text(
+        file.read_text(encoding="utf-8") + (folder / "public.pem").read_text(encoding="utf-8"), encoding="utf-8"
+    )
     return file
 
 

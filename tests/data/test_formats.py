@@ -359,7 +359,7 @@ def pack_imagenet(
     pack_tar(folder / "ILSVRC2012_img_train.tar", tars, "w:")
     images: Members = {f"ILSVRC2012_val_{number:08}.JPEG": jpeg(f"{number}") for number in (2, 1, 3)}
     pack_tar(folder / "ILSVRC2012_img_val.tar", images | (validation or {}), "w:")
-    (folder / "labels.txt").write_text(labels)
+    (folder / "labels.txt").write_text(labels, encoding="utf-8")
 
 
 def test_imagenet_passes_bytes_through(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.data.archives import generate
 BLOCK = re.compile(r"^```yaml\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ENTRIES = {
     name: entry
-    for block in BLOCK.findall((ROOT / "docs/datasets.md").read_text())
+    for block in BLOCK.findall((ROOT / "docs/datasets.md").read_text(encoding="utf-8"))
     for name, entry in YAML(typ="safe").load(block)["datasets"].items()
 }
 
@@ -39,7 +39,7 @@ def test_documented_entry_becomes_records(project: Path, name: str) -> None:
     preprocess.preprocess(name)
     classes = entry(name).class_names
     assert reader.info(name).features["label"].names == classes
-    counts = json.loads(Path(f"data/counts/{name}.json").read_text())
+    counts = json.loads(Path(f"data/counts/{name}.json").read_text(encoding="utf-8"))
     size = entry(name).synthetic
     assert size and sum(map(sum, (split.values() for split in counts.values()))) == size.train + size.test
     assert all(counts[split][label] for split in counts for label in classes)

@@ -18,7 +18,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The cache of a DVC repository that is the working directory, at a place of its own."""
     (tmp_path / "repository/.dvc").mkdir(parents=True)
     (tmp_path / "repository/.dvc/config").write_text(
-        f"[core]\n    no_scm = True\n[cache]\n    dir = {tmp_path / 'cache'}\n"
+        f"[core]\n    no_scm = True\n[cache]\n    dir = {tmp_path / 'cache'}\n", encoding="utf-8"
     )
     monkeypatch.chdir(tmp_path / "repository")
     return tmp_path / "cache/files/md5"

@@ -139,7 +139,7 @@ def test_imagenet_reader_returns_the_generated_examples(generated: Path) -> None
     train: dict[str, bytes] = {}
     for name, tar in unpack(folder / "ILSVRC2012_img_train.tar").items():
         train |= {f"{name.removesuffix('.tar')}/{key}": image for key, image in unpack(io.BytesIO(tar)).items()}
-    classes = (folder / "validation_labels.txt").read_text().split()
+    classes = (folder / "validation_labels.txt").read_text(encoding="utf-8").split()
     images = unpack(folder / "ILSVRC2012_img_val.tar")
     test = {f"{classes[int(name[15:23]) - 1]}/{name}": image for name, image in images.items()}
     for split, members, count in (("train", train, 40), ("test", test, 20)):

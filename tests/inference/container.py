@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 
 def instructions() -> Iterator[tuple[str, str]]:
     """Each instruction with its arguments, on one line."""
-    text = re.sub(r"^#.*\n", "", (ROOT / "Containerfile").read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^#.*\n", "", (ROOT / "Containerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     for line in text.replace("\\\n", " ").splitlines():
         if line.strip():
             name, _, arguments = line.strip().partition(" ")

@@ -18,7 +18,7 @@ def write_model(
     import keras
 
     from stages.prediction.saved_model import save
-    from stages.training.build import build_model
+    from stages.training.network import build_model
 
     entry = config(**{**CNN, "units": [8], **changes})
     keras.utils.clear_session()

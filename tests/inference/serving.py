@@ -65,7 +65,7 @@ def serving(model: Path, folder: Path, *options: str, project: Path = ROOT) -> I
     """Serve a model with the code in `project`; the server is killed after the block if it still runs."""
     log = folder / "requests.log"
     command = [sys.executable, "-m", "tools.use.serve", str(model), "--port", "0", "--log", str(log), *options]
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, encoding="utf-8")
     try:
         assert process.stdout is not None
         line = process.stdout.readline()

@@ -31,7 +31,7 @@ def test_containerfile_pins_its_base_and_packages_and_does_not_run_as_root() -> 
 
 
 def test_dockerignore_lets_in_what_containerfile_copies_and_no_data() -> None:
-    patterns = (ROOT / ".dockerignore").read_text().split()
+    patterns = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
     let_in = [pattern[1:] for pattern in patterns if pattern.startswith("!")]
     sources = [source for source, _ in copies()]
     assert patterns[0] == "*"

@@ -128,7 +128,7 @@ def test_model_on_features_predicts_through_its_backbone_alone_or_standalone(
     files = [encode(make_image(size=(40 + n, 50))) for n in range(3)]
     pixels = np.stack([predictor.decode(data)[0] for data in files])
     extractor = Extractor(
-        FeaturesConfig(dataset="x", backbone="vgg16", image_size=32, compute_dtype="float32"), 2, weights
+        FeaturesConfig(dataset="x", backbone="vgg16", image_size=32, compute_dtype="float32"), 2, "native", weights
     )
     keras.config.set_dtype_policy("float32")
     _, examples = extractor({"split": "test", "key": [b""] * 3, "input": pixels, "label": [0] * 3})
@@ -157,7 +157,7 @@ def test_wrong_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             find_model(name)
     with pytest.raises(UserError, match=r"^no model is given"):
         find_model("")
-    Path("text.keras").write_text("text")
+    Path("text.keras").write_text("text", encoding="utf-8")
     with zipfile.ZipFile("other.keras", "w") as file:
         file.writestr("config.json", "{}")
     for name in ("text.keras", "other.keras"):

@@ -129,7 +129,7 @@ def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
     server: Server, predictor: Predictor, tmp_path: Path
 ) -> None:
     (tmp_path / "photo.jpg").write_bytes(image_file(200))
-    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.png").write_text("no image", encoding="utf-8")
     (row,) = predictor.predict([image_file(200)])
     with browser(tmp_path / "profile") as page:
         page.command("/url", url=server.url)
@@ -217,10 +217,10 @@ def test_request_beyond_the_memory_is_told_to_come_back_and_then_served(server: 
 
 def test_benchmark_sends_every_request_and_reads_its_answer(server: Server) -> None:
     request = serving_benchmark._request("/predict", "image/jpeg", image_file(200))
-    before = server.log.read_text().count("POST /predict")
+    before = server.log.read_text(encoding="utf-8").count("POST /predict")
     found = serving_benchmark._round("server", server.port, [request], clients=3, count=10)()
     assert len(found.value) == 10 and 0 < max(found.value) <= found.seconds
-    assert server.log.read_text().count("POST /predict") == before + 10
+    assert server.log.read_text(encoding="utf-8").count("POST /predict") == before + 10
 
 
 def test_connections_do_not_hold_answers_back() -> None:
@@ -292,7 +292,7 @@ def test_server_of_the_container_finishes_a_request_after_sigterm_and_ends_with_
         assert head.startswith(b"HTTP/1.1 200")
         assert json.loads(body)["images"][0]["predictions"][0]["class"] == "bright"
         assert started.process.wait(60) == 0
-        lines = started.log.read_text().splitlines()
+        lines = started.log.read_text(encoding="utf-8").splitlines()
     assert [re.sub(r".* - ", "", line) for line in lines] == [
         '"GET /health HTTP/1.1" 200',
         '"POST /predict HTTP/1.1" 200',

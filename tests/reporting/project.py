@@ -62,7 +62,7 @@ def write_model(
     import keras
 
     from stages.prediction.saved_model import save
-    from stages.training.build import build_model
+    from stages.training.network import build_model
 
     keras.utils.set_random_seed(0)
     model = build_model(config, shape, np.dtype("float16" if backbone else "uint8"), len(classes))
@@ -93,7 +93,7 @@ def write_evaluation(name: str, predicted: Predictions, pattern: str | None = No
     for path in (paths.metrics(name), paths.history(name), *tables):
         path.parent.mkdir(parents=True, exist_ok=True)
     history.to_csv(paths.history(name), index_label="epoch")
-    paths.metrics(name).write_text(json.dumps(values))
+    paths.metrics(name).write_text(json.dumps(values), encoding="utf-8")
     for path, table in tables.items():
         table.to_csv(path, index=False)
 
@@ -111,7 +111,7 @@ def write_project(folder: Path) -> None:
     write_params(folder, change)
     published = {"value": "78–80 %", "split": "validation", "source": "https://example.com/?a=1&b=2"}
     paths.PUBLISHED.parent.mkdir(parents=True)
-    paths.PUBLISHED.write_text(json.dumps(dict.fromkeys(MODELS, published)))
+    paths.PUBLISHED.write_text(json.dumps(dict.fromkeys(MODELS, published)), encoding="utf-8")
     config = params.load()
     import_tensorflow(config.threads)  # as `report` does; it cannot be changed after the first operation
     for name, dataset in config.datasets.items():
@@ -121,7 +121,7 @@ def write_project(folder: Path) -> None:
         skipped = {"train": {"n01/note.txt": "is not a JPEG file"} if name == "imagenette" else {}, "test": {}}
         for path, content in ((paths.counts(name), counts), (paths.skipped(name), skipped)):
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content))
+            path.write_text(json.dumps(content), encoding="utf-8")
     for seed, (name, model) in enumerate(config.models.items()):
         dataset_name = config.image_dataset(name)
         keys, _, labels = zip(*images(dataset_name, TINY["test"]), strict=True)
@@ -135,7 +135,7 @@ def write_project(folder: Path) -> None:
             random, backbone = np.random.default_rng(0), {"name": "vgg16", "image_size": 224}
             features = [("test", key, random.random((7, 7, 8)).astype(np.float16), 0) for key in keys]
             writer.write(model.dataset, classes, ["test"], features)
-            paths.backbone(model.dataset).write_text(json.dumps(backbone))
+            paths.backbone(model.dataset).write_text(json.dumps(backbone), encoding="utf-8")
             write_model(name, model, (7, 7, 8), classes, backbone)
         else:
             write_model(name, model, {"mnist": (28, 28, 1), "cifar10": (32, 32, 3)}[dataset_name], classes)

@@ -13,7 +13,7 @@ from stages.runtime.errors import UserError
 def record(stage: str, name: str, **changes: str) -> None:
     path = paths.environment(stage, name)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"threads": "2", **numerics.machine(), **changes}))
+    path.write_text(json.dumps({"threads": "2", **numerics.machine(), **changes}), encoding="utf-8")
 
 
 def test_results_of_another_processor_are_named_in_one_line(project: Path) -> None:
@@ -29,6 +29,6 @@ def test_results_of_another_processor_are_named_in_one_line(project: Path) -> No
 
 def test_corrupt_environment_names_the_file(project: Path) -> None:
     record("train", "mnist_cnn")
-    paths.environment("train", "mnist_cnn").write_text("{")
+    paths.environment("train", "mnist_cnn").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match=r"data/environment/train/mnist_cnn\.json: corrupt: "):
         list(notes())

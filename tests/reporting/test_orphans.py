@@ -27,7 +27,7 @@ def test_remove_orphans_removes_outputs_and_checkpoints_of_removed_entries_only(
     write_params(project)
     for path in map(Path, (*GONE, *KEPT)):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir() if "records" in path.parts else path.write_text("x")
+        path.mkdir() if "records" in path.parts else path.write_text("x", encoding="utf-8")
     stages = {
         "evaluate@old": ["reports/metrics/old.json"],
         "train@old": ["data/predictions/old.parquet", "data/models/old.keras"],  # the second is already absent

@@ -43,7 +43,7 @@ def test_the_page_loads_nothing_from_elsewhere(reported: Path, read: Reader) -> 
     assert read.all("link") == read.all("iframe") == []
     links = {anchor["href"] for anchor in read.all("a") if not anchor["href"].startswith("#")}
     assert links == {"https://example.com/?a=1&b=2"}  # the source of a published result
-    text = (reported / "reports/index.html").read_text()
+    text = (reported / "reports/index.html").read_text(encoding="utf-8")
     assert re.findall(r"url\((?!#|%23)|@import", text) == []  # except parts of the same figure
     assert len(text) < 2_000_000
     assert any("default-src 'none'" in meta.get("content", "") for meta in read.all("meta"))
@@ -70,7 +70,7 @@ def test_every_model_has_a_row_and_a_section(reported: Path, read: Reader) -> No
     assert targets == [f"#model-{name}" for name in MODELS]
     assert {heading["aria-sort"] for heading in read.all("th") if "aria-sort" in heading} == {"none"}
     for number, name in enumerate(MODELS):
-        metrics = json.loads((reported / f"reports/metrics/{name}.json").read_text())
+        metrics = json.loads((reported / f"reports/metrics/{name}.json").read_text(encoding="utf-8"))
         assert percent(metrics["accuracy"]) in read.texts
         assert f"{metrics['macro_f1']:.3f}" in read.texts
         assert f"{number:032x}" in read.texts  # the MD5 of the model file
@@ -81,7 +81,7 @@ def test_every_model_has_a_row_and_a_section(reported: Path, read: Reader) -> No
 def test_images_not_in_the_pretraining_data_are_reported_with_the_reason_of_the_dataset(
     reported: Path, read: Reader
 ) -> None:
-    metrics = json.loads((reported / "reports/metrics/imagenette_vgg16.json").read_text())
+    metrics = json.loads((reported / "reports/metrics/imagenette_vgg16.json").read_text(encoding="utf-8"))
     found = [text for text in read.texts if "not in the pretraining data, the accuracy is" in text]
     assert len(found) == 1
     assert percent(metrics["not_in_pretraining_accuracy"]) in found[0]
@@ -91,7 +91,9 @@ def test_images_not_in_the_pretraining_data_are_reported_with_the_reason_of_the_
 def test_accuracy_without_tta_stands_in_the_row_and_the_section_of_a_model_with_tta(
     reported: Path, read: Reader
 ) -> None:
-    found = {name: json.loads((reported / f"reports/metrics/{name}.json").read_text()) for name in MODELS}
+    found = {
+        name: json.loads((reported / f"reports/metrics/{name}.json").read_text(encoding="utf-8")) for name in MODELS
+    }
     assert [name for name in MODELS if "accuracy_without_tta" in found[name]] == ["cifar10_small_cnn_augmented"]
     assert read.texts.count("Without TTA") == 2  # a heading of the leaderboard, a line of the model's section
     assert percent(found["cifar10_small_cnn_augmented"]["accuracy_without_tta"]) in read.texts
@@ -105,7 +107,7 @@ def test_names_are_text_whatever_they_contain(reported: Path, read: Reader) -> N
     for name in AWKWARD:
         assert name in read.texts
     assert len(read.all("script")) == 1
-    assert "<script>alert" not in (reported / "reports/index.html").read_text()
+    assert "<script>alert" not in (reported / "reports/index.html").read_text(encoding="utf-8")
 
 
 def test_a_published_value_may_be_a_range() -> None:

@@ -71,12 +71,14 @@ def test_accuracy_without_tta_is_a_column_if_any_model_has_tta(project: Path) ->
 
 
 def test_the_caution_names_the_synthetic_data(reported: Path) -> None:
-    text = (reported / "reports/README.md").read_text()
+    text = (reported / "reports/README.md").read_text(encoding="utf-8")
     assert "**Synthetic data: cifar10, imagenette, vgg16.**" in text
     assert text.count("78–80 % validation") == 1  # beside the only model on real data
 
 
 def test_skipped_files_are_counted(reported: Path) -> None:
     sentence = "1 files are not valid images"
-    assert f"`imagenette`: {sentence}; `data/skipped/imagenette.json`" in (reported / "reports/README.md").read_text()
-    assert (reported / "reports/index.html").read_text().count(sentence) == 1
+    assert f"`imagenette`: {sentence}; `data/skipped/imagenette.json`" in (reported / "reports/README.md").read_text(
+        encoding="utf-8"
+    )
+    assert (reported / "reports/index.html").read_text(encoding="utf-8").count(sentence) == 1

@@ -44,7 +44,7 @@ def write_models(folder: Path, models: int, classes: int, images: int) -> None:
         (paths.PUBLISHED, {}),
     ):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content))
+        path.write_text(json.dumps(content), encoding="utf-8")
     keys = [str(number) for number in range(images)]
     write_evaluation("model_0", make_predictions(labels, random.random((images, classes), np.float32), names, keys))
     (config, *_) = params.load().models.values()

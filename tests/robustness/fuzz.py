@@ -44,7 +44,7 @@ def read(data: bytes, folder: Path) -> None:
         elif kind in b"nN":
             for name, tar in zip(("train", "val"), data.partition(b"--val--")[::2], strict=True):
                 (folder / f"{name}.tar").write_bytes(_with_checksums(tar) if compress else tar)
-            (folder / "labels.txt").write_text("n1\nn2\n")
+            (folder / "labels.txt").write_text("n1\nn2\n", encoding="utf-8")
             for _ in imagenet.examples(folder, CLASSES):
                 pass
         else:

@@ -89,7 +89,7 @@ def kill_at_random(folder: Path, took: dict[str, float], times: int, seed: int) 
                 hits[stage] += 1
                 break
         else:
-            assert process.returncode == 0, log.read_text()[-2000:]
+            assert process.returncode == 0, log.read_text(encoding="utf-8")[-2000:]
             return hits
         process.wait()
         while alive(process.pid):  # after SIGTERM a stage needs time to end
@@ -122,7 +122,7 @@ def clone(folder: Path, change: Any) -> Path:
 def uninterrupted(copy_reproduced: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Reference:
     """The pipeline of one model, reproduced without kills, and the seconds of each stage."""
     folder = copy_reproduced(tmp_path_factory.mktemp("uninterrupted"))
-    return folder, json.loads((folder / SECONDS).read_text())
+    return folder, json.loads((folder / SECONDS).read_text(encoding="utf-8"))
 
 
 def kill_and_compare(killed: Path, reference: Path, took: dict[str, float], times: int) -> Counter[str]:
@@ -133,7 +133,7 @@ def kill_and_compare(killed: Path, reference: Path, took: dict[str, float], time
         ", ".join(f"{hits[stage]} in {stage or 'DVC before the first stage'}" for stage in took),
     )
     assert hits.keys() == took.keys()
-    assert (killed / "dvc.lock").read_text() == (reference / "dvc.lock").read_text()
+    assert (killed / "dvc.lock").read_text(encoding="utf-8") == (reference / "dvc.lock").read_text(encoding="utf-8")
     files = [
         {str(path.relative_to(folder)) for part in ("data", "reports") for path in (folder / part).rglob("*")}
         for folder in (reference, killed)
@@ -160,13 +160,13 @@ def test_two_repros_at_once_and_a_queue_do_not_mix_outputs(tmp_path: Path, unint
     target = "evaluate@mnist_dense"
     busy = clone(tmp_path / "busy", thirty_epochs)
     both = [start(busy, target), start(busy, target)]
-    assert 0 in [process.wait() for process in both], log_of(busy).read_text()[-2000:]
+    assert 0 in [process.wait() for process in both], log_of(busy).read_text(encoding="utf-8")[-2000:]
     commit(busy, "reproduced")
     assert run(busy, "dvc", "exp", "run", "--queue", "-S", "seed=1", target).returncode == 0
     assert run(busy, "dvc", "queue", "start").returncode == 0
-    with (busy / "stages/models/dense.py").open("a") as module:
+    with (busy / "stages/models/dense.py").open("a", encoding="utf-8") as module:
         module.write("# a comment makes the training stale\n")
-    assert start(busy, target).wait() == 0, log_of(busy).read_text()[-2000:]
+    assert start(busy, target).wait() == 0, log_of(busy).read_text(encoding="utf-8")[-2000:]
     assert wait_for_queue(busy) == ["Success"]
     expected = outputs(uninterrupted[0])
     assert outputs(busy) == {path: expected[path] for path in outputs(busy)}

@@ -30,7 +30,7 @@ def train(folder: Path, command: list[str], **environment: str) -> str:
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "warning" not in done.stdout
@@ -65,12 +65,12 @@ def test_model_depends_on_threads_of_params_only(small: Callable[[int], None], p
     home = tmp_path / "home"
     (home / ".keras").mkdir(parents=True)
     settings = {"backend": "jax", "floatx": "float64", "epsilon": 0.1, "image_data_format": "channels_first"}
-    (home / ".keras" / "keras.json").write_text(json.dumps(settings))
+    (home / ".keras" / "keras.json").write_text(json.dumps(settings), encoding="utf-8")
     models = {}
     for threads in (1, 2):
         small(threads)
         models[threads] = train(project, [])
-        environment = json.loads(paths.environment("train", MODEL).read_text())
+        environment = json.loads(paths.environment("train", MODEL).read_text(encoding="utf-8"))
         assert environment["threads"] == str(threads)
         assert {"compute_dtype", "gpu", "processor", "python", "tensorflow", "keras", "numpy"} < set(environment)
     one_core = ["taskset", "--cpu-list", "0"] if sys.platform == "linux" else []

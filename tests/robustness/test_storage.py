@@ -47,16 +47,16 @@ def test_clone_pulls_only_what_it_needs(tmp_path: Path, storage: str) -> None:
 
     second = tmp_path / "second"
     assert run(tmp_path, "git", "clone", "-q", str(first), str(second)).returncode == 0
-    text = (second / "params.yaml").read_text()
-    (second / "params.yaml").write_text(text.replace("units: [100]", "units: [99]", 1))
+    text = (second / "params.yaml").read_text(encoding="utf-8")
+    (second / "params.yaml").write_text(text.replace("units: [100]", "units: [99]", 1), encoding="utf-8")
     printed = dvc(second, "repro", "--pull", "--allow-missing", "evaluate@mnist_dense")
     assert re.findall("Running stage '(.*)'", printed) == ["train@mnist_dense", "evaluate@mnist_dense"]
     assert (second / "data/records/mnist").exists()
     assert not (second / "data/raw").exists() and not (second / "data/models/mnist_cnn.keras").exists()
 
-    (second / "params.yaml").write_text(text)
+    (second / "params.yaml").write_text(text, encoding="utf-8")
     dvc(second, "pull")
     model = "data/models/mnist_cnn.keras"
     assert (second / model).read_bytes() == (first / model).read_bytes()
     dvc(second, "repro", "--pull")
-    assert (second / "dvc.lock").read_text() == (first / "dvc.lock").read_text()
+    assert (second / "dvc.lock").read_text(encoding="utf-8") == (first / "dvc.lock").read_text(encoding="utf-8")

@@ -89,7 +89,7 @@ def command():
 def test_ctrl_c_names_dvc_repro_in_stages_alone(tmp_path: Path, package: str, said: str) -> None:
     script = tmp_path / package / "wait.py"
     script.parent.mkdir()
-    script.write_text(f"{COMMAND}run(lambda: os.kill(os.getpid(), signal.SIGINT))")
+    script.write_text(f"{COMMAND}run(lambda: os.kill(os.getpid(), signal.SIGINT))", encoding="utf-8")
     done = run(tmp_path, sys.executable, str(script), PYTHONPATH=str(ROOT))
     assert (done.returncode, done.stderr) == (1, said)
 
@@ -98,9 +98,9 @@ def test_ctrl_c_names_dvc_repro_in_stages_alone(tmp_path: Path, package: str, sa
 @pytest.mark.parametrize("code", [IMPORT, DELETE, CALLBACK])
 def test_ctrl_c_is_one_line_wherever_it_comes(tmp_path: Path, code: str) -> None:
     """During an import; in a `__del__` and the callback of a weak reference, where Python would print it and go on."""
-    (tmp_path / "heavy.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    (tmp_path / "heavy.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)", encoding="utf-8")
     command = [sys.executable, "-c", f"{COMMAND}sys.path.append({str(tmp_path)!r}){code}run(command)"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=25)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=25)
     assert done.returncode != 0
     assert (done.stdout, done.stderr) == ("", "interrupted: `dvc repro` continues after the last finished stage\n")
 
@@ -125,7 +125,7 @@ def test_entry_modules_import_nothing_heavy() -> None:
         "heavy = ('tensorflow', 'keras', 'mlflow', 'ray', 'pandas', 'sklearn', 'matplotlib')\n"
         "print(json.dumps([name for name in heavy if name in sys.modules]))"
     )
-    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     assert json.loads(found.stdout) == []
 
 

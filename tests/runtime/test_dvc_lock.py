@@ -19,7 +19,7 @@ def write_slowly(path: Path, seconds: float) -> threading.Thread:
     """Truncate the file and write it again piece by piece, so that most pieces end within a line."""
 
     def write() -> None:
-        with path.open("w") as file:
+        with path.open("w", encoding="utf-8") as file:
             for start in range(0, len(LOCK), 9):
                 time.sleep(seconds * 9 / len(LOCK))
                 file.write(LOCK[start : start + 9])
@@ -27,14 +27,14 @@ def write_slowly(path: Path, seconds: float) -> threading.Thread:
 
     thread = threading.Thread(target=write)
     thread.start()
-    while path.read_text() == LOCK and thread.is_alive():
+    while path.read_text(encoding="utf-8") == LOCK and thread.is_alive():
         time.sleep(0.001)
     return thread
 
 
 def test_output_hash_waits_for_a_lock_that_is_being_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("dvc.lock").write_text(LOCK)
+    Path("dvc.lock").write_text(LOCK, encoding="utf-8")
     thread = write_slowly(Path("dvc.lock"), 1.5)
     assert dvc_lock.output_hash(Path("data/records/b")) == f"{'2' * 32}.dir"
     thread.join()

@@ -15,7 +15,7 @@ def test_auto_resolves_to_the_native_format_of_the_machine() -> None:
 
     if tf.config.list_physical_devices("GPU"):
         pytest.skip("the format of a processor is that of a machine without a GPU")
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     native = any(flag in text for flag in NATIVE_BFLOAT16)
     assert resolve_compute_dtype("auto") == ("bfloat16" if native else "float32")
 
@@ -69,7 +69,7 @@ for driver, gpus, use in (("/", "gpu0 gpu1", True), ("/", "gpu0", False), ("/", 
 def test_gpu_memory_grows_where_it_is_used_and_is_left_alone_elsewhere(tmp_path: Path) -> None:
     """And libraries that were hidden from Keras can be imported afterwards."""
     command = [sys.executable, "-c", GPU_MACHINE]
-    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     imported, training, report, warning, unusable, none = done.stdout.splitlines()
     assert training == "growth gpu0 True; growth gpu1 True"

@@ -49,7 +49,7 @@ def fake_repository(folder: Path, change: Callable[[Any], None] = lambda values:
         for found in folder.glob(path):
             shutil.rmtree(found)
     (folder / "dvc.lock").unlink(missing_ok=True)
-    (folder / "dvc.yaml").write_text(DVC)
+    (folder / "dvc.yaml").write_text(DVC, encoding="utf-8")
     write_fake_params(folder, change)
     reproduce(folder)
     commit(folder, "base")

@@ -28,16 +28,18 @@ def main(stage: str, name: str, value: str) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     if stage == "preprocess":
         paths.records(name).mkdir(parents=True)
-        (paths.records(name) / "features.json").write_text(value)
-        paths.counts(name).write_text(json.dumps({"train": {"a": 3000, "b": 1000}, "test": {"a": IMAGES}}))
+        (paths.records(name) / "features.json").write_text(value, encoding="utf-8")
+        paths.counts(name).write_text(
+            json.dumps({"train": {"a": 3000, "b": 1000}, "test": {"a": IMAGES}}), encoding="utf-8"
+        )
     elif stage == "train":
         train(name, float(value), os.environ.get("FAKE_MACHINE", "a"))
     else:
-        accuracy = float(paths.history(name).read_text().split(",")[-1])
+        accuracy = float(paths.history(name).read_text(encoding="utf-8").split(",")[-1])
         metrics = {"accuracy": accuracy, "validation_accuracy": accuracy, "validation_images": IMAGES}
         facts = {"parameters": 1, "compute_dtype": "float32"}
-        paths.metrics(name).write_text(json.dumps({"images": IMAGES, **metrics, **facts}, indent=2))
-        paths.plot("classes", name).write_text(CLASSES)
+        paths.metrics(name).write_text(json.dumps({"images": IMAGES, **metrics, **facts}, indent=2), encoding="utf-8")
+        paths.plot("classes", name).write_text(CLASSES, encoding="utf-8")
 
 
 def train(name: str, learning_rate: float, machine: str) -> None:
@@ -63,9 +65,9 @@ def train(name: str, learning_rate: float, machine: str) -> None:
     classes = [str(label) for label in range(10)]
     facts = "0", 1, "float32", IMAGES
     write(paths.predictions(name), Predictions(keys, true, predicted, probabilities, classes, *facts))
-    paths.model(name).write_text(machine)
-    paths.environment("train", name).write_text(json.dumps({"threads": "4", "processor": machine}))
-    paths.history(name).write_text(f"epoch,val_accuracy\n1,{1 - wrong / IMAGES}\n")
+    paths.model(name).write_text(machine, encoding="utf-8")
+    paths.environment("train", name).write_text(json.dumps({"threads": "4", "processor": machine}), encoding="utf-8")
+    paths.history(name).write_text(f"epoch,val_accuracy\n1,{1 - wrong / IMAGES}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ def post(folder: Path, **environment: str) -> tuple[int, str, str]:
     """Call the tool in a folder, without any package, when GitHub has one open pull request at SHA."""
     binary = folder / "bin/gh"
     binary.parent.mkdir(exist_ok=True)
-    binary.write_text(GH)
+    binary.write_text(GH, encoding="utf-8")
     binary.chmod(0o755)
-    (folder / "pulls.json").write_text(json.dumps([{"number": 7, "head": {"sha": SHA}}]))
+    (folder / "pulls.json").write_text(json.dumps([{"number": 7, "head": {"sha": SHA}}]), encoding="utf-8")
     settings = {
         "GH_TOKEN": "token",
         "HEAD_OWNER": "them",
@@ -39,21 +39,21 @@ def post(folder: Path, **environment: str) -> tuple[int, str, str]:
 
 
 def test_comment_replaces_the_last_one_and_says_where_its_texts_come_from(tmp_path: Path) -> None:
-    (tmp_path / "review.md").write_text("by @someone")
-    (tmp_path / "real.md").write_text("on real data")
+    (tmp_path / "review.md").write_text("by @someone", encoding="utf-8")
+    (tmp_path / "real.md").write_text("on real data", encoding="utf-8")
     assert post(tmp_path) == (0, "posted\n", "")
-    assert (tmp_path / "calls").read_text().splitlines() == [
+    assert (tmp_path / "calls").read_text(encoding="utf-8").splitlines() == [
         "api --method GET repos/{owner}/{repo}/pulls -f state=open -f head=them:topic#1",
         "pr comment 7 --edit-last --create-if-none --body-file -",
     ]
-    origin, real, review = (tmp_path / "body").read_text().split("\n\n")
+    origin, real, review = (tmp_path / "body").read_text(encoding="utf-8").split("\n\n")
     assert f"the code of this pull request at {SHA}, in [this run](https://example.com/run)" in origin
     assert (real, review) == ("on real data", "by @\u200bsomeone")
 
 
 def test_nothing_is_posted_without_a_text_or_for_an_older_commit(tmp_path: Path) -> None:
     assert post(tmp_path) == (0, "the run left neither real.md nor review.md\n", "")
-    (tmp_path / "review.md").write_text("late")
+    (tmp_path / "review.md").write_text("late", encoding="utf-8")
     assert post(tmp_path, HEAD_SHA="2" * 40) == (0, f"no open pull request has {'2' * 40} as its head\n", "")
     assert not (tmp_path / "body").exists()
 
@@ -68,7 +68,7 @@ def test_long_text_is_cut_and_symbolic_link_is_not_followed(tmp_path: Path) -> N
     review.write_bytes(b"\xff" + b"x" * 10**6)
     assert len(comment.text(review)) < comment.LIMIT + 100
     assert comment.text(review).endswith("(cut: too long for a comment)")
-    secret.write_text("token")
+    secret.write_text("token", encoding="utf-8")
     review.unlink()
     review.symlink_to(secret)
     with pytest.raises(OSError, match="symbolic"):

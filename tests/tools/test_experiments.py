@@ -80,7 +80,7 @@ def test_experiments_here_and_in_the_queue_appear_in_dvc_and_mlflow(clone: Path)
             1e-05 if name == here else rows[name]["models.mnist_dense.learning_rate"]
         )
         digest = logged[name].inputs.dataset_inputs[0].dataset.digest
-        assert f"md5: {digest}" in (clone / "dvc.lock").read_text()
+        assert f"md5: {digest}" in (clone / "dvc.lock").read_text(encoding="utf-8")
     assert not list(clone.glob(".dvc/tmp/exps/**/mlflow.db"))
     lock = YAML(typ="safe").load(clone / "dvc.lock")["stages"]
     assert lock["train@mnist_dense"]["params"]["params.yaml"]["train"]["epochs"] == 2

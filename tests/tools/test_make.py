@@ -17,11 +17,13 @@ def clone(tmp_path: Path) -> Path:
     """A Makefile with a Python, in whose .venv pip only records what it is called with."""
     shutil.copy(ROOT / "Makefile", tmp_path)
     for name in FILES:
-        (tmp_path / name).write_text(f"content of {name}\n")
+        (tmp_path / name).write_text(f"content of {name}\n", encoding="utf-8")
     binaries = tmp_path / ".venv/bin"
     binaries.mkdir(parents=True)
     for name in ("python", "pip", "dvc"):
-        (binaries / name).write_text('#!/bin/sh\necho "$(basename "$0") $*" >> calls.txt\n')
+        (binaries / name).write_text(
+            '#!/bin/sh\necho "$(basename "$0") $*" >> calls.txt\nenv > environment.txt\n', encoding="utf-8"
+        )
         (binaries / name).chmod(0o755)
     (tmp_path / ".dvc").mkdir()
     assert run(tmp_path, "git", "init", "-q").returncode == 0
@@ -48,7 +50,7 @@ def test_setup_on_an_unsupported_platform_is_one_sentence(
 ) -> None:
     fake = clone / "fake/uname"
     fake.parent.mkdir()
-    fake.write_text(f'#!/bin/sh\ncase "$1" in -m) echo {machine};; *) echo {system};; esac\n')
+    fake.write_text(f'#!/bin/sh\ncase "$1" in -m) echo {machine};; *) echo {system};; esac\n', encoding="utf-8")
     fake.chmod(0o755)
     done = run(clone, "bash", "-c", 'unset MAKEFLAGS MAKELEVEL; PATH="$PWD/fake:$PATH" make --silent setup')
     if supported:
@@ -70,13 +72,13 @@ def test_target_without_a_git_repository_is_one_sentence(clone: Path, target: st
 
 def test_clone_remembers_its_requirements(clone: Path) -> None:
     assert make(clone, "setup", "REQUIREMENTS=requirements-gpu.txt").returncode == 0
-    assert (clone / ".venv/installed.txt").read_text() == "content of requirements-gpu.txt\n"
+    assert (clone / ".venv/installed.txt").read_text(encoding="utf-8") == "content of requirements-gpu.txt\n"
     (clone / "calls.txt").unlink()
     assert make(clone, "pull").returncode == 0
-    assert "pip install" not in (clone / "calls.txt").read_text()
-    (clone / "requirements-gpu.txt").write_text("newer\n")
+    assert "pip install" not in (clone / "calls.txt").read_text(encoding="utf-8")
+    (clone / "requirements-gpu.txt").write_text("newer\n", encoding="utf-8")
     assert make(clone, "setup").returncode == 0
-    assert "--require-hashes -r requirements-gpu.txt" in (clone / "calls.txt").read_text()
+    assert "--require-hashes -r requirements-gpu.txt" in (clone / "calls.txt").read_text(encoding="utf-8")
     done = make(clone, "setup", "REQUIREMENTS=requirements.txt")
     message = "error: .venv has the packages of requirements-gpu.txt: remove .venv to install requirements.txt\n"
     assert (done.returncode, done.stderr.partition("make:")[0]) == (2, message)
@@ -88,7 +90,7 @@ def test_jobs_run_the_targets_at_the_same_time(clone: Path) -> None:
         assert make(clone, "repro", f"TARGETS={targets}", *jobs).returncode == 0
         number = int(jobs[0][-1]) if jobs else default
         command = f"dvc repro {targets}\n" if number == 1 else f"python -m tools.run.repro {number} {targets}\n"
-        assert (clone / "calls.txt").read_text().endswith(command)
+        assert (clone / "calls.txt").read_text(encoding="utf-8").endswith(command)
 
 
 def test_unknown_requirements_are_one_sentence(clone: Path) -> None:
@@ -97,10 +99,20 @@ def test_unknown_requirements_are_one_sentence(clone: Path) -> None:
     assert done.stderr.startswith("error: nowhere.txt: no such file: ")
 
 
-@pytest.mark.parametrize(("target", "variables"), [("gate", ["BASE"]), ("dataset", ["NAME", "FROM", "GROUP"])])
-def test_value_with_a_dollar_reaches_its_tool_as_it_is(clone: Path, target: str, variables: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("tool", "variables"), [("compare.gate", ["BASE"]), ("data.dataset", ["NAME", "FROM", "GROUP"])]
+)
+def test_value_with_a_dollar_reaches_its_tool_as_it_is(clone: Path, tool: str, variables: list[str]) -> None:
     value = "$(shell touch made)_$x_${y}_$$"
-    assert make(clone, target, *(f"{name}={value}" for name in variables)).returncode == 0
-    called = (clone / "calls.txt").read_text().splitlines()[-1]
-    assert called.startswith(f"python -m tools.{target} {value}") and called.count(value) == len(variables)
+    assert make(clone, tool.partition(".")[2], *(f"{name}={value}" for name in variables)).returncode == 0
+    called = (clone / "calls.txt").read_text(encoding="utf-8").splitlines()[-1]
+    assert called.startswith(f"python -m tools.{tool} {value}") and called.count(value) == len(variables)
     assert not (clone / "made").exists()
+
+
+def test_environment_of_a_user_reaches_no_tool(clone: Path) -> None:
+    done = make(clone, "gate", PYTHONPATH="foreign", PYTHONSAFEPATH="1", PYTHONWARNINGS="error", PYTHONUTF8="0")
+    assert done.returncode == 0
+    lines = (clone / "environment.txt").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line.startswith("PYTHON") and "=1" not in line] == []
+    assert "PYTHONUTF8=1" in lines and "PYTHONSAFEPATH=1" not in lines

@@ -70,7 +70,7 @@ def specs(page: str) -> Iterator[dict[str, Any]]:
 @pytest.mark.parametrize("command", [["show"], ["diff", "HEAD"]])
 def test_plots_open_without_a_network(clone: Path, command: list[str]) -> None:
     assert run(clone, "dvc", "plots", *command).returncode == 0
-    page = (clone / "dvc_plots/index.html").read_text()
+    page = (clone / "dvc_plots/index.html").read_text(encoding="utf-8")
     assert re.findall(r"""<(?:script|link|img)[^>]*\s(?:src|href)\s*=\s*["']?(?:https?:)?//""", page) == []
     assert "window.vegaEmbed=" in page
     assert "{plot_divs}" not in page

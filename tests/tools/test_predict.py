@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (photos / "=zwei.webp").write_bytes(encode(make_image(), "WEBP"))
     (photos / "new\nline.jpeg").write_bytes(rotated(make_image()))
     (photos / "corrupt.png").write_bytes(encode(make_image(), "PNG")[:-60])
-    (photos / "notes.txt").write_text("no image, and no error: folders contain such files")
+    (photos / "notes.txt").write_text("no image, and no error: folders contain such files", encoding="utf-8")
     return folder
 
 
@@ -60,7 +60,7 @@ def test_no_valid_image_is_an_error_after_the_lines(folder: Path) -> None:
     done = predict(folder, "a.keras", "params.yaml", "/dev/stdin", "photos/Ελλάδα 猫/corrupt.png")
     assert done.returncode == 1
     assert [line.split("  invalid: ")[-1] for line in done.stdout.splitlines()] == [
-        "is not an image in JPEG, PNG, WebP, GIF or BMP",
+        "is not an image in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF",
         "is not a file",
         "is truncated",
     ]
@@ -124,6 +124,18 @@ def test_a_folder_stands_for_its_images_sorted_and_each_file_once(
     monkeypatch.chdir(folder)
     names = [path.name for path in find_images(["photos", "photos/*/*.webp", "params.yaml", "*.none"])]
     assert names == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "params.yaml", "*.none"]
+
+
+def test_globs_in_a_folder_with_brackets_and_files_that_systems_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "._a.png", "@eaDir/a.png/THUMB.png", "b[1].png", "#recycle/c.png", ".cache/d.jpg", "e.tif"):
+        (tmp_path / "photos [2024]" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos [2024]" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for pattern in ("photos [2024]", "photos [2024]/**/*.*", "*/*.*", str(tmp_path / "photos [2024]/*")):
+        assert [path.name for path in find_images([pattern])] == ["a.png", "b[1].png", "e.tif"], pattern
+    assert len(find_images(["photos [2024]/._a.png", "photos [2024]/b[1].png"])) == 2
 
 
 def test_a_folder_that_cannot_be_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

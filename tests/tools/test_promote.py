@@ -80,7 +80,7 @@ def test_promotion_registers_tags_and_describes_the_champion(
     promote(NAME, "")
     assert "gate passed; judged: mnist_dense" in capsys.readouterr().out
     assert tags(repository) == [f"{NAME}#champion#1", f"{NAME}@v1.0.0"]
-    card = (repository / f"reports/cards/{NAME}.md").read_text()
+    card = (repository / f"reports/cards/{NAME}.md").read_text(encoding="utf-8")
     head = run(repository, "git", "rev-parse", "HEAD").stdout.strip()
     md5 = file_hash(paths.model(NAME), "md5")
     for text in (
@@ -96,16 +96,18 @@ def test_promotion_registers_tags_and_describes_the_champion(
     commit(repository, "card")
     promote(NAME, "")  # the same model: nothing is new, although HEAD is
     assert tags(repository) == [f"{NAME}#champion#1", f"{NAME}@v1.0.0"]
-    assert (repository / f"reports/cards/{NAME}.md").read_text() == card
+    assert (repository / f"reports/cards/{NAME}.md").read_text(encoding="utf-8") == card
 
     train(repository, 3)
     (repository / "reports/audit").mkdir()
-    (repository / "reports/audit/mnist.json").write_text(json.dumps({"near_duplicates": {"test": 17}}))
+    (repository / "reports/audit/mnist.json").write_text(
+        json.dumps({"near_duplicates": {"test": 17}}), encoding="utf-8"
+    )
     commit(repository, "another model")
     promote(NAME, "")
     expected = [f"{NAME}#champion#1", f"{NAME}#champion#2", f"{NAME}@v1.0.0", f"{NAME}@v1.1.0"]
     assert tags(repository) == expected
-    assert "| near_duplicates.test | 17 |" in (repository / f"reports/cards/{NAME}.md").read_text()
+    assert "| near_duplicates.test | 17 |" in (repository / f"reports/cards/{NAME}.md").read_text(encoding="utf-8")
     version = mlflow.MlflowClient(server.uri()).get_model_version_by_alias(NAME, "champion")
     assert (str(version.version), version.tags["git_tag"]) == ("2", f"{NAME}@v1.1.0")
 
@@ -141,7 +143,7 @@ def test_model_that_the_gate_does_not_pass_is_promoted_by_force_alone(repository
     assert tags(repository) == before
     promote(NAME, "1")
     assert len(tags(repository)) == len(before) + 2
-    assert "Promoted by force: gate failed" in (repository / f"reports/cards/{NAME}.md").read_text()
+    assert "Promoted by force: gate failed" in (repository / f"reports/cards/{NAME}.md").read_text(encoding="utf-8")
 
 
 def test_model_without_a_run_is_not_promoted(repository: Path) -> None:

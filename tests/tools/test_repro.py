@@ -42,8 +42,8 @@ def write_project(folder: Path, nap: float) -> Path:
     folder.mkdir()
     for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
         assert run(folder, *command).returncode == 0
-    (folder / "dvc.yaml").write_text(DVC)
-    (folder / "nap").write_text(f"{nap}")
+    (folder / "dvc.yaml").write_text(DVC, encoding="utf-8")
+    (folder / "nap").write_text(f"{nap}", encoding="utf-8")
     return folder
 
 
@@ -52,7 +52,7 @@ def serial(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The dvc.lock of `dvc repro`."""
     folder = write_project(tmp_path_factory.mktemp("serial") / "project", 0)
     assert run(folder, "dvc", "repro").returncode == 0
-    return (folder / "dvc.lock").read_text()
+    return (folder / "dvc.lock").read_text(encoding="utf-8")
 
 
 def start(folder: Path, jobs: int, targets: str = "") -> subprocess.Popen[str]:
@@ -62,7 +62,7 @@ def start(folder: Path, jobs: int, targets: str = "") -> subprocess.Popen[str]:
         env=environment() | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
 
 
@@ -82,13 +82,17 @@ def wait(condition: Callable[[], bool]) -> None:
 def alive(folder: Path, name: str) -> bool:
     """Whether the shell of a nap still runs."""
     try:
-        return psutil.Process(int((folder / f"pid-{name}").read_text())).status() != psutil.STATUS_ZOMBIE
+        return (
+            psutil.Process(int((folder / f"pid-{name}").read_text(encoding="utf-8"))).status() != psutil.STATUS_ZOMBIE
+        )
     except psutil.NoSuchProcess:
         return False
 
 
 def napping(folder: Path, *names: str) -> bool:
-    return all((folder / f"pid-{name}").exists() and (folder / f"pid-{name}").read_text() for name in names)
+    return all(
+        (folder / f"pid-{name}").exists() and (folder / f"pid-{name}").read_text(encoding="utf-8") for name in names
+    )
 
 
 def test_eight_stages_run_at_the_same_time_and_give_the_lock_of_dvc_repro(tmp_path: Path, serial: str) -> None:
@@ -97,8 +101,8 @@ def test_eight_stages_run_at_the_same_time_and_give_the_lock_of_dvc_repro(tmp_pa
     code, output, error = reproduce(folder, jobs=8)
     assert (code, error) == (0, "")
     assert "nap@a: Running stage 'nap@a':\n" in output
-    assert (folder / "dvc.lock").read_text() == serial
-    assert (folder / "end").read_text() == "".join(f"{name}\n" for name in NAMES)
+    assert (folder / "dvc.lock").read_text(encoding="utf-8") == serial
+    assert (folder / "end").read_text(encoding="utf-8") == "".join(f"{name}\n" for name in NAMES)
     code, output, error = reproduce(folder, jobs=2)
     assert (code, error, output.count("didn't change, skipping")) == (0, "", 10)
 
@@ -117,10 +121,10 @@ def test_failed_stage_lets_others_end_and_the_next_run_gives_the_same_lock(tmp_p
     assert "nap@a: ERROR: failed to run: " in output and "Traceback" not in output
     done = sorted(path.name for path in folder.glob("nap-*"))
     assert {"nap-b", "nap-c"} <= {*done} and "nap-h" not in done and not (folder / "end").exists()
-    assert all(f"  {name.replace('-', '@')}:\n" in (folder / "dvc.lock").read_text() for name in done)
+    assert all(f"  {name.replace('-', '@')}:\n" in (folder / "dvc.lock").read_text(encoding="utf-8") for name in done)
     (folder / "fail-a").unlink()
     assert reproduce(folder, jobs=3)[0] == 0
-    assert (folder / "dvc.lock").read_text() == serial
+    assert (folder / "dvc.lock").read_text(encoding="utf-8") == serial
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -139,9 +143,9 @@ def test_killed_run_ends_its_stages_and_the_next_run_gives_the_same_lock(
     assert process.returncode == code
     wait(lambda: not alive(folder, "a") and not alive(folder, "b"))
     assert not list(folder.glob("nap-*"))
-    (folder / "nap").write_text("0")
+    (folder / "nap").write_text("0", encoding="utf-8")
     wait(lambda: reproduce(folder, jobs=8)[0] == 0)  # DVC waits for the end of processes that nobody has reaped yet
-    assert (folder / "dvc.lock").read_text() == serial
+    assert (folder / "dvc.lock").read_text(encoding="utf-8") == serial
 
 
 def test_killed_process_of_a_stage_ends_its_command(tmp_path: Path) -> None:
@@ -171,8 +175,8 @@ def test_mistake_is_one_line(tmp_path: Path, jobs: str, targets: str, message: s
 def test_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "project", 0)
     (folder / "loop").symlink_to("loop")
-    text = (folder / "dvc.yaml").read_text()
-    (folder / "dvc.yaml").write_text(text.replace("outs: [start]", "deps: [loop]\n    outs: [start]"))
+    text = (folder / "dvc.yaml").read_text(encoding="utf-8")
+    (folder / "dvc.yaml").write_text(text.replace("outs: [start]", "deps: [loop]\n    outs: [start]"), encoding="utf-8")
     code, output, error = reproduce(folder, 2, "start")
     assert code == 1
     assert "Traceback" not in output + error

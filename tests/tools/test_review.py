@@ -33,7 +33,7 @@ def repository(copy_fake_repository: CopyFolder, tmp_path_factory: pytest.TempPa
         if tag == "second":
             write_fake_params(folder, second)
             reproduce(folder)
-        (folder / "README.md").write_text(tag)
+        (folder / "README.md").write_text(tag, encoding="utf-8")
         commit(folder, tag)
         assert run(folder, "git", "tag", tag).returncode == 0
     return folder
@@ -43,7 +43,7 @@ def clone(repository: Path, folder: Path, cache: Path | None = None) -> Path:
     """A clone at `third`, with a full cache, or with an empty one of its own."""
     assert run(folder.parent, "git", "clone", "-q", str(repository), str(folder)).returncode == 0
     if cache:
-        (folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
+        (folder / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
         assert run(folder, "dvc", "checkout", "-q", "--allow-missing").returncode == 0
     return folder
 
@@ -102,7 +102,8 @@ def test_clone_without_predictions_has_the_metrics(repository: Path, tmp_path: P
 def test_clone_reads_predictions_from_the_remote(repository: Path, tmp_path: Path) -> None:
     folder = clone(repository, tmp_path / "clone")
     (folder / ".dvc/config.local").write_text(
-        f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {repository / '.dvc/cache'}\n"
+        f"[core]\n    remote = storage\n['remote \"storage\"']\n    url = {repository / '.dvc/cache'}\n",
+        encoding="utf-8",
     )
     assert cells(reviewed(folder, "first"), "mnist_dense")[-3:] == ["0", "20", "< 0.001"]
 

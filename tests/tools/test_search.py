@@ -49,10 +49,10 @@ def start(folder: Path, log: Path) -> "subprocess.Popen[str]":
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     deadline = time.monotonic() + 500
-    while not log.exists() or "Running stage 'train@mnist_dense'" not in log.read_text():
+    while not log.exists() or "Running stage 'train@mnist_dense'" not in log.read_text(encoding="utf-8"):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
     return process
@@ -69,7 +69,7 @@ def folders(folder: Path) -> list[Path]:
 
 
 def rows(folder: Path, name: str) -> list[dict[str, str]]:
-    with (folder / f"reports/search/{name}.csv").open() as file:
+    with (folder / f"reports/search/{name}.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 
@@ -138,7 +138,7 @@ def test_failed_trials_in_parallel_do_not_end_the_search(repository: Path) -> No
     }
     (best,) = {name for name in experiments(repository) if "mnist_cnn" in name}
     assert run(repository, "dvc", "exp", "apply", best).returncode == 0
-    metrics = json.loads((repository / "reports/metrics/mnist_cnn.json").read_text())
+    metrics = json.loads((repository / "reports/metrics/mnist_cnn.json").read_text(encoding="utf-8"))
     assert metrics["validation_accuracy"] == 0.9
 
 
@@ -187,7 +187,7 @@ def test_study_with_other_params_is_one_sentence(tmp_path: Path, monkeypatch: py
 def test_corrupt_study_is_one_sentence(project: Path) -> None:
     path = project / ".dvc/tmp/search/mnist_dense.db"
     path.parent.mkdir(parents=True)
-    path.write_text("text")
+    path.write_text("text", encoding="utf-8")
     with pytest.raises(UserError) as caught:
         search.search("mnist_dense", "1", "1", "tpe")
     assert str(caught.value) == (

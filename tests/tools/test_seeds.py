@@ -45,7 +45,9 @@ def cells(text: str) -> list[list[str]]:
 
 def metrics(folder: Path, rev: str) -> dict[str, float]:
     """The metrics of a commit or an experiment according to DVC."""
-    return json.loads(DVCFileSystem(str(folder), rev=rev).read_text("reports/metrics/mnist_dense.json"))
+    return json.loads(
+        DVCFileSystem(str(folder), rev=rev).read_text("reports/metrics/mnist_dense.json", encoding="utf-8")
+    )
 
 
 def test_seeds_are_compared_if_nothing_else_differs(repository: Path) -> None:

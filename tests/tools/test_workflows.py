@@ -16,7 +16,7 @@ LEAST = {"check.yml": {"contents": "read"}, "comment.yml": {}}
 
 
 def load(file: Path) -> dict[str, Any]:
-    return YAML(typ="safe", pure=True).load(file.read_text())
+    return YAML(typ="safe", pure=True).load(file.read_text(encoding="utf-8"))
 
 
 def steps(file: Path) -> list[dict[str, Any]]:
@@ -29,7 +29,7 @@ def test_workflows_are_the_known_ones() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_actions_are_pinned_by_commit_with_their_version(file: Path) -> None:
-    used = re.findall(r"^.*\buses: (.*)$", file.read_text(), re.MULTILINE)
+    used = re.findall(r"^.*\buses: (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
     assert used
     for action in used:
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+", action)
@@ -46,7 +46,7 @@ def test_jobs_have_the_least_permissions(file: Path) -> None:
     assert all(
         step["with"]["persist-credentials"] is False for step in steps(file) if "checkout" in step.get("uses", "")
     )
-    assert "secrets." not in file.read_text()
+    assert "secrets." not in file.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
@@ -113,8 +113,10 @@ def test_base_and_pull_request_on_a_runner(copy_fake_repository: CopyFolder, tmp
         "make --silent review": 0,
         "make --silent real": 2,
     }
-    assert re.fullmatch(r"machine=[0-9a-f]{16}\narchives=[0-9a-f]{16}\n" * 2, (tmp_path / "GITHUB_OUTPUT").read_text())
-    review, real = ((tmp_path / f"{name}.md").read_text() for name in ("review", "real"))
+    assert re.fullmatch(
+        r"machine=[0-9a-f]{16}\narchives=[0-9a-f]{16}\n" * 2, (tmp_path / "GITHUB_OUTPUT").read_text(encoding="utf-8")
+    )
+    review, real = ((tmp_path / f"{name}.md").read_text(encoding="utf-8") for name in ("review", "real"))
     for text in (review, real):
         assert re.search(r"^\| `mnist_cnn` .*\*\*worse\*\*", text, re.MULTILINE), text
         assert "| `mnist_dense`" not in text

@@ -32,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, database: Path) -> P
     shutil.copy(database, tmp_path)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "3")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    (tmp_path / "dvc.lock").write_text(LOCK)
+    (tmp_path / "dvc.lock").write_text(LOCK, encoding="utf-8")
     return tmp_path
 
 

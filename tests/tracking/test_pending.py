@@ -26,7 +26,7 @@ def test_pending_runs_unreadable_are_renamed_with_one_warning_each(
     monkeypatch.setattr(server, "flush", lambda run=None: True)
     pending.UNSENT.mkdir(parents=True)
     for name, content in {"a": "", "b": '{"experiment": "mnist"', "c": '{"name": "a", "key": 1}'}.items():
-        (pending.UNSENT / f"{name}.json").write_text(content)
+        (pending.UNSENT / f"{name}.json").write_text(content, encoding="utf-8")
     with logger.training("mnist_dense", config, {}, "checkpoint") as log:
         log.log_epoch(1, ROW)
     printed = sorted(capsys.readouterr().out.splitlines())
@@ -112,7 +112,7 @@ def test_commit_is_the_projects_own(folder: Path, monkeypatch: pytest.MonkeyPatc
     commit(folder, "outer")
     inner = folder / "inner"
     inner.mkdir()
-    (inner / "dvc.yaml").write_text("stages: {}\n")
+    (inner / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     monkeypatch.chdir(inner)
     assert "mlflow.source.git.commit" not in logger._tags("train@mnist_dense")
     commit(folder, "with inner")

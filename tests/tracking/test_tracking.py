@@ -87,7 +87,7 @@ def test_training_and_evaluation_make_one_run_whose_model_can_be_served(
     monkeypatch.setenv("DVC_EXP_NAME", "tidy-fowl")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)
     (folder / "plots").mkdir()
-    (folder / "plots/mnist_dense.csv").write_text("actual,predicted\n")
+    (folder / "plots/mnist_dense.csv").write_text("actual,predicted\n", encoding="utf-8")
     with logger.training("mnist_dense", config, {"seed": 42}, "key") as log:
         for epoch in (1, 2):
             log.log_epoch(epoch, ROW)
@@ -117,7 +117,9 @@ def test_training_and_evaluation_make_one_run_whose_model_can_be_served(
     uri = f"models:/{run.outputs.model_outputs[0].model_id}"
     loaded = mlflow.pyfunc.load_model(uri)
     assert str(loaded.metadata.signature.inputs) == "[Tensor('uint8', (-1, 4))]"
-    requirements = (Path(mlflow.artifacts.download_artifacts(uri)) / "requirements.txt").read_text().split()
+    requirements = (
+        (Path(mlflow.artifacts.download_artifacts(uri)) / "requirements.txt").read_text(encoding="utf-8").split()
+    )
     assert all("==" in requirement for requirement in requirements)
     images = np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.uint8)
     port = free_port()
@@ -243,7 +245,7 @@ def test_two_trainings_at_once_create_one_database(folder: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(folder)}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", code, name], cwd=cwd, env=environment, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", code, name], cwd=cwd, env=environment, stdout=subprocess.PIPE, encoding="utf-8"
         )
         for name, cwd in (("one", folder), ("two", folder / "elsewhere"))
     ]

@@ -11,8 +11,8 @@ from stages.config.models import ModelConfig, PartConfig
 from stages.data.arrays import SplitArrays
 from stages.evaluation.predictions import Predictions
 from stages.prediction.predict import Facts, predict_parts
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 
 CLASSES = ["dark", "bright"]
 EVERY_OPTIMIZER: dict[str, Any] = {  # of a `cnn` with one convolution and `units`: keys of its entry

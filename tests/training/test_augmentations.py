@@ -39,6 +39,7 @@ def batch_of(count: int = 40, shape: tuple[int, ...] = (12, 10, 3), epoch: int =
         tf.constant(rng.permutation(1000)[:count], tf.int64),
         tf.constant(epoch, tf.int64),
         3,
+        count,
     )
 
 

@@ -12,9 +12,9 @@ import pytest
 from stages.prediction.saved_model import save
 from stages.runtime import paths
 from stages.training import checkpoint
-from stages.training.build import build_model
 from stages.training.checkpoint import TrainState, checkpoint_path
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 from tests.training.small import arrays, config, history_of
 
 RANDOM = {
@@ -135,7 +135,7 @@ def test_everything_that_determines_a_training_changes_its_checkpoint(
     assert len({path(), *others}) == len(others) + 1
     before = path()
     changed = tmp_path / "step.py"
-    changed.write_text("# another step")
+    changed.write_text("# another step", encoding="utf-8")
     files = checkpoint.code_files
     monkeypatch.setattr(checkpoint, "code_files", lambda config: [*files(config), changed])
     assert path() != before
@@ -155,7 +155,7 @@ def test_other_records_or_splits_have_another_identity_whether_dvc_knows_them_or
         paths.LOCK.unlink(missing_ok=True)
         if lock:
             out = {"path": "data/records/mnist", "md5": lock}
-            paths.LOCK.write_text(json.dumps({"stages": {"preprocess@mnist": {"outs": [out]}}}))
+            paths.LOCK.write_text(json.dumps({"stages": {"preprocess@mnist": {"outs": [out]}}}), encoding="utf-8")
             os.utime(paths.LOCK, (0, 0))  # nobody is writing it
         if shard.read_bytes() != content:
             shard.write_bytes(content)

@@ -28,7 +28,7 @@ tf.config.set_logical_device_configuration(
 import keras
 from stages.runtime.errors import UserError
 from stages.training import checkpoint
-from stages.training.build import build_model, build_strategy
+from stages.training.network import build_model, build_strategy
 from stages.training.loop import train_epochs
 from stages.prediction.saved_model import save
 from tests.training.small import arrays, config, history_of, predict
@@ -94,9 +94,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for process in PROCESSES:
         trainings = [(name, images, seed, CNN | changes) for name, images, seed, changes in process]
         command = [sys.executable, "-c", TRAINING, json.dumps(trainings)]
-        done = subprocess.run(command, cwd=made, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=made, env={"PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8")
         assert done.returncode == 0, done.stderr
-        with (made / "said.txt").open("a") as file:
+        with (made / "said.txt").open("a", encoding="utf-8") as file:
             file.write(done.stdout)
     return made
 
@@ -130,7 +130,9 @@ def test_two_devices_train_what_each_computes_from_its_own_share(folder: Path, n
 
 
 def test_mirrored_training_resumes_from_its_checkpoint(folder: Path) -> None:
-    assert (folder / "said.txt").read_text().count("resuming from epoch 2, which an earlier run finished\n") == 1
+    assert (folder / "said.txt").read_text(encoding="utf-8").count(
+        "resuming from epoch 2, which an earlier run finished\n"
+    ) == 1
     assert len(history(folder, "resumed")) == 4
     assert (folder / "resumed.keras").read_bytes() == (folder / "both.keras").read_bytes()
 
@@ -142,7 +144,7 @@ def test_image_that_would_leave_a_device_without_work_is_left_out_of_the_epoch(f
 
 def test_batch_that_devices_cannot_share_is_one_line(folder: Path) -> None:
     error = "params.yaml: batch_size 5 is not a multiple of the 2 devices that share it"
-    assert error in (folder / "odd.txt").read_text()
+    assert error in (folder / "odd.txt").read_text(encoding="utf-8")
 
 
 OVERFLOW = """
@@ -153,33 +155,28 @@ tf.config.set_logical_device_configuration(
 )
 import keras
 from stages.data.reader import SplitArrays
-from stages.training.build import build_loss, build_optimizer, build_strategy
-from stages.training.epoch import make_train_epoch
-from stages.training.groups import make_hyperparameter_setter
-from stages.training.step import make_train_step
+from stages.training.network import build_strategy
+from stages.training.trainer import Trainer
 from tests.training.small import config
 
 keras.config.set_dtype_policy("mixed_float16")
-entry = config(optimizer={"name": "sgd"})
+entry = config(optimizer={"name": "sgd"}, batch_size=4, epochs=1)
 inputs = np.ones((4, 4), np.float32)
 inputs[1::2] = 1000  # examples of the second device: their scaled gradients overflow in float16
 data = SplitArrays(np.arange(4), inputs, np.array([0, 0, 1, 1], np.int32))
 strategy = build_strategy("mirrored")
 with strategy.scope():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), keras.layers.Softmax(dtype="float32")])
-    optimizer = build_optimizer(entry, model)
-train_step = make_train_step(model, [], build_loss(entry), optimizer)
-rates = np.array([[[0.01, np.nan]]], np.float32)
-train_epoch = make_train_epoch(strategy, make_hyperparameter_setter(optimizer, rates), data, 2, 4)
+trainer = Trainer(model, entry, data, seed=1)
 before = model.get_weights()
-train_epoch(train_step, "", 0, np.arange(4), rates)
+trainer.train_epoch(0, np.arange(4), "")
 assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights())), model.get_weights()
-assert float(optimizer.dynamic_scale.value.numpy()) == 2.0**14
+assert float(trainer.optimizer.dynamic_scale.value.numpy()) == 2.0**14
 """
 
 
 def test_mirrored_float16_step_is_skipped_if_a_single_device_overflows(tmp_path: Path) -> None:
     """Keras asks the first device alone: infinite gradients of the second one would reach the weights."""
     command = [sys.executable, "-c", OVERFLOW]
-    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=tmp_path, env={"PYTHONPATH": str(ROOT)}, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr

@@ -14,8 +14,8 @@ from stages.prediction import predict
 from stages.prediction.predict import Facts
 from stages.prediction.saved_model import save
 from stages.training import checkpoint
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 from tests.training.small import CLASSES, config
 from tests.training.small import arrays as small_arrays
 from tests.training.small import predict as predict_split

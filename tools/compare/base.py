@@ -86,7 +86,7 @@ def snapshot() -> str:
 def git(*arguments: str | Path, cwd: Path = Path(), environment: dict[str, str] | None = None) -> str:
     """The output of a Git command; a `UserError` if it fails."""
     command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=os.environ | (environment or {}), capture_output=True, text=True)
+    done = subprocess.run(command, cwd=cwd, env=os.environ | (environment or {}), capture_output=True, encoding="utf-8")
     if done.returncode:
         raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()
@@ -124,7 +124,7 @@ def python_environment(folder: Path, name: str) -> dict[str, str]:
     """This interpreter, or one with the revision's own packages if those differ; nothing is logged to a server."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_EXP", "MLFLOW_TRACKING"))}
     remembered = Path(".venv/requirements-name")
-    lock = remembered.read_text().strip() if remembered.exists() else "requirements.txt"
+    lock = remembered.read_text(encoding="utf-8").strip() if remembered.exists() else "requirements.txt"
     binaries = Path(sys.executable).parent
     if (folder / lock).exists() and (folder / lock).read_bytes() != Path(lock).read_bytes():
         python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")

@@ -67,7 +67,7 @@ def inert(markdown: str) -> str:
 
 
 def _gh(body: str, *arguments: str) -> str:
-    done = subprocess.run(["gh", *arguments], input=body, capture_output=True, text=True)
+    done = subprocess.run(["gh", *arguments], input=body, capture_output=True, encoding="utf-8")
     if done.returncode:
         raise UserError(f"gh {arguments[0]}: {' '.join(done.stderr.split())}; see the permissions of the workflow")
     return done.stdout.strip()

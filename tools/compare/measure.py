@@ -82,7 +82,7 @@ def write_tables() -> None:
     """Write the table of measured results into each of `TABLES` that has the two marks."""
     text = measured.markdown(measured.read(), published_results(), measured.outdated())
     for path in TABLES:
-        before, begin, rest = path.read_text().partition(BEGIN)
+        before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
         if begin:
             rewrite(path, f"{before}{BEGIN}\n{text}\n\n{END}{rest.partition(END)[2]}")
 
@@ -92,7 +92,7 @@ def write_limits() -> None:
 
     With fewer than three seeds, the standard deviation is that of a proportion of so many validation images.
     """
-    text = paths.PARAMS.read_text()
+    text = paths.PARAMS.read_text(encoding="utf-8")
     for name, result in measured.read().items():
         mean, spread = result.mean("validation_accuracy"), result.spread("validation_accuracy")
         if spread is None or len(result.metrics) < 3:

@@ -24,8 +24,8 @@ def probe() -> None:
             print(f"{name}: {'other results than before' if name in before else 'a new model'}")
     if marked := sorted(measured.outdated(values)):
         raise UserError(
-            f"{', '.join(marked)}: the measured results are of another computation; undo the change, or run `make measure` "
-            "for them"
+            f"{', '.join(marked)}: the measured results are of another computation; undo the change, or run "
+            "`make measure` for them"
         )
     print(f"{len(digests)} models compute what they computed when they were measured")
 

@@ -129,7 +129,7 @@ def _data(values: Params, dataset: str) -> Iterator[str]:
     audit = paths.audit_metrics(dataset)
     if audit.exists():
         yield "Audit of the data:"
-        yield table(["Finding", "Value"], _flatten(json.loads(audit.read_text())), "lr")
+        yield table(["Finding", "Value"], _flatten(json.loads(audit.read_text(encoding="utf-8"))), "lr")
 
 
 def _limits(signature: dict[str, Any], metrics: dict[str, Any], scores: pd.DataFrame, synthetic: bool) -> Iterator[str]:

@@ -46,7 +46,7 @@ def add_entries(entries: list[NewEntry], headings: dict[str, str], path: Path = 
     Raises:
         UserError: an entry exists, or params.yaml would not be valid with it. The file is then as it was.
     """
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     expected: Any = YAML(typ="safe", pure=True).load(text)
     for entry in entries:
         section = expected[entry.section] = expected.get(entry.section) or {}
@@ -65,7 +65,7 @@ def rewrite(path: Path, text: str) -> None:
     """Replace the content of a text file. Its lines end as before: with two characters if Git checked it out so."""
     newline = "\r\n" if b"\r\n" in path.read_bytes() else "\n"
     with atomic_write(path) as part:
-        part.write_text(text, newline=newline)
+        part.write_text(text, newline=newline, encoding="utf-8")
 
 
 def _insert(text: str, entry: NewEntry, heading: str, path: Path) -> str:

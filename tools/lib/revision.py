@@ -141,7 +141,7 @@ class Revision:
     def _load(self, path: Path) -> dict[str, Any]:
         """The content of a YAML or JSON file; empty if there is none."""
         try:
-            return YAML(typ="safe").load(self._files.read_text(path.as_posix())) or {}
+            return YAML(typ="safe").load(self._files.read_text(path.as_posix(), encoding="utf-8")) or {}
         except FileNotFoundError:
             return {}
         except YAMLError as error:

@@ -105,7 +105,7 @@ class RunningTrial:
 
     def error(self) -> str:
         """The line of the log that says most about a failure."""
-        lines = self.log.read_text(errors="replace").splitlines()
+        lines = self.log.read_text(errors="replace", encoding="utf-8").splitlines()
         errors = [line for line in lines if re.match(r"(error|\w+Error|ERROR): ", line)]
         return next(iter([*errors, *reversed(lines)]), "no output").strip()[:300]
 
@@ -157,7 +157,7 @@ def remove_folders(pattern: str) -> None:
     """Remove what a killed DVC left of experiments whose names match a pattern."""
     for path in EXECUTORS.glob("run/*/*.run"):
         with suppress(OSError, ValueError):
-            info = json.loads(path.read_text())
+            info = json.loads(path.read_text(encoding="utf-8"))
             if Path(info["name"] or "").match(pattern):
                 shutil.rmtree(info["root_dir"], ignore_errors=True)
                 shutil.rmtree(path.parent)

@@ -19,7 +19,7 @@ def unlock() -> None:
         return
     with make_lock(f"{LOCKS}.lock", tmp_dir=str(LOCKS.parent)):
         try:
-            json.loads(LOCKS.read_text())
+            json.loads(LOCKS.read_text(encoding="utf-8"))
         except ValueError:
             LOCKS.unlink()
             print(f"{LOCKS}: corrupt, because a DVC was killed while it wrote it: removed")

@@ -57,7 +57,7 @@ def promote(name: str, force: str) -> None:
     version = registry.promote(name, run_id, paths.model(name), {"git_tag": tag, "git_commit": commit, "gate": gate})
     path = CARDS / f"{name}.md"
     with atomic_write(path) as part:
-        part.write_text(card(values, name, workspace, Promotion(tag, commit, gate, version)))
+        part.write_text(card(values, name, workspace, Promotion(tag, commit, gate, version)), encoding="utf-8")
     assigned = _assign(name, tag)
     print(f"{name}: champion is version {version.version} in MLflow, {tag} and {assigned} in Git, {path}")
     print(f"To share it: git add {path} && git commit, then git push origin '{tag}' '{assigned}'")

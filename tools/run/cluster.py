@@ -47,7 +47,9 @@ def _train_all(names: list[str]) -> None:
 
 def run_beside(name: str, command: list[str], **options: Any) -> bool:
     """Run a command beside others and print its output line by line after `name`. Returns whether it succeeded."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", **options
+    ) as process:
         assert process.stdout is not None
         for line in process.stdout:
             print(f"{name}: {line}", end="", flush=True)
@@ -59,7 +61,7 @@ def _train(stage: str) -> bool:
 
 
 def _dvc(*arguments: str, show: bool = True) -> str:
-    done = subprocess.run(["dvc", *arguments], stdout=None if show else subprocess.PIPE, text=True)
+    done = subprocess.run(["dvc", *arguments], stdout=None if show else subprocess.PIPE, encoding="utf-8")
     if done.returncode:
         raise UserError(f"dvc {arguments[0]} failed; see above")
     return done.stdout or ""

@@ -171,8 +171,8 @@ def _order_of_one_job(repo: Repo, names: list[str]) -> Iterator[None]:
     """
     if not ORDER.exists():
         with atomic_write(ORDER) as part:
-            part.write_text(json.dumps(list(dvc_lock.read().get("stages", {}))))
-    old = json.loads(ORDER.read_text())
+            part.write_text(json.dumps(list(dvc_lock.read().get("stages", {}))), encoding="utf-8")
+    old = json.loads(ORDER.read_text(encoding="utf-8"))
     position = {name: number for number, name in enumerate([*old, *(name for name in names if name not in old)])}
     try:
         yield
@@ -184,7 +184,7 @@ def _order_of_one_job(repo: Repo, names: list[str]) -> Iterator[None]:
 
 def _sort(position: dict[str, int]) -> None:
     """Sort the entries of dvc.lock; those without a position come first."""
-    text = paths.LOCK.read_text() if paths.LOCK.exists() else ""
+    text = paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else ""
     lock = parse_yaml_for_update(text, paths.LOCK)
     stages = lock.get("stages", {})
     names = sorted(stages, key=lambda name: position.get(name, -1))
@@ -192,7 +192,7 @@ def _sort(position: dict[str, int]) -> None:
         for name in names:
             stages[name] = stages.pop(name)
         with atomic_write(paths.LOCK) as part:
-            part.write_text(dumps_yaml(lock))
+            part.write_text(dumps_yaml(lock), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A probe of each stale stage, a training of seconds, runs with the code that dvc.
 """
 
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ COMMITS = 50  # of those that changed dvc.lock or the code, to look for the code
 
 
 def unchanged() -> None:
-    """Probe stale stages, commit those that compute the same, and run what else is stale if no training is left.
+    """Probe stale stages, record those that compute the same, and run what else is stale if none of them is left.
 
     Raises:
         UserError: no commit has the code that dvc.lock names, or a probe fails.
@@ -52,6 +53,8 @@ def unchanged() -> None:
         print(f"{stage}: {why}; stays stale")
     if len(same) < len(stale):
         raise UserError(f"{len(stale) - len(same)} stages stay stale; run `make repro` for them")
+    if subprocess.run(["dvc", "status", "--quiet"]).returncode:  # such as the report
+        subprocess.run(["dvc", "repro"], check=True)
 
 
 def _stale_by_code() -> dict[str, dict[str, str]]:
@@ -61,7 +64,11 @@ def _stale_by_code() -> dict[str, dict[str, str]]:
     with Repo() as repo:
         for stage in repo.index.stages:
             name = stage.addressing
-            if name.partition("@")[0] not in PROBED or name not in lock:
+            if (
+                name.partition("@")[0] not in PROBED
+                or name not in lock
+                or any(out.changed_checksum() for out in stage.outs)
+            ):
                 continue
             changed = [str(dep) for dep in stage.deps if dep.changed_checksum() or dep.status()]
             if changed and all(path.startswith(CODE) for path in changed):

@@ -58,7 +58,7 @@ def differing(first: dict[str, str], second: dict[str, str]) -> list[str]:
 
 def hashes(clone: Path) -> dict[str, str]:
     """The hash of each output in dvc.lock."""
-    stages = YAML(typ="safe").load((clone / paths.LOCK).read_text())["stages"]
+    stages = YAML(typ="safe").load((clone / paths.LOCK).read_text(encoding="utf-8"))["stages"]
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 

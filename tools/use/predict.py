@@ -46,12 +46,13 @@ def predict(arguments: argparse.Namespace) -> None:
         raise UserError(f"--top {arguments.top}: choose a positive number")
     if not arguments.images:
         raise UserError("no images are given; name files or folders, as in IMAGES=photos")
-    threads = params.load().threads
+    values = params.load()
+    threads = values.threads
     path = resolve_model(arguments.model)
     images = find_images(arguments.images)
     if not images:
         raise UserError(f"{' '.join(map(printable, arguments.images))}: no images; name files or other folders")
-    predictor = Predictor(path, threads)
+    predictor = Predictor(path, threads, values.max_pixels)
     failed = 0
 
     def predictions() -> Iterator[Prediction]:

@@ -23,7 +23,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
     limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
     bound = server.bind(arguments.host, arguments.port)
-    predictor = Predictor(path, params.load().threads)
+    predictor = Predictor(path, params.load().threads, limits.max_pixels)
     app = server.create_app(path.stem, predictor, limits)
     server.run(app, limits, bound, arguments.log)
 

@@ -1,7 +1,10 @@
 """Fetch a published file from the first mirror that delivers it with the right hash: retry, and resume."""
 
+import os
 import shutil
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -34,10 +37,13 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
     """Write to `path` the file of the first mirror whose bytes have the hash beside its URL.
 
     Raises:
-        UserError: all mirrors failed: one line with the error of each. `path` does not exist then.
+        UserError: all mirrors failed: one line with the error of each, which ends with an entry for a copy of the file.
+            `path` does not exist then.
     """
-    errors = []
+    errors: list[str] = []
     for mirror in mirrors:
+        if errors:
+            print(f"{path.name}: {errors[-1]}", flush=True)
         url = mask_urls(mirror.url)
         print(f"{path.name}: from {url}", flush=True)
         try:
@@ -51,8 +57,11 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
         except MirrorError as error:
             path.unlink()
             errors.append(f"{url}: {error}")
-            print(f"{path.name}: {error}", flush=True)
-    raise UserError(f"{path.name}: all mirrors failed: {'; '.join(errors)}; correct them in params.yaml")
+    copy = Path(os.path.expanduser("~")).absolute() / "Downloads" / path.name
+    raise UserError(
+        f"{path.name}: all mirrors failed: {'; '.join(errors)}; correct them in params.yaml, or name a copy of the "
+        f'file there: - {{url: "{copy.as_uri()}", hash: "{mirrors[0].hash}"}}'
+    )
 
 
 def _copy(url: str, out: BinaryIO) -> None:
@@ -73,16 +82,15 @@ def _copy(url: str, out: BinaryIO) -> None:
 
 def _download(url: str, out: BinaryIO) -> None:
     """Write the body of an http(s) URL to `out`, in several attempts if necessary."""
-    message = ""
-    for pause in BACKOFF:
+    for number, pause in enumerate(BACKOFF, 1):
         time.sleep(pause)
         try:
             _attempt(url, out)
             return
         except TransientError as error:
-            message = str(error)
-            print(f"{mask_urls(url)}: {message}", flush=True)
-    raise MirrorError(f"{message} in the last of {len(BACKOFF)} attempts")
+            if number == len(BACKOFF):
+                raise MirrorError(f"{error} in the last of {len(BACKOFF)} attempts") from None
+            print(f"{mask_urls(url)}: {error}; trying again", flush=True)
 
 
 def _attempt(url: str, out: BinaryIO) -> None:
@@ -112,6 +120,8 @@ def _attempt(url: str, out: BinaryIO) -> None:
             for chunk in progress(chunks, total, name, "B", size=len, initial=out.tell()):
                 out.write(chunk)
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+        if out.tell() == 0 and any(isinstance(cause, socket.gaierror) for cause in _causes(error)):
+            raise MirrorError(f"there is no network, or no server of this name ({_reason(error)})") from None
         raise TransientError(f"connection lost after {out.tell()} bytes ({_reason(error)})") from None
     except (requests.RequestException, ValueError) as error:
         raise MirrorError(_reason(error)) from None
@@ -119,12 +129,16 @@ def _attempt(url: str, out: BinaryIO) -> None:
 
 def _reason(error: BaseException) -> str:
     """The system's message for a failed connection, else the exception's name: messages of requests quote the URL."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) and cause.strerror:
             return cause.strerror
-        cause = cause.__cause__ or cause.__context__
     return type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _looks_like_html(path: Path) -> bool:
