@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from stages.training.build import build_model
 
 from stages.config.models import ModelConfig, PartConfig
 from stages.data.arrays import SplitArrays
 from stages.evaluation.predictions import Predictions
 from stages.prediction.predict import Facts, predict_parts
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
 
 CLASSES = ["dark", "bright"]

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from stages.training.build import build_model
 
 from stages.prediction.saved_model import save
 from stages.runtime import paths
 from stages.training import checkpoint
-from stages.training.build import build_model
 from stages.training.checkpoint import TrainState, checkpoint_path
 from stages.training.loop import train_epochs
 from tests.training.small import arrays, config, history_of

@@ -4,12 +4,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stages.training.build import build_model, build_optimizer, build_schedule
+from stages.training.groups import make_hyperparameter_setter
 
 from stages.config import overrides
 from stages.config.models import TrainConfig
 from stages.runtime.errors import UserError
-from stages.training.build import build_model, build_optimizer, build_schedule
-from stages.training.groups import make_hyperparameter_setter
 from stages.training.loop import train_epochs
 from tests.training.small import arrays, config, history_of, model_of, trained
 

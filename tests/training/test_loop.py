@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stages.training.build import build_model
 
 from stages.data.reader import SplitArrays
 from stages.runtime import progress
 from stages.runtime.errors import UserError
 from stages.training.augment import Batch
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
 from tests.training.small import arrays, config, history_of, model_of, trained
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stages.training.build import build_train_model, without_cast
 
 from stages.runtime.errors import UserError
 from stages.training.augment import Batch
-from stages.training.build import build_train_model, without_cast
 from stages.training.loop import train_epochs
 from stages.training.progressive import image_sizes, resize
 from tests.training.small import arrays, config, history_of, trained

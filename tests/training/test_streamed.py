@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stages.training.build import build_model
 
 from stages.config.models import PartConfig
 from stages.data import arrays, reader, stream, writer
@@ -14,7 +15,6 @@ from stages.prediction import predict
 from stages.prediction.predict import Facts
 from stages.prediction.saved_model import save
 from stages.training import checkpoint
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
 from tests.training.small import CLASSES, config
 from tests.training.small import arrays as small_arrays
