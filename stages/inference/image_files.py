@@ -16,7 +16,7 @@ from stages.data.convert import is_image
 from stages.data.folders.listing import is_hidden
 from stages.inference.predictor import Predictor
 
-MAX_BYTES = 1 << 28  # of a file; the largest uncompressed image that `convert` accepts has fewer
+MAX_BYTES = 1 << 28  # of a file
 AHEAD = 2  # batches that are read while one is predicted
 
 
@@ -74,24 +74,21 @@ def predict_files(predictor: Predictor, paths: Iterable[Path], threads: int) -> 
 
     Args:
         predictor: the model.
-        paths: the files.
-        threads: that read and decode.
+        paths: the files, in any number.
+        threads: number of threads that read and decode.
     """
     remaining = iter(paths)
+    waiting: deque[tuple[Path, Future[tuple[np.ndarray, list[str]]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-
-        def batches() -> Iterator[list[tuple[Path, Future[tuple[np.ndarray, list[str]]]]]]:
-            while batch := [
-                (path, pool.submit(_read, predictor, path)) for path in islice(remaining, predictor.batch_size)
-            ]:
-                yield batch
-
-        waiting = deque(islice(source := batches(), AHEAD))
         try:
-            while waiting:
-                batch = waiting.popleft()
-                waiting.extend(islice(source, 1))
-                yield from _predict(predictor, batch)
+            while True:
+                for path in islice(remaining, (1 + AHEAD) * predictor.batch_size - len(waiting)):
+                    waiting.append((path, pool.submit(_read, predictor, path)))
+                if not waiting:
+                    return
+                yield from _predict(
+                    predictor, [waiting.popleft() for _ in range(min(len(waiting), predictor.batch_size))]
+                )
         finally:
             pool.shutdown(cancel_futures=True)
 

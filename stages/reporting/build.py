@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image, ImageOps
 
+from stages.data import reader
 from stages.inference.overlay import draw
 from stages.plots import _registry
 from stages.reporting import explain, figures, images
@@ -97,7 +98,11 @@ def _model_view(
         summary,
         views,
         [
-            (embed_image(image, f"“{row.true}”, taken for “{row.predicted}”"), _explanation(image, heat, row), row)
+            (
+                embed_image(image, f"“{row.true}”, taken for “{row.predicted}”"),
+                _explanation(image, heat, row, reader.fit(model.image_dataset)),
+                row,
+            )
             for image, row in errors
         ],
         [
@@ -107,8 +112,12 @@ def _model_view(
     )
 
 
-def _explanation(image: Image.Image, heat: explain.Heat, row: Any) -> EmbeddedImage | None:
+def _explanation(image: Image.Image, heat: explain.Heat, row: Any, fit: str) -> EmbeddedImage | None:
     if row.key not in heat:
         return None
-    square = ImageOps.fit(image, (min(image.size),) * 2)  # what the model sees of it
-    return embed_image(draw(square, heat[row.key]), f"What speaks for “{row.predicted}” in this image")
+    height, width = heat[row.key].shape
+    scale = (min if fit == "crop" else max)(image.height / height, image.width / width)
+    size = round(scale * width), round(scale * height)
+    # What the model sees of it
+    seen = image.resize(size) if fit == "stretch" else (ImageOps.pad if fit == "pad" else ImageOps.fit)(image, size)
+    return embed_image(draw(seen, heat[row.key]), f"What speaks for “{row.predicted}” in this image")

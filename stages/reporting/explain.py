@@ -54,8 +54,9 @@ def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[s
             break
     if not images:
         return found
+    fit = reader.fit(dataset)
     return {
-        name: (image if image_size is None else reader.crop_and_resize(image, image_size)).numpy()
+        name: (image if image_size is None else reader.resize(image, image_size, fit)).numpy()
         for name, image in found.items()
     }
 
@@ -71,6 +72,7 @@ def _explain(model: Model, inputs: dict[str, np.ndarray]) -> Heat:
         return {}
     chosen = model.misclassified[:IMAGES]
     labels = np.array([signature["classes"].index(name) for name in chosen["predicted"]])
-    size = signature["image_size"] or signature["backbone"]["image_size"]
+    backbone = signature["backbone"]
+    size = (backbone["image_size"],) * 2 if backbone else network.input_shape[1:3]
     found = grad_cam(np.stack([inputs[key] for key in chosen["key"]]), labels, size)
     return dict(zip(chosen["key"], found, strict=True))

@@ -30,6 +30,11 @@ def backbone(name: str) -> Path:
     return records(name) / "backbone.json"
 
 
+def fit(name: str) -> Path:
+    """How the images of a dataset are fitted to the size of a model, as JSON, beside its TFRecords."""
+    return records(name) / "fit.json"
+
+
 def network(name: str) -> Path:
     """A network to fine-tune, in Keras's format."""
     return records(name) / "network.keras"

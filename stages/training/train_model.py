@@ -133,6 +133,7 @@ def _signature(training: Training, classes: list[str], input_shape: tuple[int, .
     from stages.data import reader
 
     config, backbone = training.model, reader.backbone(training.model.dataset)
+    fit = reader.fit(config.dataset)
     return {
         "dataset": config.dataset,
         "source": "synthetic" if training.synthetic else "real",
@@ -142,6 +143,7 @@ def _signature(training: Training, classes: list[str], input_shape: tuple[int, .
         "channels": 3 if backbone else input_shape[2],
         "test_time": config.test_time and config.test_time.model_dump(),
         "backbone": backbone,
+        **({} if fit == "crop" else {"fit": fit}),
     }
 
 

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and photographs, good and bad."""
     folder = tmp_path_factory.mktemp("predict")
     write_params(folder)
-    write_model(folder / "a.keras", CLASSES)
+    write_model(folder / "a.keras", CLASSES, source="synthetic")
     photos = folder / "photos/Ελλάδα 猫"
     photos.mkdir(parents=True)
     (photos / "eins.JPG").write_bytes(encode(make_image()))
@@ -46,6 +46,7 @@ def test_files_folders_and_globs_are_predicted_whatever_the_encoding(folder: Pat
     assert done.returncode == 0
     found = {Path(entry["file"]).name: entry for entry in json.loads(done.stdout)}
     assert list(found) == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "nowhere.png"]  # each once
+    assert found["eins.JPG"]["source"] == "synthetic"
     assert found["nowhere.png"]["error"] == "does not exist"
     assert found["corrupt.png"]["error"] == "is truncated"
     assert found["new\nline.jpeg"]["conversions"] == ["EXIF orientation"]
@@ -88,19 +89,30 @@ def predictions() -> list[Prediction]:
     return [*found, Prediction(Path(names[3]), None, [], "is truncated")]
 
 
+def test_every_answer_of_a_model_trained_on_synthetic_data_says_so() -> None:
+    last = "The model was trained on synthetic data: its answers say nothing about real images."
+    for source in ("synthetic", "real", None):
+        text = list(table(predictions(), CLASSES, 2, source, 30))
+        array = json.loads("\n".join(json_lines(predictions(), CLASSES, 2, source)).encode("utf-8", "backslashreplace"))
+        rows = list(csv.DictReader(csv_lines(predictions(), CLASSES, 2, source)))
+        assert (text[-1] == last, len(text)) == (source == "synthetic", 4 + (source == "synthetic"))
+        assert [entry.get("source") for entry in array if "top" in entry] == [source] * 3
+        assert [row["source"] for row in rows] == [source or ""] * 4
+
+
 def test_cells_of_csv_are_no_formulas_and_rows_are_lines() -> None:
-    lines = list(csv_lines(predictions(), CLASSES, 2))
+    lines = list(csv_lines(predictions(), CLASSES, 2, "synthetic"))
     assert len(lines) == 5 and not any("\n" in line for line in lines)
     header, *rows = csv.reader(io.StringIO("\n".join(lines)))
-    assert header == ["file", "error", "conversions", "class_1", "probability_1", "class_2", "probability_2"]
-    assert rows[0] == ["'=cmd|' /C calc'!A0.png", "", "", "'=1+1", "0.750000", "猫", "0.250000"]
+    assert header == ["file", "error", "conversions", "source", "class_1", "probability_1", "class_2", "probability_2"]
+    assert rows[0] == ["'=cmd|' /C calc'!A0.png", "", "", "synthetic", "'=1+1", "0.750000", "猫", "0.250000"]
     assert rows[2][0] == r"a\nb\udcff.png" and rows[2][2] == "palette; transparency"
-    assert rows[3] == ["'-1.png", "is truncated", "", "", "", "", ""]
+    assert rows[3] == ["'-1.png", "is truncated", "", "synthetic", "", "", "", ""]
 
 
 def test_columns_of_the_table_stand_below_each_other() -> None:
     paths = [each.path for each in predictions()]
-    lines = list(table(predictions(), CLASSES, 2, width(paths)))
+    lines = list(table(predictions(), CLASSES, 2, "real", width(paths)))
     assert lines == [
         "=cmd|' /C calc'!A0.png  =1+1  75.00%   猫    25.00%",
         "猫猫.png                =1+1  75.00%   猫    25.00%",
@@ -110,8 +122,8 @@ def test_columns_of_the_table_stand_below_each_other() -> None:
 
 
 def test_json_of_any_number_of_images_is_an_array_that_keeps_names() -> None:
-    assert json.loads("\n".join(json_lines([], CLASSES, 2))) == []
-    lines = list(json_lines(predictions(), CLASSES, 9))
+    assert json.loads("\n".join(json_lines([], CLASSES, 2, None))) == []
+    lines = list(json_lines(predictions(), CLASSES, 9, None))
     found = json.loads("\n".join(lines).encode("utf-8", "backslashreplace"))
     assert len(lines) == len(found) + 2
     assert [entry["file"] for entry in found] == [str(each.path) for each in predictions()]

@@ -66,7 +66,7 @@ def predict(arguments: argparse.Namespace) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # names in any script, whatever the locale
     write = json_lines if arguments.json else csv_lines if arguments.csv else partial(table, width=width(images))
-    for line in write(predictions(), predictor.classes, arguments.top):
+    for line in write(predictions(), predictor.classes, arguments.top, predictor.source):
         tqdm.write(line)  # beside the bar, if both are on a terminal
     if failed == len(images):
         raise UserError(f"none of {len(images):,} files is a valid image; the lines above say why")
