@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from stages.config.types import Config, Fraction, Name, Positive, Rate
+from stages.config.types import Config, Fraction, Name, NotNegative, Positive, Rate
 
 ComputeDtype = Literal["auto", "float32", "bfloat16", "float16"]
 Epochs = Annotated[int, Field(gt=0, le=100_000)]
@@ -89,6 +89,7 @@ class ModelConfig(Config):
     abstain: AbstainConfig | None = None  # None: the model always answers
     distribution: Distribution | None = None  # None: one device
     patience: Positive | None = None  # epochs without a lower validation loss before training stops
+    min_improvement: NotNegative = 0.0  # decrease of the validation loss from which an epoch counts for `patience`
     restore_best: bool = False  # keep the weights of the epoch with the lowest validation loss
 
     @property
