@@ -98,7 +98,9 @@ def repro(jobs: str, targets: str) -> None:
     begin = time.monotonic()
     with _interrupts() as interrupts, LOG.open("w", encoding="utf-8") as log:
         order = _order_of_one_job(list(stages))
-        processes = {name: partial(_reproduce, repo, stages[name], order) for name in stale}
+        processes: dict[str, Callable[[], None]] = {
+            name: partial(_reproduce, repo, stages[name], order) for name in stale
+        }
         failed = _run_all(plan, processes, needed_memory, interrupts, log)
         if interrupts:
             sys.exit(INTERRUPTED)
