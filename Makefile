@@ -10,6 +10,8 @@ EXPERIMENTS ?=
 NAME ?=# of `make dataset`
 FROM ?=# likewise: a folder, archive or table of images
 GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
+FIT ?=# likewise: crop (the default), pad or stretch pictures to the shape that a model takes
+SKIP_INVALID ?=# likewise: 1 leaves out files that are not valid images
 MODEL ?=# of `make measure`: names with spaces between, empty for all; of predict, export, serve, search, promote: one
 IMAGES ?=# of `make predict`: files, folders and globs with spaces between
 SEED ?=# of `make measure`; empty: three seeds for models that train in up to ten minutes, else one
@@ -25,7 +27,7 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-GIVEN := BASE DATASET EXPERIMENTS FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
+GIVEN := BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
 export $(GIVEN)
 # As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
@@ -34,7 +36,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE PIP_TARGET PIP_PREFIX PIP_USER
 export PYTHONUTF8 = 1
 
-.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure measured-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
+.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure probe unchanged measured-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -66,7 +68,7 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 	@$(RUN) python -m tools.run.repro "$$JOBS" "$$TARGETS"
 
 dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
-	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP")
+	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP") $(if $(SKIP_INVALID),--skip-invalid) $(if $(FIT),--fit "$$FIT")
 
 cluster: setup-cluster ## the same with `engine: ray`, with 32 stages at a time
 	@$(RUN) python -m tools.run.cluster "$$JOBS" "$$TARGETS"
@@ -119,6 +121,12 @@ real: setup ## review and gate of the REAL models on real data, BASE and workspa
 
 measure: setup ## train MODEL, or all models, on the real data and write reports/measured/; resumes
 	@$(RUN) python -m tools.compare.measure "$$MODEL" "$$SEED"
+
+probe: setup ## would today's code give the measured results? Minutes; fails and names the models if not
+	@$(RUN) python -m tools.compare.probe
+
+unchanged: setup ## after a change of code: record it for stale trainings and extractions that compute the same
+	@$(RUN) python -m tools.run.unchanged
 
 measured-tables: setup ## tables and gates from reports/measured/; marks results of other code or params than today's
 	@$(RUN) python -c 'from tools.compare.measure import write_limits, write_tables; write_limits(); write_tables()'

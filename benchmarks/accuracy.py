@@ -145,7 +145,7 @@ def head(done: Done, name: str, images: Mapping[str, int], seeds: int, changes: 
     config = values.resolved_models[name]
     features, weights = feature_set(config.dataset)
     features = features.model_copy(update=changes)
-    extractor = Extractor(features, values.threads, weights)
+    extractor = Extractor(features, values.threads, "native", weights)
     splits = {}
     for split in SPLITS:
         batches = reader.batches(features.dataset, f"{split}[:{images[split]}]", BATCH_SIZE, features.image_size)
@@ -163,8 +163,8 @@ def _accuracy(config: ModelConfig, arrays: "SplitArrays", test: "SplitArrays", c
 
     from stages.data.reader import SplitArrays
     from stages.prediction.eval_batch_size import eval_batch_size
-    from stages.training.build import build_model
     from stages.training.loop import train_epochs
+    from stages.training.network import build_model
 
     count = len(arrays.labels) - round(len(arrays.labels) * params.load().train.validation_fraction)
     train, validation = (

@@ -93,7 +93,7 @@ def stage(done: Done, name: str, images: int, folder: str) -> None:
     from stages.data.extraction import describe, shard_extractor, shard_tasks
 
     features, weights = feature_set(name)
-    extract = shard_extractor(name, features, images, threads, weights)
+    extract = shard_extractor(name, features, images, threads, "native", weights)
     compute_dtype = resolve_compute_dtype(features.compute_dtype)
     forward = images * operations(_backbone(features, weights))[0]
     classes = reader.info(features.dataset).features["label"].names

@@ -152,9 +152,8 @@ def backbone(done: Done, name: str) -> None:
     weights = values.weights[features.backbone]
     with tempfile.TemporaryDirectory() as folder:
         write_weights(Path(folder), features.backbone, weights)
-        extractor = Extractor(
-            features, values.threads, Path(folder) / paths.raw(features.backbone) / next(iter(weights.files))
-        )
+        file = Path(folder) / paths.raw(features.backbone) / next(iter(weights.files))
+        extractor = Extractor(features, values.threads, "native", file)
     size = features.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (BATCH_SIZE, size, size, 3), np.uint8)
     keys, labels = np.array([b""] * BATCH_SIZE), np.zeros(BATCH_SIZE, int)

@@ -110,7 +110,7 @@ def epochs(done: Done, folder: str, memory: float, cold: bool) -> None:
 
     from stages.data.stream import StreamedSplit, open_split
     from stages.training import loop
-    from stages.training.build import build_model
+    from stages.training.network import build_model
 
     config = values.resolved_models[MODEL].model_copy(update={"epochs": 1000})
     keras.config.set_dtype_policy(dtype_policy(resolve_compute_dtype(config.compute_dtype)))
@@ -198,7 +198,7 @@ def by_grain(dataset: str, image_size: int) -> Iterator[int]:
 
     def decode_record(record: Any) -> Any:
         found = features.deserialize_example(record)
-        return reader.crop_and_resize(found["input"], image_size), found["label"]
+        return reader.resize(found["input"], image_size), found["label"]
 
     decode = tf.function(decode_record, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 

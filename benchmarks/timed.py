@@ -4,7 +4,6 @@ Appends one line of JSON, in seconds, to the file that BENCHMARK_TIMES names.
 """
 
 import functools
-import importlib
 import json
 import os
 import runpy
@@ -49,9 +48,11 @@ def main(module: str, *arguments: str) -> None:
         _time_heavy_modules(stage)
 
     numerics.import_tensorflow = import_and_patch
-    from stages.tracking import server  # after the patch: it imports the function by name
+    from stages.tracking import runs, server, sync  # after the patch: they import the function by name
 
-    server.flush = timed("MLflow", server.flush)
+    server.connect = timed("MLflow", server.connect)
+    runs.log_epochs, runs.log_model = timed("MLflow", runs.log_epochs), timed("MLflow", runs.log_model)
+    sync.log_evaluations = timed("MLflow", sync.log_evaluations)
     sys.argv = [f"{package}/{stage}.py", *arguments]
     try:
         runpy.run_module(module, run_name="__main__")
@@ -74,19 +75,16 @@ def _time_heavy_modules(stage: str) -> None:
     if stage == "extract":
         from stages.data import extraction as features
 
-        features.shard_extractor = _time_result("extraction", features.shard_extractor)
+        make = features.shard_extractor
+        features.shard_extractor = lambda *arguments: timed("extraction", make(*arguments))
     if stage == "train":
         import keras
 
-        epoch = importlib.import_module("stages.training.epoch")
-        for name in ("make_train_epoch", "make_eval_epoch"):
-            setattr(epoch, name, _time_result("training", getattr(epoch, name)))
+        from stages.training.trainer import Trainer
+
+        for name in ("train_epoch", "evaluate"):
+            setattr(Trainer, name, timed("training", getattr(Trainer, name)))
         keras.Model.predict = timed("prediction", keras.Model.predict)
-
-
-def _time_result(part: str, make: Callable[..., Callable[..., Any]]) -> Callable[..., Callable[..., Any]]:
-    """Count the time of the functions that `make` returns as `part`."""
-    return lambda *arguments, **options: timed(part, make(*arguments, **options))
 
 
 if __name__ == "__main__":

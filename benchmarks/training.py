@@ -160,8 +160,8 @@ def pipeline(done: Done, names: list[str], rounds: int, seconds: float, images_p
     import tensorflow as tf
 
     from stages.data import reader
-    from stages.training.build import build_model
     from stages.training.loop import train_epochs
+    from stages.training.network import build_model
 
     tf.config.experimental.enable_op_determinism()
     for name in names:

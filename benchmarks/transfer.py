@@ -47,12 +47,12 @@ HEAD: dict[str, Any] = {
 }
 TUNED: dict[str, Any] = {
     **{"dataset": "network", "architecture": "pretrained", "optimizer": {"name": "adam"}, "learning_rate": 0.00001},
-    **{"frozen": ["block[12]_*"], "augment": {"horizontal_flip": {}}},
+    **{"frozen": ["block[12]_*"], "augment": [{"name": "horizontal_flip"}]},
 }
 SCRATCH: dict[str, Any] = {
     **{"dataset": "images", "image_size": IMAGE_SIZE, "architecture": "cnn", "filters": [32, 64, 128, 256]},
     **{"padding": "same", "units": [256], "optimizer": {"name": "adam"}, "learning_rate": 0.001, "patience": 5},
-    **{"augment": {"horizontal_flip": {}}},
+    **{"augment": [{"name": "horizontal_flip"}]},
 }
 # Recipe → the stages of it, in their order; the head's are those that fine-tuning starts from
 STAGES = {
@@ -126,7 +126,7 @@ def _write_project(values: Params, size: int | None, epochs: tuple[int, int], fo
     (folder / "data/raw").mkdir(parents=True)
     (folder / paths.raw(BACKBONE)).symlink_to(paths.raw(BACKBONE).absolute())
     with inside(folder):
-        writer.write("images", classes, ["train", "test"], examples, len(examples))
+        writer.write("images", classes, ["train", "test"], examples)
     yaml = YAML()
     content = yaml.load(paths.PARAMS.read_text(encoding="utf-8"))
     number = sum(split == "train" for split, *_ in examples)

@@ -3,6 +3,8 @@
 import json
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from stages.config import params
 from stages.config.messages import lookup
 from stages.runtime import paths
@@ -11,24 +13,21 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, open_input
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    import numpy as np
+    from stages.evaluation.predictions import Predictions
 
 SOFTMAX_ERROR = 0.05  # of the sum for an image; in bfloat16 it is 0.01
 
 
 def evaluate(name: str) -> None:
-    """Write reports/metrics/NAME.json and the table of each plot, and log both."""
+    """Write reports/metrics/NAME.json and the table of each plot."""
     config = params.load()
     model = lookup(config.resolved_models, name, "models")
 
     from stages.evaluation import metrics, predictions
     from stages.plots import _registry
-    from stages.tracking import logger
 
     predicted = predictions.read(name)
-    check_probabilities(predicted.blocks(), model.architecture)
+    check_probabilities(name, predicted, model.architecture)
     epochs, validation_accuracy = read_history(name, model.restore_best)
     test_metrics = metrics.compute(predicted)
     pretraining = config.not_in_pretraining.get(config.image_dataset(name))
@@ -44,26 +43,31 @@ def evaluate(name: str) -> None:
     }
     with atomic_write(paths.metrics(name)) as part:
         part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    plots = []
     for plot, table in _registry.tables(predicted).items():
-        plots.append(paths.plot(plot, name))
-        with atomic_write(plots[-1]) as part:
+        with atomic_write(paths.plot(plot, name)) as part:
             table.to_csv(part, index=False)
-    logger.log_evaluation(name, model.dataset, predicted.model_md5, test_metrics, plots)
     low, high = test_metrics["accuracy_low"], test_metrics["accuracy_high"]
     accuracy, images = test_metrics["accuracy"], test_metrics["images"]
     print(f"{name}: test accuracy {accuracy:.2%} ({low:.2%} to {high:.2%}) on {images:,} images")
 
 
-def check_probabilities(blocks: "Iterable[tuple[np.ndarray, np.ndarray]]", architecture: str) -> None:
-    """Raise a `UserError` if what an architecture returns for an image does not look like the output of a softmax."""
-    for _, block in blocks:
+def check_probabilities(name: str, predicted: "Predictions", architecture: str) -> None:
+    """Raise a `UserError` if what a model returns for an image does not look like the output of a softmax."""
+    start = 0
+    for _, block in predicted.blocks():
         sums = block.sum(axis=1)
+        if not (finite := np.isfinite(sums)).all():
+            key = predicted.keys[start + int(np.argmin(finite))]
+            raise UserError(
+                f"{paths.PARAMS}: models.{name}: its probabilities for test image {key!r} are not finite: the network "
+                "overflows; lower its learning_rate or set its compute_dtype to float32, and train it again"
+            )
         if (block < 0).any() or (abs(sums - 1) > SOFTMAX_ERROR).any():
             raise UserError(
                 f"stages/models/{architecture}.py: its outputs are no probabilities: those of an image sum to "
                 f"{sums.min():.3g} to {sums.max():.3g}; end it with a softmax in float32"
             )
+        start += len(block)
 
 
 def read_history(name: str, restore_best: bool) -> tuple[int, float]:

@@ -8,18 +8,24 @@ import numpy as np
 from stages.config import params
 from stages.config.messages import lookup
 from stages.evaluation import predictions
+from stages.prediction.saved_model import SYNTHETIC, read_signature
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, open_input
 from stages.runtime.numerics import import_tensorflow
 
-CALIBRATION_IMAGES = 200  # the first of the training split, by which the ranges of 8-bit numbers are measured
+CALIBRATION_IMAGES = 200  # the first of the training split; they show the ranges of 8-bit numbers
 COMPARED_IMAGES = 500  # at most, the first of the test split
+AGREEMENT = 0.8  # least share of predictions that a file must have in common with its model
 
 
 def export(name: str) -> None:
-    """Write both files and reports/export/NAME.json; print what they are worth."""
+    """Write both files and reports/export/NAME.json; print what they are worth.
+
+    Raises:
+        UserError: a file often disagrees with the model; it is not written.
+    """
     values = params.load()
     model = lookup(values.resolved_models, name, "models")
     stored = predictions.read(name)
@@ -30,6 +36,7 @@ def export(name: str) -> None:
     splits = reader.info(model.dataset).splits
     with open_input(paths.model(name), f"train@{name}"):
         twin = litert.float32_twin(paths.model(name))
+        source = read_signature(paths.model(name)).get("source")
 
     def first(split: str, count: int) -> Any:
         count = min(count, splits[split].num_examples)
@@ -47,27 +54,35 @@ def export(name: str) -> None:
     # The files do not augment an image for prediction
     predicted = (stored.predicted if stored.predicted_without_tta is None else stored.predicted_without_tta)[:count]
     metrics: dict[str, Any] = {
+        **({"source": source} if source else {}),
         "images": count,
         "calibration_images": len(calibration),
         "accuracy": float(np.mean(predicted == test["label"])),
     }
+    broken = ""
     for kind, content in contents.items():
-        with atomic_write(paths.export(name, kind)) as part:
-            part.write_bytes(content)
+        path = paths.export(name, kind)
         outputs, seconds = litert.run(content, test["input"], values.threads)
         labels = outputs.argmax(axis=1)
-        metrics[kind] = {
-            "agreement": float(np.mean(labels == predicted)),
-            "accuracy": float(np.mean(labels == test["label"])),
-            "bytes": len(content),
-        }
+        agreement = float(np.mean(labels == predicted))
+        accuracy = float(np.mean(labels == test["label"]))
+        metrics[kind] = {"agreement": agreement, "accuracy": accuracy, "bytes": len(content)}
+        agree = f"{agreement:.2%} of {count} predictions agree with the model's"
+        if agreement < AGREEMENT:
+            path.unlink(missing_ok=True)
+            broken = broken or f"{path}: not written: {agree}, less than {AGREEMENT:.0%}"
+            continue
+        with atomic_write(path) as part:
+            part.write_bytes(content)
         # Only printed: it differs from run to run, and the metrics do not
-        print(
-            f"{paths.export(name, kind)}: {len(content):,} bytes, {metrics[kind]['agreement']:.2%} of {count} "
-            f"predictions agree with the model's, {1000 * seconds:.3g} ms an image with {values.threads} threads"
-        )
+        took = f"{1000 * seconds:.3g} ms an image with {values.threads} threads"
+        print(f"{path}: {len(content):,} bytes, {agree}, {took}", flush=True)
     with atomic_write(paths.export_metrics(name)) as part:
         part.write_text(json.dumps(metrics, indent=1) + "\n", encoding="utf-8")
+    if source == "synthetic":
+        print(f"{name} was {SYNTHETIC}")
+    if broken:
+        raise UserError(f"{broken}; rounding changes its answers: use a more exact file, or train it longer")
 
 
 if __name__ == "__main__":

@@ -1,20 +1,18 @@
 """Archives in data/raw → TFRecords in data/records, images per class and split, and a list of invalid images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from pathlib import Path
 
 from stages.config import params
 from stages.config.messages import lookup
 from stages.config.plugins import load_plugin
 from stages.data import jpeg
-from stages.data.checked import Checked, Tally, write_checked
-from stages.data.examples import Example
+from stages.data.examples import Checked, Example, check_types
 from stages.runtime import paths
 from stages.runtime.cli import run
+from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
-
-Examples = Callable[[Path, list[str] | dict[str, str]], Iterator[Example]]  # `examples` of a format
+from stages.runtime.tasks import Function, Result, Task
 
 
 def preprocess(name: str) -> None:
@@ -25,37 +23,43 @@ def preprocess(name: str) -> None:
     """
     values = params.load()
     dataset = lookup(values.archives, name, "datasets")
-    import_tensorflow(gpu=False)
     module = load_plugin("data.formats", dataset.format)
-    examples: Examples = module.examples
-    folder = paths.raw(name)
-    class_names, skip_invalid = dataset.class_names, values.skip_invalid_images
-    check = partial(_check, skip_invalid)
-    if values.engine == "local":
-        write_checked(name, class_names, map(check, examples(folder, dataset.classes)), folder, skip_invalid)
-    elif hasattr(module, "inputs"):
-        from stages.cluster.connect import connected
-        from stages.cluster.tasks import run_on_nodes
-        from stages.data.sharded_writer import write_parts
+    if not hasattr(module, "examples"):
+        raise UserError(
+            f"stages/data/formats/{dataset.format}.py: it has no function `examples`; docs/extending.md has an example"
+        )
+    import_tensorflow(gpu=False)
+    from stages.data.writer import write_checked
 
-        inputs = [partial(_read, check, read) for read in module.inputs(folder, dataset.classes)]
-        with connected():
-            run = partial(run_on_nodes, only_with_project=True)
-            write_parts(name, Tally(class_names, folder, skip_invalid), inputs, run)
-    else:
-        from stages.cluster.map import map_items
+    folder, skip_invalid = paths.raw(name), values.skip_invalid_images
+    inputs = [partial(module.examples, folder, dataset.classes)]
+    check = partial(_checked, dataset.format, len(dataset.classes), skip_invalid)
+    if values.engine == "local" or not hasattr(module, "inputs"):
+        write_checked(name, dataset.class_names, [partial(check, read) for read in inputs], folder, skip_invalid)
+        return
+    from stages.cluster.connect import connected
 
-        with map_items(partial(examples, folder, dataset.classes), check) as checked:
-            write_checked(name, class_names, checked, folder, skip_invalid)
-
-
-def _read(check: Callable[[Example], Checked], read: Callable[[], Iterator[Example]]) -> Iterator[Checked]:
-    return map(check, read())
+    inputs = module.inputs(folder, dataset.classes)
+    with connected():
+        reads = [partial(check, read) for read in inputs]
+        write_checked(name, dataset.class_names, reads, folder, skip_invalid, run=_run_on_nodes)
 
 
-def _check(decode: bool, example: Example) -> Checked:
-    image = example[2]
-    return example, jpeg.find_error(image, decode) if isinstance(image, bytes) else ""
+def _checked(module: str, classes: int, decode: bool, read: Callable[[], Iterable[Example]]) -> Iterator[Checked]:
+    for example in check_types(read(), module, classes):
+        image = example[2]
+        yield example, jpeg.find_error(image, decode) if isinstance(image, bytes) else ""
+
+
+def _run_on_nodes(tasks: list[Task], function: Function) -> Iterator[tuple[Task, Result]]:
+    from stages.cluster.tasks import run_on_nodes
+
+    return run_on_nodes(tasks, partial(_without_gpu, function), only_with_project=True)
+
+
+def _without_gpu(function: Function) -> Function:
+    import_tensorflow(gpu=False)
+    return function
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from collections import Counter
 
 from stages.config import params
 from stages.config.messages import lookup
-from stages.data.checked import write_checked, write_json
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.numerics import import_tensorflow
@@ -21,13 +20,17 @@ def preprocess_folder(name: str) -> None:
     import_tensorflow(gpu=False)
     from stages.data.folders.converted import open_converted
     from stages.data.folders.read import checked_examples
+    from stages.data.writer import write_checked, write_json
 
     conversions: Counter[str] = Counter()
     class_names = config.as_dataset().class_names
     with open_converted() as converted:
-        splits, checked = checked_examples(name, config, converted, conversions)
-        write_checked(name, class_names, checked, config.source, values.skip_invalid_images, splits)
+        splits, checked = checked_examples(name, config, converted, conversions, values.max_pixels)
+        skip_invalid = values.skip_invalid_images or config.skip_invalid_images
+        write_checked(name, class_names, [lambda: checked], config.source, skip_invalid, splits)
         print(f"images decoded here for the first time: {converted.decoded:,}")
+    if config.fit not in (None, "crop"):
+        write_json(config.fit, paths.fit(name))
     write_json(dict(sorted(conversions.items())), paths.conversions(name))
     if conversions:
         print("converted: " + ", ".join(f"{number:,} {what}" for what, number in sorted(conversions.items())))

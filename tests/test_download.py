@@ -33,6 +33,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         yield running
 
 
+def _dump(values: Any, path: Path) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False  # the C parser takes no URL without quotes in a flow mapping
+    yaml.dump(values, path)
+
+
 def write_entry(folder: Path, files: dict[str, list[MirrorConfig]]) -> None:
     """Write params.yaml to `folder` with `files` as its only entry: weights named net."""
     values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -47,7 +53,7 @@ def write_entry(folder: Path, files: dict[str, list[MirrorConfig]]) -> None:
         "search": {},
         "weights": {"net": {"files": listed}},
     }
-    YAML(typ="safe", pure=True).dump(values, folder / "params.yaml")
+    _dump(values, folder / "params.yaml")
 
 
 def command(folder: Path, name: str, files: dict[str, list[MirrorConfig]]) -> "subprocess.CompletedProcess[str]":
@@ -130,6 +136,27 @@ def test_failed_mirrors_are_one_line_and_leave_data_unchanged(server: Server, tm
     assert [path.name for path in (tmp_path / "data/raw").iterdir()] == ["net"]
 
 
+def test_without_a_network_there_is_one_attempt_one_message_and_an_entry_to_paste(tmp_path: Path) -> None:
+    hosts = [f"https://{name}.invalid" for name in ("one", "two")]
+    local = tmp_path / "Downloads/one.h5"
+    local.parent.mkdir()
+    local.write_bytes(BODY)
+    write_entry(tmp_path, {"one.h5": [mirror(f"{host}/a.h5") for host in hosts]})
+    offline = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "NO_PROXY": "*"}
+    done = run(tmp_path, sys.executable, "-m", "stages.download", "net", **offline)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "attempts" not in line
+    for host in hosts:
+        assert done.stdout.count(f"{host}/a.h5: ") <= 1 and line.count(f"{host}/a.h5: there is no network") == 1
+    _, _, entry = line.partition(" name a copy of the file there: - ")
+    values = YAML(typ="safe").load(tmp_path / "params.yaml")
+    values["weights"]["net"]["files"]["one.h5"].append(YAML(typ="safe").load(entry))
+    _dump(values, tmp_path / "params.yaml")
+    done = run(tmp_path, sys.executable, "-m", "stages.download", "net", **offline)
+    assert (done.returncode, contents(tmp_path)) == (0, {"net/one.h5": BODY})
+
+
 def write_datasets(folder: Path, change: Callable[[Any], None]) -> None:
     """Write params.yaml to `folder` with its datasets and weights only, and what `change` does to it."""
     values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
@@ -137,7 +164,7 @@ def write_datasets(folder: Path, change: Callable[[Any], None]) -> None:
         dataset["synthetic"] = {"train": 20, "test": 10}
     values |= {"features": {}, "not_in_pretraining": {}, "models": {}, "gates": {}, "search": {}}
     change(values)
-    YAML(typ="safe", pure=True).dump(values, folder / "params.yaml")
+    _dump(values, folder / "params.yaml")
 
 
 def test_synthetic_dataset_is_generated_without_its_mirrors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,7 +234,7 @@ def repository(folder: Path, url: str) -> None:
         "outs": ["data/raw/net"],
     }
     values = {"stages": {"download_weights": {"foreach": ["net"], "do": stage}}}
-    YAML(typ="safe", pure=True).dump(values, folder / "dvc.yaml")
+    _dump(values, folder / "dvc.yaml")
     (folder / "dvc.lock").unlink()
 
 

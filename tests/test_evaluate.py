@@ -1,10 +1,12 @@
 """The stage `evaluate`."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -12,7 +14,6 @@ from stages import evaluate
 from stages.evaluation import predictions
 from stages.runtime import paths
 from stages.runtime.errors import UserError
-from stages.tracking import logger
 from tests.conftest import write_params
 from tests.evaluation.test_metrics import FOUR
 
@@ -51,9 +52,18 @@ def test_outputs_that_are_no_probabilities_name_the_architecture(project: Path, 
         evaluate.evaluate("mnist_dense")
 
 
-def test_metrics_and_tables_are_written_and_logged(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    logged = []
-    monkeypatch.setattr(logger, "log_evaluation", lambda *arguments: logged.append(arguments))
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_nan_for_one_test_image_names_the_model_and_the_image(project: Path, value: float) -> None:
+    write_inputs("mnist_dense")
+    probabilities = FOUR.probabilities.copy()
+    probabilities[2, 1] = value
+    predictions.write(paths.predictions("mnist_dense"), replace(FOUR, probabilities=probabilities))
+    message = "^params.yaml: models.mnist_dense: its probabilities for test image 'n0/n0_2.JPEG' are not finite: .*"
+    with pytest.raises(UserError, match=message + "lower its learning_rate or .* float32, and train it again$"):
+        evaluate.evaluate("mnist_dense")
+
+
+def test_metrics_and_tables_are_written(project: Path) -> None:
     write_inputs("mnist_dense")
     evaluate.evaluate("mnist_dense")
     found = read_metrics("mnist_dense")
@@ -68,14 +78,16 @@ def test_metrics_and_tables_are_written_and_logged(project: Path, monkeypatch: p
         "classes": 4,
         "reliability": 3,
     }
-    ((name, experiment, md5, metrics, plots),) = logged
-    assert (name, experiment, md5, plots) == ("mnist_dense", "mnist", FOUR.model_md5, list(tables.values()))
-    assert {key: found[key] for key in metrics} == metrics
 
 
-def test_accuracy_without_tta_is_a_metric_of_a_model_with_tta(project: Path) -> None:
+@pytest.mark.parametrize("classes", [4, 1001])
+def test_accuracy_without_tta_is_a_metric_of_a_model_with_tta(project: Path, classes: int) -> None:
+    """With any number of classes."""
     write_inputs("mnist_dense")
-    predictions.write(paths.predictions("mnist_dense"), replace(FOUR, predicted_without_tta=FOUR.true))
+    names = [*FOUR.classes, *(f"class {label}" for label in range(4, classes))]
+    probabilities = np.pad(FOUR.probabilities, ((0, 0), (0, classes - 4)))
+    predicted = replace(FOUR, classes=names, probabilities=probabilities, predicted_without_tta=FOUR.true)
+    predictions.write(paths.predictions("mnist_dense"), predicted)
     evaluate.evaluate("mnist_dense")
     found = read_metrics("mnist_dense")
     assert (found["accuracy"], found["accuracy_without_tta"]) == (0.75, 1.0)

@@ -1,5 +1,6 @@
 """The stage `export`: LiteRT files that agree with the model, the same bytes in every process."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -35,9 +36,13 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     config = params.load()
     import_tensorflow(config.threads, gpu=False)
     name, classes = "cifar10_small_cnn", config.datasets["cifar10"].class_names
-    examples = [(split, *image) for split in ("train", "test") for image in images("cifar10", 40)]
+    examples = [
+        (split, key, (image // 32 + 6 * label).astype(np.uint8), label)  # dark: the pixels do not span 0 to 255
+        for split in ("train", "test")
+        for key, image, label in images("cifar10", 40)
+    ]
     writer.write("cifar10", classes, ["train", "test"], examples)
-    write_model(paths.model(name), classes, 32, 3, "mixed_bfloat16")
+    write_model(paths.model(name), classes, 32, 3, "mixed_bfloat16", gain=4, facts={"source": "synthetic"})
     test = reader.load("cifar10", "test")
     predictions.write(paths.predictions(name), predict(paths.model(name), test, None, classes, "bfloat16"))
     return tmp_path
@@ -53,11 +58,10 @@ def test_exported_files_agree_with_the_model_and_have_the_same_bytes_in_every_pr
     printed = capfd.readouterr()
     assert printed.out.count(" ms an image with ") == 2
     assert printed.err == ""
+    assert printed.out.endswith(f"{name} was trained on synthetic data: its answers say nothing about real images\n")
     files = [paths.export(name, kind) for kind in ("float32", "int8")]
-    first, metrics = (
-        [path.read_bytes() for path in files],
-        json.loads(paths.export_metrics(name).read_text(encoding="utf-8")),
-    )
+    first, metrics = [path.read_bytes() for path in files], json.loads(paths.export_metrics(name).read_text("utf-8"))
+    assert metrics["source"] == "synthetic"
     assert metrics["images"] == metrics["calibration_images"] == 40
     assert metrics["float32"]["agreement"] >= 0.95  # bfloat16 rounds
     assert metrics["int8"]["agreement"] >= 0.7
@@ -80,6 +84,25 @@ def test_exported_files_agree_with_the_model_and_have_the_same_bytes_in_every_pr
     assert (done.returncode, done.stderr) == (0, "")
     assert [path.read_bytes() for path in files] == first
     assert paths.export_metrics(name).read_bytes() == before
+
+
+def test_int8_file_takes_raw_pixels_of_dark_images_and_disagreement_fails(trained: Path) -> None:
+    from ai_edge_litert.interpreter import Interpreter
+
+    name = "cifar10_small_cnn"
+    export.export(name)
+    int8 = paths.export(name, "int8")
+    (source,) = Interpreter(model_content=int8.read_bytes()).get_input_details()
+    assert (source["dtype"], source["quantization"]) == (np.uint8, (1.0, 0))
+
+    stored = predictions.read(name)
+    others = np.where(np.arange(40) % 4, stored.predicted, (stored.predicted + 1) % 10).astype(np.int32)
+    predictions.write(paths.predictions(name), dataclasses.replace(stored, predicted=others))
+    with pytest.raises(
+        UserError, match=r"float32.tflite: not written: 7.* of 40 predictions agree .*, less than 80%; "
+    ):
+        export.export(name)
+    assert not int8.exists() and json.loads(paths.export_metrics(name).read_text())["int8"]["agreement"] < 0.8
 
 
 def test_predictions_of_other_images_are_one_line(trained: Path) -> None:

@@ -15,20 +15,21 @@ from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
 from stages.runtime.numerics import import_tensorflow
-from stages.training import train_model as run
+from stages.training.train_model import Training, run
 from tests.conftest import write_params
+from tests.data.random_weights import write_weights
 
 BACKBONE, SIZE = "mobilenet", 32
 PARTS: dict[str, Any] = {
     **{"optimizer": {"name": "adam"}, "schedule": {"name": "constant"}, "loss": {"name": "cross_entropy"}},
     **{"learning_rate": 0.001, "batch_size": 8, "epochs": 2, "compute_dtype": "float32"},
 }
-FILES = {"w.h5": [{"url": "http://127.0.0.1/w.h5", "hash": f"md5:{0:032}"}]}
 
 
 def change(values: Any) -> None:
     values["train"]["epochs"] = None
-    values["weights"][BACKBONE] = {"synthetic": True, "files": FILES}
+    values["kernels"]["synthetic"] = "native"  # for bfloat16
+    values["weights"][BACKBONE] = {}
     values["features"]["maps"] = {
         **{"dataset": "imagenette", "backbone": BACKBONE, "image_size": SIZE, "compute_dtype": "float32"},
     }
@@ -46,7 +47,7 @@ def change(values: Any) -> None:
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder, which is the working directory, with a trained head, and with the network of it and its backbone."""
-    from stages import download, extract, join, train
+    from stages import extract, join, train
 
     folder = tmp_path_factory.mktemp("finetune")
     with pytest.MonkeyPatch.context() as patch:
@@ -60,7 +61,9 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         splits = ["train"] * 40 + ["test"] * 20
         keys = [f"n/{number}.JPEG" for number in range(60)]
         writer.write("imagenette", classes, ["train", "test"], zip(splits, keys, images, map(int, labels), strict=True))
-        download.download(BACKBONE)
+        (network,) = params.load().weights[BACKBONE].files
+        paths.raw(BACKBONE).mkdir(parents=True)
+        write_weights(BACKBONE, paths.raw(BACKBONE) / network)
         extract.extract("maps")
         train.train("head")
         join.join("network")
@@ -69,9 +72,7 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def tune() -> Generator[Any, None, None]:
     values = params.load()
-    start = values.pretrained_network("tuned")
-    fraction = values.train.validation_fraction
-    yield from run.run("tuned", values.resolved_models["tuned"], 1, fraction, values.threads, values.memory, start)
+    yield from run(Training.of("tuned", values), values.memory)
 
 
 @pytest.mark.usefixtures("joined")
@@ -121,7 +122,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
 
     keras.utils.clear_session()
     list(tune())
-    outputs = {path: file_hash(path, "md5") for path in run.outputs("tuned")}
+    outputs = {path: file_hash(path, "md5") for path in Training.of("tuned", params.load()).outputs}
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     keras.utils.clear_session()
     events = tune()
@@ -129,7 +130,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
     events.close()  # as if it was killed after its first epoch
     keras.utils.clear_session()
     list(tune())
-    assert {path: file_hash(path, "md5") for path in run.outputs("tuned")} == outputs
+    assert {path: file_hash(path, "md5") for path in Training.of("tuned", params.load()).outputs} == outputs
 
     before = keras.models.load_model(paths.network("network"), compile=False)
     after = keras.models.load_model(paths.model("tuned"), compile=False)
@@ -144,7 +145,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
     shutil.move(paths.raw(BACKBONE), "elsewhere")  # the model holds all weights
     test = reader.load("imagenette", "test", SIZE)
     predictor = Predictor(paths.model("tuned"), params.load().threads)
-    assert predictor.signature["dataset"] == "imagenette" and predictor.image_size == SIZE
+    assert predictor.signature["dataset"] == "imagenette" and predictor.image_shape == (SIZE, SIZE, 3)
     assert predictor.predict_pixels(test.inputs).shape == (20, 10)
     heat = predictor.explain(test.inputs[:2], test.labels[:2])
     assert heat is not None and heat.shape == (2, SIZE, SIZE)

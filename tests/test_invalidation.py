@@ -13,7 +13,6 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from stages.config import params
-from stages.config.references import PARTS
 from stages.plots import _registry
 from stages.runtime import paths
 from tests.conftest import ROOT, copy_work_tree, write_params
@@ -29,7 +28,7 @@ NO_RESULT = (
 
 COMMON = ("optimizer", "schedule", "loss", "learning_rate", "batch_size", "epochs", "compute_dtype")
 FOUND_BY_NAME = [
-    *[("train", "models"), ("train", "training/losses")],
+    ("train", "models"),
     ("extract", "backbones"),
     ("preprocess", "data/formats"),
 ]
@@ -112,16 +111,10 @@ def test_change_of_what_joins_a_network_makes_it_and_the_model_on_it_stale(tmp_p
         assert {"join@network", *own} < stale_after_comment(tuned, "stages/models/dense.py")  # of its head
 
 
-@pytest.mark.parametrize("kind", ["architecture", "loss"])  # groups may name any optimizer and schedule
-def test_comment_in_a_part_makes_only_the_models_that_use_it_stale(repo: Repo, kind: str) -> None:
+def test_comment_in_an_architecture_makes_only_the_models_that_use_it_stale(repo: Repo) -> None:
     models = params.load(ROOT / "params.yaml").models
-    package = {"architecture": "models", **PARTS}[kind].replace(".", "/")
-    for module in (module for module in MODULES if module.startswith(f"stages/{package}/")):
-        users = {
-            f"train@{name}"
-            for name, model in models.items()
-            if (model.architecture if kind == "architecture" else getattr(model, kind).name) == Path(module).stem
-        }
+    for module in (module for module in MODULES if module.startswith("stages/models/")):
+        users = {f"train@{name}" for name, model in models.items() if model.architecture == Path(module).stem}
         stale = stale_after_comment(repo, module)
         assert {name for name in stale if name.startswith("train@")} == users, module
 

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+import types
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.data.archives import generate
 
 
 @pytest.mark.parametrize(("name", "examples_of"), [("fashion_mnist", idx.examples), ("cifar10", cifar.examples)])
-def test_every_image_is_in_the_records(project: Path, name: str, examples_of: preprocess.Examples) -> None:
+def test_every_image_is_in_the_records(project: Path, name: str, examples_of: Any) -> None:
     dataset = params.load().datasets[name]
     generate(name)
     preprocess.preprocess(name)
@@ -42,7 +43,7 @@ def test_every_image_is_in_the_records(project: Path, name: str, examples_of: pr
 
 
 CLASSES = {"n 1": "façade, 正面", "ñandú": "greater rhea", "; touch x": "$(touch x)"}
-NAMES = list(CLASSES.values())
+NAMES = [CLASSES[folder] for folder in sorted(CLASSES)]  # the order of keys decides nothing
 FILE = [{"url": "file:///nowhere", "hash": "md5:" + "0" * 32}]
 
 
@@ -146,6 +147,45 @@ def test_png_named_jpeg_among_the_images_of_imagenet_is_named_or_skipped(project
     assert len(reader.load("imagenette", "test", 8).keys) == 20
 
 
+BAD_FORMAT = """import numpy as np
+def examples(folder, classes):
+    for split in ("train", "test"):
+        for label in range(3):
+            yield split, str(label), np.zeros((4, 4, 1), np.uint8), np.int64(label)
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ("yield 'train', 'a', np.ones((4, 4, 1)), 0", "has as image an array of float64 (4, 4, 1); yield uint8"),
+        ("yield 'train', 'a', np.ones((4, 4), np.uint8), 0", "has as image an array of uint8 (4, 4); yield uint8"),
+        ("yield 'train', 'a', np.ones((4, 5, 1), np.uint8), 0", "has as image an array of uint8 (4, 5, 1) after "),
+        ("yield 'train', 'a', b'', 0", "has as image bytes \"b''\" after others; yield one type and size for all"),
+        ("yield 'train', 'a', 'a.png', 0", "has as image str 'a.png'; yield uint8"),
+        ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8), 3", "has the label 3 of 3 classes in params.yaml; "),
+        ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8), -1", "has the label -1 of 3 classes in params.yaml; "),
+        ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8), 0.0", "has as label float '0.0'; yield a whole number"),
+        ("yield 'val', 'a', np.ones((4, 4, 1), np.uint8), 0", "has the split 'val'; yield one of train, test"),
+        ("yield 'train', 7, np.ones((4, 4, 1), np.uint8), 0", "has the key 7; yield text that is unique in its split"),
+        ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8)", "is tuple \"('train', 'a', array("),
+        ("yield None", "is NoneType 'None'; yield (split, key, image, label)"),
+    ],
+)
+def test_format_that_yields_something_else_is_named(
+    project: Path, monkeypatch: pytest.MonkeyPatch, last: str, message: str
+) -> None:
+    module = types.ModuleType("bad")
+    exec(BAD_FORMAT.format(last), module.__dict__)
+    monkeypatch.setattr(preprocess, "load_plugin", lambda *names: module)
+    write_params(project, lambda values: values["datasets"]["mnist"].update(classes=["a", "b", "c"]))
+    with pytest.raises(UserError) as caught:
+        preprocess.preprocess("mnist")
+    assert str(caught.value).startswith(f"stages/data/formats/idx.py: example 6 {message}")
+    assert written() == set()
+
+
 @pytest.mark.parametrize("skip", [False, True])
 def test_class_without_training_images_is_named(project: Path, skip: bool) -> None:
     photos({"train/n 1/": b""}, skip)
@@ -164,8 +204,9 @@ def test_file_name_twice_in_a_class_is_an_error(project: Path) -> None:
     preprocess.preprocess("imagenette")
     assert len(reader.load("imagenette", "train", 8).keys) == 5
     with tarfile.open("data/raw/imagenette/imagenette.tgz", "w:gz") as archive:
-        for _ in range(2):
-            member = tarfile.TarInfo("top/train/n 1/b.JPEG")
+        usual = [f"{split}/{name}/a.JPEG" for split in ("train", "val") for name in CLASSES]
+        for name in [*usual, "train/n 1/b.JPEG", "train/n 1/b.JPEG"]:
+            member = tarfile.TarInfo(f"top/{name}")
             member.size = len(images.GOOD)
             archive.addfile(member, io.BytesIO(images.GOOD))
     with pytest.raises(UserError, match=r"imagenette: split 'train' has two images named 'n 1/b\.JPEG'"):

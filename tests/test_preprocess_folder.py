@@ -1,18 +1,30 @@
 """The stage preprocess_folder: records of your own images, and what a change of the folder makes DVC do."""
 
+import io
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from stages import preprocess_folder
+from stages.config import params
 from stages.data import reader
+from stages.data.convert import decode
+from stages.data.stream import open_split
+from stages.inference.predictor import Predictor
+from stages.prediction.saved_model import save
+from stages.runtime import paths
 from stages.runtime.errors import UserError
+from stages.training import train_model
 from tests.conftest import clone_of_work_tree, run, write_params
 from tests.data.photos import CLASSES, draw, write_photos
 from tests.data.test_folder import image, names, write
@@ -70,6 +82,154 @@ def test_photos_of_any_kind_are_records(project: Path) -> None:
     assert json.loads(Path("data/conversions/flowers.json").read_text(encoding="utf-8")) == {"16 bits": 1}
     skipped = json.loads(Path("data/skipped/flowers.json").read_text(encoding="utf-8"))
     assert {key for split in skipped.values() for key in split} == {"dog/broken.jpg"}
+
+
+def noise(seed: int, mode: str, kind: str = "JPEG", orientation: int = 1, **options: Any) -> bytes:
+    """A picture of 48 × 48 pixels with details that decoders round differently."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = np.random.default_rng(seed).integers(0, 256, (48, 48, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(file, kind, exif=exif, **options)
+    return file.getvalue()
+
+
+FACES = {f"{name}/{index}.jpg": noise(index, "L") for name in ("cat", "dog") for index in range(4)}
+OF_ANY_MODE = {
+    "cat/cmyk.jpg": noise(1, "CMYK"),
+    "cat/cmyk_turned.jpg": noise(2, "CMYK", orientation=6),
+    "cat/gray_turned.jpg": noise(3, "L", orientation=3),
+    "cat/rgb.jpg": noise(4, "RGB", keep_rgb=True),
+    "cat/fine.jpg": noise(5, "RGB", subsampling=0, progressive=True),
+    "cat/turned.jpg": noise(6, "RGB", orientation=8),
+    "cat/clear.png": noise(7, "RGBA", "PNG"),
+    "cat/lossy.webp": noise(8, "RGB", "WEBP"),
+    "cat/palette.gif": noise(9, "P", "GIF"),
+    "cat/scan.tif": noise(10, "CMYK", "TIFF"),
+}
+
+
+@pytest.mark.parametrize(
+    ("files", "channels"),
+    [
+        (FACES, 1),
+        (FACES | {"cat/turned.jpg": noise(9, "L", orientation=6), "dog/a.png": noise(8, "L", "PNG")}, 1),
+        (FACES | OF_ANY_MODE, 3),
+    ],
+    ids=["gray", "gray of several formats", "any mode"],
+)
+def test_predictions_see_the_pixels_of_the_records_in_every_mode(
+    project: Path, files: dict[str, bytes], channels: int
+) -> None:
+    write(project / "pets", files)
+    write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
+    preprocess_folder.preprocess_folder("flowers")
+    records = [example for split in ("train", "test") for example in reader.read("flowers", split).as_numpy_iterator()]
+    assert len(records) == len(files)
+    for example in records:
+        key = example["key"].decode()
+        np.testing.assert_array_equal(decode(files[key], channels)[0], example["input"], key)
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_fit_of_the_entry_is_obeyed_where_images_are_read_and_predicted(project: Path, fit: str) -> None:
+    files = names(4) | {"cat/tall.png": image(1, "PNG"), "dog/wide.webp": image(2, "WEBP")}
+    write(project / "pets", files)
+    write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"], fit=fit))
+    preprocess_folder.preprocess_folder("flowers")
+    assert paths.fit("flowers").exists() == (fit != "crop")
+    examples = [
+        example for split in ("train", "test") for example in reader.read("flowers", split, 8).as_numpy_iterator()
+    ]
+    streamed = open_split("flowers", "train", 8, memory=0)
+
+    def seen(key: str) -> np.ndarray:
+        return reader.resize(decode(files[key], 3)[0], 8, fit).numpy()
+
+    for example in examples:
+        np.testing.assert_array_equal(seen(example["key"].decode()), example["input"])
+    np.testing.assert_array_equal(
+        streamed.inputs[: len(streamed)], [each["input"] for each in examples][: len(streamed)]
+    )
+    black = (np.stack([example["input"] for example in examples]) == 0).all((2, 3)).any()
+    assert black == (fit == "pad")  # images of 20 × 12 pixels
+    model = keras.Sequential([keras.Input((8, 8, 3), dtype="uint8"), keras.layers.Flatten(), keras.layers.Dense(2)])
+    config = params.load().models["mnist_dense"].model_copy(update={"dataset": "flowers"})
+    training: Any = SimpleNamespace(model=config, synthetic=False, kernels="native")
+    signature = train_model._signature(training, ["a", "b"], (8, 8, 3))
+    save(model, project / "a.keras", signature)
+    predictor = Predictor(project / "a.keras", tf.config.threading.get_intra_op_parallelism_threads())
+    np.testing.assert_array_equal(predictor.decode(files["cat/000.jpg"])[0], seen("cat/000.jpg"))
+
+
+HEADER = "file,label,suggested_label,reason\n"
+
+
+def test_corrections_relabel_and_drop_and_move_no_image(project: Path) -> None:
+    write(project / "pets", names(10))
+    table = project / "data/corrections/pets.csv"
+    write(project, {"data/corrections/pets.csv": b""})
+
+    def records(**options: Any) -> dict[tuple[str, str], int]:
+        classes = {"cat": "a cat", "dog": "a dog"}
+        write_params(project, lambda values: add_folder(values, path="pets", classes=classes, **options))
+        preprocess_folder.preprocess_folder("flowers")
+        return {
+            (split, example["key"].decode()): int(example["label"])
+            for split in ("train", "test")
+            for example in reader.read("flowers", split).as_numpy_iterator()
+        }
+
+    before = records()
+    table.write_text(
+        f"\ufeff{HEADER.replace(',', ';')}cat/000.jpg;cat;dog;audit\n"
+        "dog/001.jpg;a dog;a cat;\ndog/002.jpg;;drop;\ncat/003.jpg;cat;;\n"
+    )
+    after = records(corrections="data/corrections/pets.csv")
+    changed = {
+        key: label
+        for (_, key), label in after.items()
+        if before.get(("train", key), before.get(("test", key))) != label
+    }
+    assert changed == {"cat/000.jpg": 1, "dog/001.jpg": 0}
+    assert {key for _, key in set(before) - set(after)} == {"dog/002.jpg"} and set(after) < set(before)
+    for row, message in {
+        "cat/999.jpg,,dog,": "line 2: 'cat/999.jpg' is no image of the dataset, or remove the line",
+        "cat/000.jpg,,god,": "line 2: 'god' is no class; write one of cat, dog, drop or nothing",
+        "cat/000.jpg,dog,cat,": "line 2: 'cat/000.jpg' has the label 'cat', not 'dog'; remove the line",
+        "cat/000.jpg,,dog,\ncat/000.jpg,,cat,": "line 3: 'cat/000.jpg' is corrected twice; remove one",
+        'cat/000.jpg,,dog,"two\nlines"\ncat/1.jpg,,,': "line 4: 'cat/1.jpg' is no image",
+        "cat/000.jpg,,dog,a,b": "row 1: it has 5 values for 4 columns",
+    }.items():
+        table.write_text(f"{HEADER}{row}\n")
+        with pytest.raises(UserError, match=f"^data/corrections/pets.csv: {re.escape(message)}"):
+            preprocess_folder.preprocess_folder("flowers")
+    with pytest.raises(UserError, match=r"folders.flowers.corrections: .*it should be a CSV file in data/corrections"):
+        records(corrections="pets.csv")
+
+
+def test_corrections_of_a_dataset_with_splits_name_the_split(project: Path) -> None:
+    write(project / "pets", {f"{split}/{name}": data for split in ("train", "test") for name, data in names(2).items()})
+    options = {
+        "path": "pets",
+        "classes": ["cat", "dog"],
+        "test_fraction": None,
+        "corrections": "data/corrections/a.csv",
+    }
+    write_params(project, lambda values: add_folder(values, **options))
+    write(project, {"data/corrections/a.csv": b"file,suggested_label\ncat/000.jpg,dog\n"})
+    with pytest.raises(UserError, match=r"line 2: 'cat/000.jpg' is the name of 2 images; add a column split"):
+        preprocess_folder.preprocess_folder("flowers")
+    for table in (
+        b"file,suggested_label\ntest/cat/000.jpg,drop\n",
+        b"split,file,suggested_label\ntest,cat/000.jpg,drop\n",
+    ):
+        write(project, {"data/corrections/a.csv": table})
+        preprocess_folder.preprocess_folder("flowers")
+        assert {name: split.num_examples for name, split in reader.info("flowers").splits.items()} == {
+            "train": 4,
+            "test": 3,
+        }
 
 
 def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> None:

@@ -16,14 +16,16 @@ from PIL import Image
 
 from stages.config import params
 from stages.data import reader, writer
-from stages.evaluation import predictions
+from stages.evaluation import metrics, predictions
+from stages.prediction.saved_model import read_signature
 from stages.preprocess_folder import preprocess_folder
+from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
 from stages.tracking import logger
 from stages.train import train
 from stages.training import checkpoint
-from stages.training import train_model as run
+from stages.training.train_model import Training, _splits
 from tests.conftest import ROOT, write_params
 
 
@@ -39,13 +41,26 @@ def write_records() -> None:
     writer.write("mnist", params.load().datasets["mnist"].class_names, list(labels), examples)
 
 
-def start(folder: Path, epochs: int) -> "tuple[subprocess.Popen[str], list[str]]":
+TRAINING = """
+from stages import train
+from stages.runtime import cli
+from stages.training import checkpoint
+checkpoint.SECONDS_BETWEEN = 0.0
+cli.run(train.train, "model")
+"""
+AGAIN = """
+import keras
+from stages.config import params
+from stages.training.train_model import Training
+for path in Training.of("mnist_dense", params.load()).outputs:
+    path.rename(path.with_name(f"{path.name}.resumed"))
+keras.utils.clear_session()  # Keras numbers the models of a process
+train.train("mnist_dense")
+"""
+
+
+def start(folder: Path, epochs: int, code: str = TRAINING) -> "tuple[subprocess.Popen[str], list[str]]":
     """A training in a process of its own with a checkpoint after each epoch; its output until epoch `epochs`."""
-    code = (
-        "from stages import train; from stages.runtime import cli\n"
-        "from stages.training import checkpoint\n"
-        "checkpoint.SECONDS_BETWEEN = 0.0; cli.run(train.train, 'model')"
-    )
     process = subprocess.Popen(
         [sys.executable, "-c", code, "mnist_dense"],
         cwd=folder,
@@ -75,16 +90,7 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     """SIGKILL, then Ctrl-C, then the rest. Nothing listens meanwhile, neither the trainer nor its MLflow."""
     write_params(project, lambda values: values["train"].update(epochs=60))
     write_records()
-    import_tensorflow(params.load().threads)  # as in the processes to come
-    import keras
-
-    keras.utils.clear_session()  # Keras numbers the models of a process
-    train("mnist_dense")
-    files = run.outputs("mnist_dense")
-    whole = [path.read_bytes() for path in files]
-    for path in files:
-        path.unlink()
-
+    files = Training.of("mnist_dense", params.load()).outputs
     process, _ = start(project, 10)
     with process:
         listening = [one for one in psutil.Process(process.pid).net_connections("inet") if one.status == "LISTEN"]
@@ -99,12 +105,13 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     assert 10 <= resumed_from(lines) < 60
     assert (process.returncode, errors) == (1, "interrupted: `dvc repro` continues after the last finished stage\n")
     assert checkpoint.exists() and not any(path.exists() for path in files)
-    process, lines = start(project, 60)
+    process, lines = start(project, 60, TRAINING + AGAIN)
     with process:
         _, errors = process.communicate(timeout=120)
     assert 30 <= resumed_from(lines) < 60
     assert (process.returncode, errors) == (0, "")
-    assert [path.read_bytes() for path in files] == whole
+    resumed = [path.with_name(f"{path.name}.resumed") for path in files]
+    assert [path.read_bytes() for path in files] == [path.read_bytes() for path in resumed]
     assert not checkpoint.exists()
 
 
@@ -142,7 +149,7 @@ def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_trai
     def change(values: Any) -> None:
         entry = {"path": "pets", "classes": ["dark", "bright"], "test_fraction": 0.2, "validation_fraction": 0.2}
         values["folders"] = {"pets": {**entry, "group": r"^(burst\d+)_"}}
-        values["models"]["mnist_dense"].update(dataset="pets", class_weight="balanced")
+        values["models"]["mnist_dense"].update(dataset="pets", class_weight="balanced", abstain={"accuracy": 0.9})
         values["memory"] = memory
 
     write_params(project, change)
@@ -155,6 +162,10 @@ def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_trai
     found = predictions.read("mnist_dense")
     assert found.validation_images == len(keys["validation"])
     assert list(found.keys) == list(keys["test"])
+    signature = read_signature(paths.model("mnist_dense"))
+    assert 0.05 < signature["temperature"] == found.temperature < 20 and found.temperature != 1
+    assert found.not_sure_below is not None and 0 < signature["not_sure_below"] == found.not_sure_below < 1
+    assert metrics.answered(found) == np.mean(found.confidence >= found.not_sure_below)
     assert f"{len(keys['train'])} training images" in (said := capsys.readouterr().out)
     assert ("pets: validation takes" in said and "pets: train takes" in said) == (memory == 0)
 
@@ -162,4 +173,4 @@ def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_trai
 @pytest.mark.parametrize(("images", "fraction"), [(1, 0.5), (4, 0.1), (40, 1e-12), (40, 0.999)])
 def test_split_without_images_is_one_line(images: int, fraction: float) -> None:
     with pytest.raises(UserError, match=r"^params.yaml: train.validation_fraction: .* images of mnist leaves an empty"):
-        run._splits("mnist", {"train": images, "test": 10}, fraction)
+        _splits("mnist", {"train": images, "test": 10}, fraction)

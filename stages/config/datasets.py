@@ -1,8 +1,8 @@
 """The sections `datasets` and `weights` of params.yaml: archives, where to download them, and their classes."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_serializer, model_validator
 
 from stages.config.types import Config, FileName, Name, matching
 
@@ -24,16 +24,28 @@ ClassNames = (
 
 
 class MirrorConfig(Config):
-    """One place to download a file from, and the hash that the file has there."""
+    """One place to download a file from, and the hash that the file has there: URL#sha256=DIGITS, or #md5=DIGITS."""
 
     url: Annotated[str, matching(r"(https?|file)://\S+", "it should begin with https://, http:// or file://")]
     hash: Annotated[
         str,
         matching(
             r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}",
-            "it should be sha256: and the 64 digits that `sha256sum FILE` prints, or md5: and 32 digits",
+            "the URL should end in #sha256= and the 64 digits that `sha256sum FILE` prints, or #md5= and 32 digits",
         ),
     ]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _parse(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        url, _, digest = value.partition("#")
+        return {"url": url, "hash": digest.replace("=", ":", 1) or value}
+
+    @model_serializer
+    def _as_text(self) -> str:
+        return f"{self.url}#{self.hash.replace(':', '=')}"
 
 
 Files = Annotated[dict[FileName, Annotated[list[MirrorConfig], Field(min_length=1)]], Field(min_length=1)]
@@ -63,5 +75,5 @@ class DatasetConfig(Config):
 class WeightsConfig(Config):
     """An entry of `weights`: the pretrained weights of a backbone."""
 
-    files: Files
+    files: Files = Field(default_factory=dict)  # none: those of the network of keras.applications with the entry's name
     synthetic: bool = False  # False: always downloaded

@@ -14,6 +14,8 @@ Entry = TypeVar("Entry")
 
 def lookup(section: dict[str, Entry], name: str, what: str) -> Entry:
     """`section[name]`, or a `UserError` that lists the names that exist."""
+    if not name:
+        raise UserError(f"no name is given; name one of {what} in params.yaml: {', '.join(map(printable, section))}")
     if name not in section:
         raise UserError(f"params.yaml: {what}: there is no {name!r}; {choices(name, section)}")
     return section[name]
@@ -32,7 +34,7 @@ def explain(error: ValidationError, values: Any, prefix: str = "", known: Iterab
     Args:
         error: what pydantic raised for `values`.
         values: what it was given.
-        prefix: the key under which the values stand.
+        prefix: the key under which the values stand, or the file and the key.
         known: keys that are right, and not a missing one that is misspelt.
     """
     # Of a union, report the error of the type that the value has.

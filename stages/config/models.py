@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from stages.config.types import Config, Fraction, Name, Positive, Rate
+from stages.config.types import Config, Fraction, Name, NotNegative, Positive, Rate
 
 ComputeDtype = Literal["auto", "float32", "bfloat16", "float16"]
 Epochs = Annotated[int, Field(gt=0, le=100_000)]
@@ -28,20 +28,15 @@ class PartConfig(Config):
         return dict(self.model_extra or {})
 
 
-def _empty_if_null(value: Any) -> Any:
-    """A key without a value, such as `augment:`, is an empty mapping."""
-    return {} if value is None else value
+def _check_is_list(value: Any) -> Any:
+    """A key without a value, such as `augment:`, is an empty list."""
+    if not isinstance(value, list | None):
+        raise ValueError("it should be a list of modules and their options, such as [{name: rotation, factor: 0.1}]")
+    return value or []
 
 
-def _check_is_mapping(value: Any) -> Any:
-    """A message that shows what options look like."""
-    if not isinstance(value, dict):
-        raise ValueError("it should be a mapping of its options, such as {factor: 0.1}, or {} without any")
-    return value
-
-
-Options = Annotated[dict[str, Any], BeforeValidator(_check_is_mapping)]
-PartOptions = Annotated[dict[Name, Options], BeforeValidator(_empty_if_null)]  # module → options of its `build`
+Parts = Annotated[list[PartConfig], BeforeValidator(_check_is_list)]
+Groups = Annotated[dict[Name, "GroupConfig"], BeforeValidator(lambda value: {} if value is None else value)]
 
 
 class GroupConfig(Config):
@@ -60,6 +55,12 @@ class ProgressiveConfig(Config):
     image_size: ImageSize
 
 
+class AbstainConfig(Config):
+    """A model's `abstain`: when its answer is "not sure"."""
+
+    accuracy: Annotated[float, Field(gt=0, le=1)]  # of the answers that remain, on the validation split
+
+
 class ModelConfig(Config):
     """An entry of `models`."""
 
@@ -74,21 +75,21 @@ class ModelConfig(Config):
     batch_size: Positive
     epochs: Epochs
     compute_dtype: ComputeDtype
-    synthetic_epochs: Epochs | None = None  # at most so many on synthetic data; None: as many as on real data
+    synthetic: dict[str, Any] = Field(default_factory=dict)  # other values of this entry, for generated images
     image_size: ImageSize | None = None  # None: the size of the dataset's images
-    augment: PartOptions = Field(default_factory=dict)  # in the order in which they are applied
-    initialize: PartOptions = Field(default_factory=dict)  # weights that depend on the training images
-    groups: Annotated[dict[Name, GroupConfig], BeforeValidator(_empty_if_null)] = Field(
-        default_factory=dict
-    )  # a variable belongs to the first that matches it
+    augment: Parts = Field(default_factory=list)  # in the order in which they are applied
+    initialize: Parts = Field(default_factory=list)  # weights that depend on the training images
+    groups: Groups = Field(default_factory=dict)
     frozen: list[Glob] = Field(default_factory=list)  # variables that are not trained
     class_weight: Literal["balanced"] | None = None  # balanced: each class has the same weight in the training loss
     drop_last: bool = False  # leave out the smaller batch at the end of an epoch
     progressive: list[ProgressiveConfig] = Field(default_factory=list)  # the first epochs, at smaller images
     averaging: PartConfig | None = None  # of the weights during training
     test_time: PartConfig | None = None  # test-time augmentation
+    abstain: AbstainConfig | None = None  # None: the model always answers
     distribution: Distribution | None = None  # None: one device
     patience: Positive | None = None  # epochs without a lower validation loss before training stops
+    min_improvement: NotNegative = 0.0  # decrease of the validation loss from which an epoch counts for `patience`
     restore_best: bool = False  # keep the weights of the epoch with the lowest validation loss
 
     @property

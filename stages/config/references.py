@@ -18,12 +18,11 @@ PARTS = {  # key of a model's entry → package
     "loss": "training.losses",
 }
 OPTIONAL_PARTS = {"averaging": "training.averaging", "test_time": "prediction.test_time"}
-PART_MAPPINGS = {  # key of a model's entry, which maps names to options → package
+PART_LISTS = {
     "augment": "training.augmentations",
     "initialize": "training.initializers",
 }
 PRETRAINED = "pretrained"  # the architecture of models that continue a training
-TEST_TIME_CLASSES = 1000  # stages/evaluation/predictions.py reads a second prediction of so many classes at most
 PIXELS_ONLY = ("image_size", "augment", "progressive", "test_time")
 
 
@@ -39,16 +38,23 @@ def check_references(params: Params, path: Path) -> None:
             raise UserError(f"{path}: folders.{name}: the name is taken by datasets.{name}; choose another")
     for name, dataset in params.archives.items():
         check_plugin(f"{path}: datasets.{name}.format", "data.formats", dataset.format)
+    for name, weights in params.weights.items():
+        if not weights.files:
+            raise UserError(
+                f"{path}: weights.{name}.files: missing: Keras publishes none of {name}; name the file and its hash"
+            )
     for name, features in params.features.items():
         lookup(params.datasets, features.dataset, f"features.{name}.dataset")
-        networks = load_plugin("backbones", "_applications").NETWORKS
-        if features.backbone in networks and features.backbone not in params.weights:
+        networks = load_plugin("backbones", "_networks")
+        if features.backbone not in networks.NETWORKS:
+            check_plugin(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks.NETWORKS)
+        if features.backbone == networks.BUILT_IN:
+            continue
+        if features.backbone not in params.weights:
             raise UserError(
-                f"{path}: weights.{features.backbone}: missing: features.{name} needs it; add it (docs/transfer.md)"
+                f"{path}: weights.{features.backbone}: missing: features.{name} needs it; add "
+                f"`{features.backbone}: {{}}`"
             )
-        lookup(params.weights, features.backbone, f"features.{name}.backbone")
-        if features.backbone not in networks:
-            check_plugin(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks)
         if len(files := params.weights[features.backbone].files) > 1:
             raise UserError(
                 f"{path}: weights.{features.backbone}.files: {', '.join(files)}: {name} reads one; remove the others"
@@ -60,6 +66,8 @@ def check_references(params: Params, path: Path) -> None:
     for name, model in params.models.items():
         lookup({**params.datasets, **params.features, **params.pretrained}, model.dataset, f"models.{name}.dataset")
         _check_model(f"{path}: models.{name}", model, params)
+        if model.synthetic:
+            check_change(params, model, model.synthetic, f"{path}: models.{name}.synthetic")
     for number, name in enumerate(params.export):
         lookup(params.models, name, f"export[{number}]")
         if name in params.export[:number]:
@@ -111,24 +119,16 @@ def _check_model(key: str, model: ModelConfig, params: Params) -> None:
         )
     if model.dataset in params.pretrained and model.image_size:
         raise UserError(f"{key}.image_size: set it in pretrained.{model.dataset}: the network has one size")
-    start = params.pretrained.get(model.dataset)
-    dataset = params.datasets.get(start.dataset if start else model.dataset)
-    if model.test_time and dataset and len(dataset.classes) > TEST_TIME_CLASSES:
-        raise UserError(
-            f"{key}.test_time: {len(dataset.classes):,} classes: only models of up to {TEST_TIME_CLASSES:,} classes "
-            "can be evaluated with it; remove it"
-        )
     check_plugin(f"{key}.architecture", "models", model.architecture)
     check_options(key, "models", model.architecture, model.options, type(model).model_fields)
-    for part, package in {**PARTS, **OPTIONAL_PARTS}.items():
-        _check_plugin(f"{key}.{part}", package, getattr(model, part))
+    for name, package in {**PARTS, **OPTIONAL_PARTS}.items():
+        _check_plugin(f"{key}.{name}", package, getattr(model, name))
     for name, group in model.groups.items():
-        for part in ("optimizer", "schedule"):
-            _check_plugin(f"{key}.groups.{name}.{part}", PARTS[part], getattr(group, part))
-    for mapping, package in PART_MAPPINGS.items():
-        for name, options in getattr(model, mapping).items():
-            check_plugin(f"{key}.{mapping}.{name}", package, name)
-            check_options(f"{key}.{mapping}.{name}", package, name, options)
+        for key_of_part in ("optimizer", "schedule"):
+            _check_plugin(f"{key}.groups.{name}.{key_of_part}", PARTS[key_of_part], getattr(group, key_of_part))
+    for parts, package in PART_LISTS.items():
+        for position, part in enumerate(getattr(model, parts)):
+            _check_plugin(f"{key}.{parts}.{position}", package, part)
 
 
 def _check_plugin(key: str, package: str, config: PartConfig | None) -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from stages.config.messages import choices, explain
 from stages.config.models import ModelConfig
-from stages.config.types import Config
+from stages.config.types import Config, sort_keys
 from stages.runtime.errors import UserError
 
-Key = Annotated[str, StringConstraints(pattern=r"^[a-z]\w*(\.\w+)*$")]  # with dots: optimizer.name
+Key = Annotated[str, StringConstraints(pattern=r"^[a-z]\w*(\.\w+)*$")]  # with dots: optimizer.name, augment.0.factor
 Value = bool | int | float | str | None
 
 
@@ -39,7 +39,7 @@ class ParameterConfig(Config):
         return self.choices if self.choices is not None else (self.low, self.high)
 
 
-SearchSpace = Annotated[dict[Key, ParameterConfig], Field(min_length=1)]
+SearchSpace = Annotated[dict[Key, ParameterConfig], Field(min_length=1), AfterValidator(sort_keys)]
 
 
 def change(model: ModelConfig, values: Mapping[str, Value], what: str) -> ModelConfig:
@@ -52,11 +52,13 @@ def change(model: ModelConfig, values: Mapping[str, Value], what: str) -> ModelC
     for key, value in values.items():
         *parents, last = key.split(".")
         section: Any = entry
-        for parent in parents:
-            known = list(section) if isinstance(section, dict) else []
-            if parent not in known or not isinstance(section[parent], dict):
-                raise UserError(f"{what}: the model has no {parent!r} with keys; {choices(parent, known)}")
-            section = section[parent]
+        for number, parent in enumerate(parents):
+            known = {str(index): item for index, item in enumerate(section)} if isinstance(section, list) else section
+            section = known.get(parent)
+            is_last = number == len(parents) - 1
+            if not isinstance(section, dict if is_last else dict | list):
+                place = ".".join(parents[: number + 1])
+                raise UserError(f"{what}: the model has no {place!r} with keys; {choices(parent, known)}")
         section[last] = value
     try:
         return ModelConfig.model_validate(entry)

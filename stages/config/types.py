@@ -12,15 +12,16 @@ from stages.config.messages import choices, short
 class Config(BaseModel):
     """A mapping of params.yaml: no unknown keys, no silent conversions.
 
-    Defaults are neutral: None, false, zero or empty. Every other value stands in params.yaml, where DVC tracks it.
+    Defaults are neutral: None, false, zero or empty. Every other value stands in params.yaml, where DVC tracks it. Keys
+    are sorted: DVC does not see their order, so it must not change a result.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
-    def _has_no_unknown_key(cls, values: Any) -> Any:
-        """Before pydantic's own check: a misspelt key is one error, not a missing key as well."""
+    def _prepare(cls, values: Any) -> Any:
+        """Sort the keys, and report an unknown one, which pydantic would report as a missing one if it is misspelt."""
         known = list(cls.model_fields)
         unknown = [key for key in values if key not in known] if isinstance(values, dict) else []
         if unknown and cls.model_config.get("extra") == "forbid":
@@ -28,7 +29,16 @@ class Config(BaseModel):
             allowed = choices(key, known) if known else "it takes no options"
             message = f"unknown key with value {short(values[unknown[0]])}; {allowed}"
             raise PydanticCustomError("unknown_key", "{message}", {"message": message, "key": key})
-        return values
+        if not isinstance(values, dict):
+            return values
+        return {key: sort_keys(value) for key, value in sort_keys(values).items()}
+
+
+def sort_keys(value: Any) -> Any:
+    """A sorted mapping; other values, and mappings with keys that are invalid anyway, as they are."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return dict(sorted(value.items()))
+    return value
 
 
 def matching(pattern: str, wanted: str) -> AfterValidator:

@@ -4,12 +4,26 @@ import io
 import warnings
 
 from PIL import Image, UnidentifiedImageError
+from PIL.Image import Image as PillowImage
 
+BOMB = Image.MAX_IMAGE_PIXELS or 0  # Pillow refuses to open what has twice as many pixels
 MAX_PIXELS = 1 << 26  # decoded, that is 200 MB
 END = b"\xff\xd9"
 
 
-def find_error(data: bytes, decode: bool = False) -> str:
+def open_image(file: io.BytesIO, formats: list[str], max_pixels: int) -> PillowImage:
+    """Open an image file without decoding it. The caller checks the number of pixels.
+
+    Raises:
+        Exception: of any kind, as Pillow's plugins raise; the file is the cause.
+    """
+    Image.MAX_IMAGE_PIXELS = max(BOMB, max_pixels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it is large, or has corrupt EXIF data
+        return Image.open(file, formats=formats)
+
+
+def find_error(data: bytes, decode: bool = False, max_pixels: int = MAX_PIXELS) -> str:
     """Return what is wrong with a JPEG file, or an empty string.
 
     Grayscale, CMYK and progressive images are valid. The orientation in EXIF data is ignored, here and everywhere else:
@@ -19,15 +33,14 @@ def find_error(data: bytes, decode: bool = False) -> str:
         data: the file.
         decode: also decode it, at an eighth of its size: this finds corrupt data, and takes seven times as long.
             A truncated file is found without.
+        max_pixels: that an image may have.
     """
     file = io.BytesIO(data)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower
-            image = Image.open(file, formats=["JPEG"])
+        image = open_image(file, ["JPEG"], max_pixels)
         width, height = image.size
-        if width * height > MAX_PIXELS:
-            return f"has {width} x {height} pixels, more than {MAX_PIXELS:,}"
+        if width * height > max_pixels:
+            return f"has {width} x {height} pixels, more than {max_pixels:,}"
         # Pillow has read up to the pixels. A thumbnail before them has an end mark of its own.
         if data.find(END, file.tell()) < 0:
             return "is truncated: it has no end mark"
@@ -35,7 +48,7 @@ def find_error(data: bytes, decode: bool = False) -> str:
             image.draft("L", (1, 1))
             image.load()
     except Image.DecompressionBombError:
-        return f"has more than {MAX_PIXELS:,} pixels"
+        return f"has more than {max_pixels:,} pixels"
     except Exception as error:  # a decoder may raise anything; the file is the cause
         return "is not a JPEG file" if isinstance(error, UnidentifiedImageError) else f"is corrupt: {error}"
     return ""

@@ -39,6 +39,8 @@ class Predictions:
     compute_dtype: str
     validation_images: int  # of the split that the history's validation accuracy is measured on
     predicted_without_tta: np.ndarray | None = None  # (images,) int32: labels; of a model with test-time augmentation
+    temperature: float = 1.0  # that the probabilities have been divided by, as logarithms
+    not_sure_below: float | None = None  # confidence; None: the model always answers
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -111,7 +113,7 @@ def write(path: Path, predictions: Predictions | Iterable[Predictions]) -> None:
             file,
             table.schema,
             # A dictionary of a billion different probabilities takes minutes and saves nothing
-            use_dictionary=size <= MANY_CLASSES or ["key", "true", "predicted"],
+            use_dictionary=size <= MANY_CLASSES or [name for name in table.column_names if name != "probabilities"],
             dictionary_pagesize_limit=2**30,  # a class without images keeps its place, however long the names are
             write_page_checksum=True,  # without it, most flipped bits go unnoticed
         ) as writer,
@@ -140,6 +142,8 @@ def _table(predictions: Predictions) -> pa.Table:
         "model": predictions.model_md5,
         "compute_dtype": predictions.compute_dtype,
         "validation_images": predictions.validation_images,
+        "temperature": predictions.temperature,
+        "not_sure_below": predictions.not_sure_below,
     }
     found = pa.Table.from_pandas(table, preserve_index=False)
     # As DataFrame.to_parquet does, so that pandas finds the attributes
@@ -195,12 +199,14 @@ def _parse(file: pq.ParquetFile, name: str | None) -> Predictions:
         parameters=facts["parameters"],
         compute_dtype=facts["compute_dtype"],
         validation_images=facts["validation_images"],
+        temperature=facts.get("temperature", 1.0),
+        not_sure_below=facts.get("not_sure_below"),
     )
 
 
 def _rows(column: pa.ChunkedArray, num_classes: int) -> np.ndarray:
     """The probabilities of a column, (images, classes) float32."""
-    rows = [chunk.flatten().to_numpy() for chunk in column.chunks]
+    rows = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]  # pandas wrote NaN as null
     probabilities = rows[0] if len(rows) == 1 else np.concatenate(rows)
     if len(probabilities) != len(column) * num_classes:
         raise ValueError("its columns do not fit together")

@@ -35,17 +35,16 @@ class GradCam:
                 raise ValueError("it has no convolution")
         self._network = keras.Model(network.inputs, [maps, _logits(network)] if maps is not None else _logits(network))
 
-    def __call__(self, inputs: np.ndarray, labels: np.ndarray, image_size: int) -> np.ndarray:
+    def __call__(self, inputs: np.ndarray, labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         """Explain classes of images.
 
         Args:
             inputs: what the model takes: uint8 pixels or float16 features, (images, …).
-            labels: of the classes to explain, (images,).
-            image_size: height and width of the heat maps; those of the image.
+            labels: the class to explain in each image, (images,).
+            size: height and width of the heat maps: those of the images.
 
         Returns:
-            float32 (images, image_size, image_size) in [0, 1]: the highest value of an image is 1, or 0 if nothing
-            speaks for the class.
+            float32 (images, *size) in [0, 1]: the highest value of an image is 1, or 0 if nothing speaks for the class.
         """
         values = tf.convert_to_tensor(inputs)
         for model in self._before:
@@ -57,7 +56,7 @@ class GradCam:
             score = tf.reduce_sum(tf.gather(tf.cast(logits, tf.float32), labels, axis=1, batch_dims=1))
         gradients = tf.cast(tape.gradient(score, maps), tf.float32)
         heat = tf.nn.relu(tf.reduce_sum(gradients * tf.cast(maps, tf.float32), axis=-1, keepdims=True))
-        heat = tf.image.resize(heat, (image_size, image_size))[..., 0].numpy()
+        heat = tf.image.resize(heat, size)[..., 0].numpy()
         highest = heat.max(axis=(1, 2), keepdims=True)
         return np.divide(heat, highest, out=np.zeros_like(heat), where=highest > 0)
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stages.data.convert import is_image
+from stages.data.folders.listing import is_hidden
 from stages.inference.predictor import Predictor
 
-SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp"}
-MAX_BYTES = 1 << 28  # of a file; the largest uncompressed image that `convert` accepts has fewer
+MAX_BYTES = 1 << 28  # of a file
 AHEAD = 2  # batches that are read while one is predicted
 
 
@@ -26,6 +27,7 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray | None
     conversions: list[str]
     error: str = ""
+    verdict: str | None = None  # not sure
 
 
 def find_images(patterns: Iterable[str]) -> list[Path]:
@@ -37,7 +39,7 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
     found: dict[Path, None] = {}
     for pattern in patterns:
         path = Path(pattern)
-        matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(pattern, recursive=True))]
+        matches = [path] if path.exists() else sorted(_glob(path))
         for match in matches or [path]:
             if match.is_dir():
                 found.update(dict.fromkeys(sorted(_below(match))))
@@ -46,12 +48,23 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
     return list(found)
 
 
+def _glob(pattern: Path) -> Iterator[Path]:
+    """The files that match a pattern, in whose existing folders brackets are no pattern; no hidden ones."""
+    exists = [name for name in (pattern.parents) if name.is_dir()]
+    known = exists[0] if exists else Path()
+    rest = pattern.relative_to(known)
+    for name in glob.iglob(str(rest), root_dir=known, recursive=True):
+        if not any(part not in rest.parts and is_hidden(part) for part in Path(name).parts):
+            yield known / name
+
+
 def _below(folder: Path) -> Iterator[Path]:
     """The images below a folder, and the folders that cannot be read."""
     unreadable: list[Path] = []
-    for root, _, names in os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename))):
-        files = (Path(root, name) for name in names)
-        yield from (file for file in files if file.suffix.lower() in SUFFIXES and file.is_file())
+    for root, folders, names in os.walk(folder, onerror=lambda error: unreadable.append(Path(error.filename))):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        files = (Path(root, name) for name in names if is_image(name) and not is_hidden(name))
+        yield from (file for file in files if file.is_file())
     yield from unreadable
 
 
@@ -62,24 +75,21 @@ def predict_files(predictor: Predictor, paths: Iterable[Path], threads: int) -> 
 
     Args:
         predictor: the model.
-        paths: the files.
-        threads: that read and decode.
+        paths: the files, in any number.
+        threads: number of threads that read and decode.
     """
     remaining = iter(paths)
+    waiting: deque[tuple[Path, Future[tuple[np.ndarray, list[str]]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-
-        def batches() -> Iterator[list[tuple[Path, Future[tuple[np.ndarray, list[str]]]]]]:
-            while batch := [
-                (path, pool.submit(_read, predictor, path)) for path in islice(remaining, predictor.batch_size)
-            ]:
-                yield batch
-
-        waiting = deque(islice(source := batches(), AHEAD))
         try:
-            while waiting:
-                batch = waiting.popleft()
-                waiting.extend(islice(source, 1))
-                yield from _predict(predictor, batch)
+            while True:
+                for path in islice(remaining, (1 + AHEAD) * predictor.batch_size - len(waiting)):
+                    waiting.append((path, pool.submit(_read, predictor, path)))
+                if not waiting:
+                    return
+                yield from _predict(
+                    predictor, [waiting.popleft() for _ in range(min(len(waiting), predictor.batch_size))]
+                )
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -94,7 +104,8 @@ def _predict(
         if path in errors:
             yield Prediction(path, None, [], errors[path])
         else:
-            yield Prediction(path, next(probabilities), future.result()[1])
+            row = next(probabilities)
+            yield Prediction(path, row, future.result()[1], verdict=predictor.verdict(row))
 
 
 def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray, list[str]]:

@@ -18,7 +18,6 @@ class Limits:
     max_pixels: int = _limit(MAX_PIXELS, "pixels of an image")
     max_images: int = _limit(32, "images of a request")
     max_memory: int = _limit(256_000_000, "bytes of all requests that are held at the same time")
-    max_requests: int = _limit(256, "requests that are answered at the same time; further ones get status 503")
     max_connections: int = _limit(256, "connections; a further one closes the longest idle or slowest one")
     receive_seconds: float = _limit(10.0, "seconds until a request has been received")
     answer_seconds: float = _limit(30.0, "seconds from then until it has been answered")

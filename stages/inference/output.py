@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.inference.image_files import Prediction
+from stages.prediction.saved_model import SYNTHETIC
 from stages.runtime.formulas import is_formula
 
 
@@ -17,52 +18,58 @@ def width(paths: Iterable[Path]) -> int:
     return max(_columns(printable(str(path))) for path in paths)
 
 
-def table(predictions: Iterable[Prediction], classes: list[str], top: int, width: int) -> Iterator[str]:
-    """Columns for people.
+def table(
+    predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None, width: int
+) -> Iterator[str]:
+    """Columns for people, and at the end a line if the model was trained on synthetic data.
 
     Args:
-        predictions: of files, in any number.
-        classes: in the order of the probabilities.
+        predictions: what became of each file.
+        classes: class names in the order of the probabilities.
         top: number of classes to show.
-        width: of the first column, from `width`.
+        source: synthetic or real: the data that the model was trained on; None: it is not known.
+        width: columns for the names of the files, from `width`.
     """
-    names = [printable(name) for name in classes]
-    longest = max(map(_columns, names))
+    longest = max(_columns(printable(name)) for name in classes)
+    answered = False
     for each in predictions:
-        cells = [f"{_padded(names[label], longest)} {share:7.2%}" for label, share in _ranked(each, top)]
-        note = f"  ({', '.join(each.conversions)})" if each.conversions else ""
+        answered |= not each.error
+        cells = [f"{_padded(printable(name), longest)} {share:7.2%}" for name, share in _ranked(each, classes, top)]
+        notes = [*([each.verdict] if each.verdict else []), *each.conversions]
+        note = f"  ({', '.join(notes)})" if notes else ""
         yield f"{_padded(printable(str(each.path)), width)}  {'   '.join(cells) or 'invalid: ' + each.error}{note}"
+    if answered and source == "synthetic":
+        yield f"The model was {SYNTHETIC}."
 
 
-def json_lines(predictions: Iterable[Prediction], classes: list[str], top: int) -> Iterator[str]:
+def json_lines(predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None) -> Iterator[str]:
     """One JSON array, an element a line: file, and top or error."""
-    yield "["
-    last = ""
+    before = "["
     for each in predictions:
+        yield before if before == "[" else f"{before},"
         entry: dict[str, Any] = {"file": str(each.path)}
-        if each.probabilities is None:
+        if each.error:
             entry["error"] = each.error
         else:
-            entry["top"] = [
-                {"class": classes[label], "probability": round(share, 6)} for label, share in _ranked(each, top)
-            ]
-            entry["conversions"] = each.conversions
-        if last:
-            yield f"{last},"
-        last = json.dumps(entry, ensure_ascii=False)
-    yield from [last, "]"] if last else ["]"]
+            ranked = _ranked(each, classes, top)
+            entry["top"] = [{"class": name, "probability": round(share, 6)} for name, share in ranked]
+            facts = {"verdict": each.verdict, "conversions": each.conversions, "source": source}
+            entry |= {key: value for key, value in facts.items() if value is not None}
+        before = json.dumps(entry, ensure_ascii=False)
+    yield before
+    yield "]"
 
 
-def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int) -> Iterator[str]:
-    """file, error, conversions, and class and probability of each rank. No cell is a formula for a spreadsheet."""
+def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None) -> Iterator[str]:
+    """One row a file, with class and probability of each rank. No cell is a formula for a spreadsheet."""
     ranks = range(1, min(top, len(classes)) + 1)
-    yield _row(
-        ["file", "error", "conversions", *(f"{name}_{rank}" for rank in ranks for name in ("class", "probability"))]
-    )
+    columns = [f"{name}_{rank}" for rank in ranks for name in ("class", "probability")]
+    yield _row(["file", "error", "verdict", "conversions", "source", *columns])
     for each in predictions:
-        cells = [cell for label, share in _ranked(each, top) for cell in (classes[label], f"{share:.6f}")]
-        cells += [""] * (2 * len(ranks) - len(cells))
-        yield _row([str(each.path), each.error, "; ".join(each.conversions), *cells])
+        cells = [cell for name, share in _ranked(each, classes, top) for cell in (name, f"{share:.6f}")]
+        cells += [""] * (len(columns) - len(cells))
+        facts = [each.error, each.verdict or "", "; ".join(each.conversions), source or ""]
+        yield _row([str(each.path), *facts, *cells])
 
 
 def printable(text: str) -> str:
@@ -81,12 +88,12 @@ def _padded(text: str, width: int) -> str:
     return text + " " * (width - _columns(text))
 
 
-def _ranked(prediction: Prediction, top: int) -> list[tuple[int, float]]:
-    """Labels and probabilities, the highest first; ties in the order of the labels."""
+def _ranked(prediction: Prediction, classes: list[str], top: int) -> list[tuple[str, float]]:
+    """Classes and probabilities, the highest first; ties in the order of the labels."""
     if prediction.probabilities is None:
         return []
     order = (-prediction.probabilities).argsort(kind="stable")[:top]
-    return [(int(label), float(prediction.probabilities[label])) for label in order]
+    return [(classes[label], float(prediction.probabilities[label])) for label in order]
 
 
 def _row(cells: list[str]) -> str:

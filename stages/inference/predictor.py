@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.config.plugins import load_plugin
+from stages.data.jpeg import MAX_PIXELS
 from stages.inference.locate import find_weights, signature
+from stages.prediction.calibration import with_temperature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
@@ -22,25 +24,27 @@ if TYPE_CHECKING:
 class Predictor:
     """A model in memory that takes image files. Threads may share `decode`; predict in one thread at a time."""
 
-    def __init__(self, path: Path, threads: int) -> None:
+    def __init__(self, path: Path, threads: int, max_pixels: int = MAX_PIXELS) -> None:
         """Load a model, and the backbone if it takes features.
 
         Args:
             path: a .keras file of this project. No code that it may bring along is run.
             threads: TensorFlow's intra-op threads.
+            max_pixels: that an image file may have.
 
         Raises:
             UserError: the file is not a model of this project, or the weights of its backbone are missing.
         """
         self.signature = signature(path)
         self.classes: list[str] = self.signature["classes"]  # in the order of the probabilities
+        self.source: str | None = self.signature.get("source")  # synthetic or real; None: it does not say
         backbone = self.signature["backbone"]
         weights = find_weights(backbone) if backbone else None
         numerics.import_tensorflow(threads, self.signature.get("kernels", "native"))
         import keras
         import tensorflow as tf
 
-        from stages.inference.pixels import Decoder
+        from stages.data.reader import resize
         from stages.prediction.eval_batch_size import eval_batch_size
 
         tf.config.experimental.enable_op_determinism()
@@ -49,8 +53,6 @@ class Predictor:
         except Exception as error:  # zipfile, HDF5 and Keras raise errors of their own
             raise UserError(f"{path}: corrupt: {' '.join(str(error).split())[:200]}; train the model again") from None
         self.batch_size = eval_batch_size(self.model)  # images that are predicted at once
-        self.image_size: int = (backbone or self.signature)["image_size"]
-        self.decode = Decoder(self.image_size, self.signature["channels"])  # bytes → pixels, conversions; or ValueError
         self._forward = _compiled(self.model)
         self.backbone: keras.Model | None = None
         self._extract: Any = None
@@ -61,9 +63,36 @@ class Predictor:
             self.backbone = build_backbone(backbone, weights)
             self._extract = _compiled(self.backbone, "float16")  # as in stages.data.extraction
             self.batch_size = BATCH_SIZE
+        self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
+        self.fit: str = (backbone or self.signature).get("fit", "crop")
+        height, width, channels = self.image_shape
+        # A graph, as where the reader resizes: eagerly, each operation costs as much as a small image
+        self._resize = tf.function(
+            lambda image: resize(image, (height, width), self.fit),
+            input_signature=[tf.TensorSpec((None, None, channels), tf.uint8)],
+            autograph=False,
+        )
+        self._max_pixels = max_pixels
         part = self.signature["test_time"]
         options = {key: value for key, value in (part or {}).items() if key != "name"}
         self._views = load_plugin("prediction.test_time", part["name"]).build(**options) if part else None
+
+    def decode(self, data: bytes) -> tuple[np.ndarray, list[str]]:
+        """Decode an image file to the pixels that training and evaluation see of it.
+
+        Returns:
+            uint8 `image_shape`, and the conversions that the file took, such as "EXIF orientation".
+
+        Raises:
+            ValueError: the file is invalid; the message continues "the file …".
+        """
+        import tensorflow as tf
+
+        from stages.data.convert import decode
+
+        with tf.device("cpu"):  # as in tf.data
+            pixels, applied = decode(data, self.image_shape[2], self._max_pixels)
+            return self._resize(pixels).numpy(), applied
 
     def predict(self, images: Sequence[bytes]) -> np.ndarray:
         """Predict image files of any common format.
@@ -87,28 +116,35 @@ class Predictor:
         """Predict images from `decode`, with the test-time augmentation that the model was evaluated with.
 
         Args:
-            pixels: uint8 (images, image_size, image_size, channels), any number; `batch_size` are computed at once.
+            pixels: uint8 (images, *image_shape), any number; `batch_size` are computed at once.
 
         Returns:
             Probabilities, float32 (images, classes).
         """
         if self._views is None:
-            return self._probabilities(pixels)
-        return mean_prediction(self._views(pixels), self._probabilities)[0]
+            found = self._probabilities(pixels)
+        else:
+            found = mean_prediction(self._views(pixels), self._probabilities)[0]
+        return with_temperature(found, self.signature.get("temperature", 1.0))
+
+    def verdict(self, probabilities: np.ndarray) -> str | None:
+        """Return "not sure" for the probabilities (classes,) of an image if they are too close, else None."""
+        limit = self.signature.get("not_sure_below")
+        return "not sure" if limit is not None and probabilities.max() < limit else None
 
     def explain(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Which parts of images speak for a class: the heat maps of Grad-CAM.
 
         Args:
-            pixels: uint8 (images, image_size, image_size, channels), from `decode`; a few.
-            labels: of the class to explain in each image, (images,).
+            pixels: uint8 (images, *image_shape), from `decode`; a few.
+            labels: the class to explain in each image, (images,).
 
         Returns:
-            float32 (images, image_size, image_size) in [0, 1]; None if the model has no convolution.
+            float32 (images, height, width) in [0, 1]; None if the model has no convolution.
         """
         if self._grad_cam is None:
             return None
-        return self._grad_cam(self.inputs(pixels), labels, self.image_size)
+        return self._grad_cam(self.inputs(pixels), labels, self.image_shape[:2])
 
     @cached_property
     def _grad_cam(self) -> "GradCam | None":

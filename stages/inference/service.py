@@ -14,47 +14,43 @@ from stages.inference.batching import Batcher
 from stages.inference.limits import Limits
 from stages.inference.overlay import draw_png
 from stages.inference.predictor import Predictor
-from stages.inference.uploads import Upload, check_pixels
-
-BUSY = {"Retry-After": "1"}
+from stages.inference.uploads import BUSY, Upload, check_scans
 
 
 class Service:
     """A model that answers requests as long as `running` runs."""
 
-    def __init__(self, name: str, model: Predictor, limits: Limits) -> None:
-        self.name, self.classes = name, model.classes
-        self.in_flight = 0
+    def __init__(self, model: Predictor, limits: Limits) -> None:
         self._model, self._limits = model, limits
         self._decoders = ThreadPoolExecutor(limits.decode_threads, "decode")
-        self.batcher = Batcher(model.predict_pixels, limits.batch_images, limits.batch_seconds)
+        self._batcher = Batcher(model.predict_pixels, limits.batch_images, limits.batch_seconds)
 
     @asynccontextmanager
     async def running(self, app: FastAPI) -> AsyncIterator[None]:
         """Predict as long as the block runs."""
-        await self.batcher.work(self._warm_up)
-        task = asyncio.create_task(self.batcher.run())
+        await self._batcher.work(self._warm_up)
+        task = asyncio.create_task(self._batcher.run())
         yield
         task.cancel()
-        self.batcher.close()
+        self._batcher.close()
         self._decoders.shutdown(cancel_futures=True)
 
     async def answer(self, uploads: list[Upload], k: int, explain: bool) -> list[Image]:
         """Predict the images of one request.
 
+        Args:
+            uploads: its files.
+            k: classes to return for each.
+            explain: whether to return heat maps.
+
         Raises:
-            HTTPException: 400 no image is valid, 503 too many requests or too slow.
+            HTTPException: 400 no image is valid, 503 too slow.
         """
-        if self.in_flight >= self._limits.max_requests:
-            raise HTTPException(503, "the server is busy", BUSY)
-        self.in_flight += 1
         try:
             work = asyncio.gather(*(self._predict(upload, k, explain) for upload in uploads))
             images = await asyncio.wait_for(work, self._limits.answer_seconds)
         except asyncio.TimeoutError:
             raise HTTPException(503, f"no answer in {self._limits.answer_seconds:g} seconds", BUSY) from None
-        finally:
-            self.in_flight -= 1
         if all(image.error for image in images):
             name = f"{uploads[0].name}: " if uploads[0].name else ""
             raise HTTPException(400, f"{name}the file {images[0].error}")
@@ -66,28 +62,31 @@ class Service:
             pixels, conversions = await loop.run_in_executor(self._decoders, self._decode, upload.data)
         except ValueError as error:
             return Image(name=upload.name, error=str(error))
-        probabilities = await self.batcher.predict(pixels)
+        probabilities = await self._batcher.predict(pixels)
         order = np.argsort(-probabilities, kind="stable")[:k]
+        predictions = [
+            Prediction(name=self._model.classes[label], probability=float(probabilities[label])) for label in order
+        ]
         overlay = None
         if explain:
-            heat = await self.batcher.work(self._model.explain, pixels[np.newaxis], order[:1])
+            heat = await self._batcher.work(self._model.explain, pixels[np.newaxis], order[:1])
             if heat is not None:
                 png = await loop.run_in_executor(self._decoders, draw_png, pixels, heat[0])
                 overlay = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        predictions = [
-            Prediction.model_validate({"class": self.classes[label], "probability": float(probabilities[label])})
-            for label in order
-        ]
-        return Image(name=upload.name, predictions=predictions, conversions=conversions, overlay=overlay)
+        return Image(
+            name=upload.name,
+            predictions=predictions,
+            verdict=self._model.verdict(probabilities),
+            conversions=conversions,
+            overlay=overlay,
+        )
 
     def _warm_up(self) -> None:
         """Build the graphs, which the first request would wait for."""
-        size, channels = self._model.image_size, self._model.signature["channels"]
         for count in (1, self._limits.batch_images):
-            pixels = np.zeros((count, size, size, channels), np.uint8)
-            self._model.predict_pixels(pixels)
-        self._model.explain(pixels[:1], np.array([0]))
+            self._model.predict_pixels(np.zeros((count, *self._model.image_shape), np.uint8))
+        self._model.explain(np.zeros((1, *self._model.image_shape), np.uint8), np.array([0]))
 
     def _decode(self, data: bytes) -> tuple[np.ndarray, list[str]]:
-        check_pixels(data, self._limits.max_pixels)
+        check_scans(data, self._limits.max_pixels)
         return self._model.decode(data)

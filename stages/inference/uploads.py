@@ -1,23 +1,21 @@
 """Images that a client sends: as the body of a request, or as files of a form."""
 
 import asyncio
-import io
-import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from fastapi import HTTPException, Request
-from PIL import Image
 from starlette.datastructures import UploadFile
 from starlette.types import Message
 
-from stages.data.convert import FORMATS
+from stages.data.convert import open_image
 from stages.inference.limits import Limits
 
+BUSY = {"Retry-After": "1"}
 BINARY, FORM = "application/octet-stream", "multipart/form-data"
 START_OF_SCAN = b"\xff\xda"
-SCANS = 16  # of the largest image; a smaller one may have more
+SCANS = 16  # most scans of an image with the most pixels; a smaller one may have more
 
 
 class Upload(NamedTuple):
@@ -36,14 +34,13 @@ class Receiver:
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[list[Upload]]:
-        """Give the images of a request to the block.
+        """Receive the images of a request, which are held until the block ends.
 
         Raises:
             HTTPException: 400 not a valid form, or no image in it; 408 too slow; 413 too large; 415 a wrong type;
                 503 too much is held already.
         """
-        own = 0
-        limit = self._limits.max_bytes
+        own, limit, seconds = 0, self._limits.max_bytes, self._limits.receive_seconds
 
         async def bounded() -> Message:
             nonlocal own
@@ -53,20 +50,18 @@ class Receiver:
             if own > limit:
                 raise HTTPException(413, f"the request has more than {limit:,} bytes")
             if self._held > self._limits.max_memory:
-                raise HTTPException(503, "the server is busy", {"Retry-After": "1"})
+                raise HTTPException(503, "the server is busy", BUSY)
             return message
 
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length) > limit:
+            raise HTTPException(413, f"the request has {int(length):,} bytes, more than {limit:,}")
         try:
-            length = request.headers.get("content-length", "")
-            if length.isdecimal() and int(length) > limit:
-                raise HTTPException(413, f"the request has {int(length):,} bytes, more than {limit:,}")
-            seconds = self._limits.receive_seconds
             try:
                 uploads = await asyncio.wait_for(_read(Request(request.scope, bounded), self._limits), seconds)
             except asyncio.TimeoutError:
-                raise HTTPException(
-                    408, f"the request did not arrive in {seconds:g} seconds", {"Connection": "close"}
-                ) from None
+                message = f"the request did not arrive in {seconds:g} seconds"
+                raise HTTPException(408, message, {"Connection": "close"}) from None
             yield uploads
         finally:
             self._held -= own
@@ -86,23 +81,20 @@ async def _read(request: Request, limits: Limits) -> list[Upload]:
     return [Upload(None, await request.body())]
 
 
-def check_pixels(data: bytes, limit: int) -> None:
-    """Check what decoding an image file will cost, before it is decoded.
+def check_scans(data: bytes, limit: int) -> None:
+    """Check how many scans a progressive JPEG file has: each goes over all pixels, and usual are ten.
 
-    Each scan of a progressive JPEG goes over all pixels, and a small file may have a hundred thousand; usual are ten.
+    Args:
+        data: a file of any kind.
+        limit: most pixels of an image; it may have as many in all scans as `SCANS` of this size.
 
     Raises:
-        ValueError: it has more than `limit` pixels, or too many scans; the message continues "the file …".
+        ValueError: it has too many; the message continues "the file …".
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is lower
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = open_image(data, limit)
     except Exception:  # whoever decodes it says what is wrong
         return
-    width, height = image.size
-    if width * height > limit:
-        raise ValueError(f"has {width:,} x {height:,} pixels, more than {limit:,}")
-    scans = data.count(START_OF_SCAN) if image.format == "JPEG" else 1
-    if width * height * scans > SCANS * limit:
+    (width, height), scans = image.size, data.count(START_OF_SCAN) if image.format == "JPEG" else 1
+    if width * height * scans > SCANS * limit >= SCANS * width * height:
         raise ValueError(f"has {width:,} x {height:,} pixels in {scans:,} scans, more than are decoded")

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from stages.config.types import Fraction
+
 if TYPE_CHECKING:
     import keras
 
@@ -16,8 +18,17 @@ def build(
     *,
     filters: Annotated[list[Width], Field(min_length=1)],
     units: list[Width],
+    norm_momentum: Fraction = 0.99,
 ) -> "keras.Model":
-    """(3×3 ReLU convolution without padding, 2×2 max pooling, batch norm) for each of `filters`; `units`; softmax."""
+    """(3×3 ReLU convolution without padding, 2×2 max pooling, batch norm) for each of `filters`; `units`; softmax.
+
+    Args:
+        input_shape: (height, width, channels).
+        num_classes: width of the softmax layer.
+        filters: of each convolution.
+        units: of each fully connected layer.
+        norm_momentum: share of its moving averages that batch normalization keeps in a step.
+    """
     import keras
     from keras import layers
 
@@ -25,7 +36,7 @@ def build(
     for count in filters:
         model.add(layers.Conv2D(count, 3, activation="relu"))
         model.add(layers.MaxPooling2D(2))
-        model.add(layers.BatchNormalization())
+        model.add(layers.BatchNormalization(momentum=norm_momentum))
     model.add(layers.Flatten())
     for width in units:
         model.add(layers.Dense(width, activation="relu"))

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
+from stages.config import params
+from stages.config.schema import Params
 from stages.reporting.markdown import table
-from stages.runtime import paths
-
-# The stages whose code and params decide which model comes out
-UPSTREAM = ("preprocess", "preprocess_folder", "extract", "join", "train")
+from stages.runtime import dvc_lock, paths
 
 
 @dataclass(frozen=True)
@@ -45,22 +42,54 @@ def read() -> dict[str, MeasuredResult]:
     """The measured results of every model that has any, in the order of params.yaml."""
     runs: dict[str, MeasuredResult] = {}
     for folder in _folders():
-        for name, facts in json.loads((folder / "runs.json").read_text(encoding="utf-8")).items():
+        for name, facts in _facts(folder).items():
             result = runs.setdefault(name, MeasuredResult([], []))
             result.metrics.append(json.loads((folder / "metrics" / f"{name}.json").read_text(encoding="utf-8")))
             result.facts.append(facts)
-    return {name: runs[name] for name in _yaml(paths.PARAMS)["models"] if name in runs}
+    return {name: runs[name] for name in params.load().models if name in runs}
 
 
-def outdated() -> set[str]:
-    """Models with a measured result of other code or params than those of dvc.lock."""
-    now = _yaml(paths.LOCK)["stages"] if paths.LOCK.exists() else {}
-    found = set()
+def outdated(values: Params | None = None) -> set[str]:
+    """Models with a measured result that today's params or code would not give.
+
+    Of code, what counts is the digest of a small training, which `make probe` writes to `paths.PROBES`.
+    """
+    values = values or params.load()
+    digests = json.loads(paths.PROBES.read_text(encoding="utf-8")) if paths.PROBES.exists() else {}
+    marked = set()
     for folder in _folders():
-        then = _yaml(folder / paths.LOCK)["stages"]
-        names = json.loads((folder / "runs.json").read_text(encoding="utf-8"))
-        found |= {name for name in names if _causes(then, name) != _causes(now, name)}
-    return found
+        for name, facts in _facts(folder).items():
+            if name in values.models and (
+                facts.get("params") != training_params(values, name)
+                or facts.get("probe") != digests.get(name)
+                or not _same_records(values, name, facts.get("records"))
+            ):
+                marked.add(name)
+    return marked
+
+
+def training_params(values: Params, name: str) -> dict[str, Any]:
+    """What params.yaml says of a model's training on real data, besides the seed: JSON values without defaults."""
+    model = values.models[name]
+    start = values.pretrained.get(model.dataset)
+    head = {"head": training_params(values, start.head)} if start else {}
+    found = {
+        "model": model,
+        "features": values.features.get(model.dataset),
+        "pretrained": start,
+        "train": values.train,
+    }
+    shown = {key: part.model_dump(mode="json", exclude_defaults=True) for key, part in found.items() if part}
+    shown["model"].pop("synthetic", None)
+    return {**shown, **head, "threads": values.threads, "kernels": values.kernels.real}
+
+
+def _same_records(values: Params, name: str, records: str | None) -> bool:
+    """Whether a run read the records of dvc.lock, if those are of real data."""
+    if values.source != "real":
+        return True
+    known = dvc_lock.output_hash(paths.records(values.resolved_models[name].dataset))
+    return known is None or known == records
 
 
 def markdown(results: dict[str, MeasuredResult], published: dict[str, Any], outdated: set[str]) -> str:
@@ -92,8 +121,9 @@ def _folders() -> list[Path]:
     return sorted(paths.MEASURED.glob("seed-*"), key=lambda path: int(path.name.partition("-")[2]))
 
 
-def _yaml(path: Path) -> dict[str, Any]:
-    return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+def _facts(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is known of each run of a seed: seconds, cpu_seconds, machine, params, records and the probe's digest."""
+    return json.loads((folder / "runs.json").read_text(encoding="utf-8"))
 
 
 def _published(entry: Any) -> str:
@@ -102,18 +132,3 @@ def _published(entry: Any) -> str:
     text = f"{entry.value} {entry.split}"
     text = f"[{text}]({entry.source})" if entry.source else text
     return f"{text}; {entry.differs}" if entry.differs else text
-
-
-def _causes(stages: dict[str, Any], model: str) -> Any:
-    """What decides a training besides its data and seed: the code and params of `train@model` and of what it reads."""
-    causes, waiting = [], [f"train@{model}"]
-    for name in waiting:
-        stage = stages.get(name, {})
-        deps = {dep["path"]: dep["md5"] for dep in stage.get("deps", [])}
-        params = dict(stage.get("params", {}).get("params.yaml", {}))
-        params = {key: value for key, value in params.items() if key not in ("seed", "source")}
-        causes.append((name, {path: md5 for path, md5 in deps.items() if path.startswith("stages/")}, params))
-        waiting += [f"train@{Path(path).stem}" for path in deps if path.startswith("data/models/")]  # of join: its head
-        records = [Path(path).name for path in deps if path.startswith("data/records/")]
-        waiting += [f"{kind}@{data}" for data in records for kind in UPSTREAM[:-1] if f"{kind}@{data}" in stages]
-    return causes

@@ -35,9 +35,9 @@ def read(path: Path = paths.LOCK) -> dict[str, Any]:
     return {}
 
 
-def output_hash(output: Path) -> str | None:
+def output_hash(output: Path, lock: Path = paths.LOCK) -> str | None:
     """The hash of an output in dvc.lock; None if it is unknown."""
-    for stage in read().get("stages", {}).values():
+    for stage in read(lock).get("stages", {}).values():
         for out in stage.get("outs", []):
             if out["path"] == output.as_posix():
                 return str(out["md5"])

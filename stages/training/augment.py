@@ -8,12 +8,13 @@ variables, listed in the attribute `variables`, which checkpoints save; or state
 `Batch.epoch` and `Batch.indices`, which need no state and do not depend on how a batch is split over devices.
 """
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from stages.config.plugins import load_plugin
+from stages.config.models import PartConfig
+from stages.config.plugins import build_plugin
 
 if TYPE_CHECKING:
     import keras
@@ -45,16 +46,13 @@ class LayerAugmentation:
         return batch._replace(inputs=self._layer(batch.inputs, training=True))
 
 
-def build_augmentations(options: Mapping[str, Mapping[str, Any]], seed: int) -> list[Augmentation]:
+def build_augmentations(parts: list[PartConfig], seed: int) -> list[Augmentation]:
     """The augmentations of a model's `augment`, in their order.
 
     Each has its own seed. With a common one they would draw the same numbers: every flipped image would be rotated in
     the same direction.
     """
-    return [
-        load_plugin("training.augmentations", name).build(seed + position, **arguments)
-        for position, (name, arguments) in enumerate(options.items())
-    ]
+    return [build_plugin("training.augmentations", part, seed + position) for position, part in enumerate(parts)]
 
 
 def target_probabilities(batch: Batch) -> "tf.Tensor":

@@ -85,29 +85,24 @@ class LossScaleOptimizer(keras.optimizers.LossScaleOptimizer):
 
 
 def split_variables(config: ModelConfig, model: keras.Model) -> list[list[keras.Variable]]:
-    """Split the trained variables: those that no group matches, then those of each group by name.
+    """Split the trained variables: those that no group matches, then those of each group.
 
     Raises:
         UserError: a group has no variables, or shares one with another group.
     """
-    groups: dict[str, list[keras.Variable]] = {}
-    for name in sorted(config.groups):
-        glob = config.groups[name].variables
-        groups[name] = [variable for variable in model.trainable_variables if matches(variable, glob)]
-        if not groups[name]:
+    owners: dict[str, str] = {}  # path of a variable → its group
+    split = []
+    for name, group in config.groups.items():
+        own = [variable for variable in model.trainable_variables if matches(variable, group.variables)]
+        key = f"params.yaml: groups.{name}.variables: {group.variables!r} matches"
+        if not own:
             paths = ", ".join(variable.path for variable in model.trainable_variables)
-            raise UserError(
-                f"params.yaml: groups.{name}.variables: {glob!r} matches none of the trained variables {paths}"
-            )
-        for other, variables in groups.items():
-            shared = [variable.path for variable in groups[name] if any(variable is one for one in variables)]
-            if other != name and shared:
-                raise UserError(
-                    f"params.yaml: groups.{name}.variables: {glob!r} matches {', '.join(shared)}, and so does "
-                    f"groups.{other}; narrow one of them"
-                )
-    grouped = {id(variable) for variables in groups.values() for variable in variables}
-    return [[one for one in model.trainable_variables if id(one) not in grouped], *groups.values()]
+            raise UserError(f"{key} none of the trained variables: {paths}")
+        for variable in own:
+            if (other := owners.setdefault(variable.path, name)) != name:
+                raise UserError(f"{key} {variable.path}, which is in groups.{other} as well; a variable has one group")
+        split.append(own)
+    return [[variable for variable in model.trainable_variables if variable.path not in owners], *split]
 
 
 def matches(variable: keras.Variable, glob: str) -> bool:

@@ -41,4 +41,4 @@ def learning_rates(config: ModelConfig, steps: int) -> np.ndarray:
 
 def group_configs(config: ModelConfig) -> list[ModelConfig | GroupConfig]:
     """The model's own configuration, then that of each group, whose null values stand for the model's."""
-    return [config, *(config.groups[name] for name in sorted(config.groups))]
+    return [config, *config.groups.values()]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from stages.config.models import ModelConfig
-from stages.config.plugins import load_plugin
+from stages.config.plugins import build_plugin
 from stages.config.schema import Params
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
@@ -82,7 +82,7 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     from stages.data import reader
     from stages.data.stream import open_split
     from stages.evaluation import predictions
-    from stages.prediction.predict import Facts, predict_records
+    from stages.prediction.predict import Facts, calibrate, predict_records
     from stages.prediction.saved_model import save
     from stages.training import checkpoint
     from stages.training.loop import train_epochs
@@ -102,8 +102,8 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     keras.config.set_dtype_policy(numerics.dtype_policy(compute_dtype))
     with strategy.scope():
         model = build_model(config, train.inputs.shape[1:], train.inputs.dtype, len(classes), training.pretrained)
-        for initializer, options in config.initialize.items():
-            load_plugin("training.initializers", initializer).build(**options)(model, train.inputs)
+        for initializer in config.initialize:
+            build_plugin("training.initializers", initializer)(model, train.inputs)
     environment = numerics.environment(training.threads, training.kernels, compute_dtype)
     start = environment | {"devices": str(strategy.num_replicas_in_sync)}  # fewer than the machine has may be visible
     if training.pretrained:
@@ -118,7 +118,9 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
         rows[epoch] = row
         _write_history(name, rows)
         yield epoch, row
-    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]))
+    title = f"{name}: validation split"
+    calibration = calibrate(model, config.dataset, validation_split, config.image_size, title, config)
+    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]) | calibration)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     facts = Facts(classes, compute_dtype, len(validation))
@@ -133,6 +135,7 @@ def _signature(training: Training, classes: list[str], input_shape: tuple[int, .
     from stages.data import reader
 
     config, backbone = training.model, reader.backbone(training.model.dataset)
+    fit = reader.fit(config.dataset)
     return {
         "dataset": config.dataset,
         "source": "synthetic" if training.synthetic else "real",
@@ -142,6 +145,7 @@ def _signature(training: Training, classes: list[str], input_shape: tuple[int, .
         "channels": 3 if backbone else input_shape[2],
         "test_time": config.test_time and config.test_time.model_dump(),
         "backbone": backbone,
+        **({} if fit == "crop" else {"fit": fit}),
     }
 
 

@@ -25,8 +25,10 @@ from stages.data import split
 from stages.data.folders.converted import open_converted
 from stages.data.folders.listing import files as list_files
 from stages.data.folders.read import checked_examples
+from stages.data.folders.table import has_paths as has_paths_in
 from stages.runtime import paths
 from stages.runtime.errors import UserError
+from tests.conftest import run
 
 CLASSES = ["cat", "dog"]
 SPLITS = ("train", "validation", "test")
@@ -239,15 +241,17 @@ def test_images_are_converted_to_what_a_person_sees_and_jpeg_files_stay(project:
         "dog/palette.gif": image(52, "GIF"),
         "dog/clear.png": image(53, "PNG", "LA"),
         "dog/plain.bmp": image(54, "BMP"),
+        "dog/plain.TIF": image(56, "TIFF", compression="tiff_lzw"),
+        "dog/plain.avif": image(57, "AVIF", mode="L", quality=100),
         "dog/lossless.webp": image(55, "WEBP", lossless=True),
     }
     examples, errors, conversions = read(write(project / "pets", files))
     stored = {key: data for (_, key), (data, _) in examples.items()}
     assert errors == {}
-    assert conversions == {"EXIF orientation": 1, "CMYK": 1, "palette": 1}
-    assert {key for key, data in stored.items() if data == files[key]} == set(names(5))
+    assert conversions == {"EXIF orientation": 1, "palette": 1}
+    assert {key for key, data in stored.items() if data == files[key]} == {*names(5), "cat/cmyk.jpg"}
     assert np.array_equal(pixels(stored["cat/turned.jpg"]), pixels(files["cat/turned.jpg"])[::-1, ::-1])
-    for key in ("dog/plain.bmp", "dog/lossless.webp"):
+    for key in ("dog/plain.bmp", "dog/lossless.webp", "dog/plain.TIF", "dog/plain.avif"):
         assert stored[key].startswith(b"\x89PNG") and np.array_equal(pixels(stored[key]), pixels(files[key]))
 
 
@@ -315,7 +319,7 @@ def test_invalid_images_are_named(project: Path) -> None:
     _, errors, _ = read(write(project / "pets", names(3) | files))
     assert errors == {
         "cat/empty.jpg": "is empty",
-        "cat/text.png": "is not an image in JPEG, PNG, WebP, GIF or BMP",
+        "cat/text.png": "is not an image in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF",
         "dog/cut.jpg": "is truncated",
         "dog/cut.webp": "is truncated",
     }
@@ -397,8 +401,108 @@ def test_table_with_images_and_numbered_labels_as_in_hugging_face_datasets(proje
     )
     columns = TableConfig(image="image", label="label", group="patient")
     examples, _, _ = read(project / "pets.parquet", table=columns)
-    assert {key: value for (_, key), value in examples.items()} == {
-        f"{row:07d}": (data, 0 if row <= 8 else 1) for row, data in enumerate(files, 1)
-    }
-    splits = {key: name for name, key in examples}
-    assert all(splits[f"{row:07d}"] == splits[f"{row + 1:07d}"] for row in range(1, 16, 2))
+    assert dict(examples.values()) == {data: int(at >= 8) for at, data in enumerate(files)}
+    splits = {data: name for (name, _), (data, _) in examples.items()}
+    assert all(splits[files[row]] == splits[files[row + 1]] for row in range(0, 16, 2))
+
+
+def test_images_in_a_table_keep_their_keys_and_splits_if_rows_are_added(project: Path) -> None:
+    rows = [(data, name[:3]) for name, data in names(40).items()]
+
+    def stored(rows: list[tuple[bytes, str]]) -> dict[tuple[str, str], tuple[Any, int]]:
+        images, labels = zip(*rows, strict=True)
+        write_parquet(project / "pets.parquet", {"image": list(images), "label": list(labels)})
+        return read(project / "pets.parquet", table=TableConfig(image="image", label="label"))[0]
+
+    before = stored(rows)
+    after = stored([(image(77), "cat"), *reversed(rows), rows[0]])  # one of them twice
+    assert len(after) == 82 and after.items() > before.items()
+
+
+PATH_TYPES = ["string", "large_string", "string_view", "dictionary", "struct of paths"]
+
+
+@pytest.mark.parametrize("kind", [*PATH_TYPES, "binary", "large_binary", "binary_view", "struct"])
+def test_column_of_images_may_have_any_type_that_writers_use(project: Path, kind: str) -> None:
+    import pyarrow
+
+    files = names(8)
+    root = write(project / "pets", files)
+    column: Any = list(files) if kind in PATH_TYPES else list(files.values())
+    if kind == "dictionary":
+        column = pyarrow.array(column).dictionary_encode()
+    elif kind.startswith("struct"):
+        column = [
+            {"bytes": None, "path": x} if kind == "struct of paths" else {"bytes": x, "path": None} for x in column
+        ]
+    else:
+        column = pyarrow.array(column, getattr(pyarrow, kind)())
+    write_parquet(root / "t.parquet", {" image ": column, "label": [name[:3] for name in files]})
+    has_paths = has_paths_in(root / "t.parquet", "image")
+    assert has_paths == (kind in PATH_TYPES)
+    table = TableConfig(file="t.parquet" if has_paths else None, image="image", label="label")
+    examples, errors, _ = read(root if has_paths else root / "t.parquet", table=table)
+    assert errors == {} and sorted(data for data, _ in examples.values()) == sorted(files.values())
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("train", "val", "test"),
+        ("training_set", "validation_set", "test_set"),
+        ("Training", "dev", "Testing"),
+        ("TRAIN", "valid", "TEST"),
+        ("train-images", "eval", "test-images"),
+        ("TrainSet", "valset", "testset"),
+        ("seg_train/seg_train", "seg_val/seg_val", "seg_test/seg_test"),
+        ("flowers train", "flowers dev", "flowers test"),
+    ],
+)
+def test_folders_of_splits_have_usual_names(project: Path, train: str, validation: str, test: str) -> None:
+    folders = {"train": train, "validation": validation, "test": test}
+    write(
+        project / "x/pets", {f"{folder}/{key}": data for folder in folders.values() for key, data in names(3).items()}
+    )
+    examples, _, _ = read(project / "x", test_fraction=None)
+    assert set(examples) == {(split_name, key) for split_name in folders for key in names(3)}
+
+
+def test_names_of_classes_may_contain_a_word_for_splits(project: Path) -> None:
+    classes = ["beaker", "test tube", "Set", "dev_board"]
+    write(project / "lab", names(5, classes))
+    assert {key.partition("/")[0] for _, key in read(project / "lab", classes=classes)[0]} == set(classes)
+
+
+def test_header_with_spaces_and_rows_that_end_in_delimiters_are_read(project: Path) -> None:
+    root = write(project / "pets", names(8))
+    rows = "".join(f"{name}, {name[:3]} ,,\n" for name in names(8))
+    (root / "t.csv").write_text(f"path, label\n{rows}\n")
+    examples, _, _ = read(root, table=TableConfig(file="t.csv", image="path", label="label"))
+    assert {key for _, key in examples} == set(names(8))
+
+
+@pytest.mark.parametrize("cache", [None, "../cache"])
+def test_links_into_the_cache_of_dvc_are_files(project: Path, cache: str | None) -> None:
+    def dvc(*arguments: str) -> None:
+        done = run(project, "dvc", *arguments)
+        assert done.returncode == 0, done.stderr
+
+    dvc("init", "-q", "--no-scm")
+    dvc("config", "cache.type", "symlink")
+    if cache:
+        dvc("cache", "dir", cache)
+    root = write(project / "photos", names(4))
+    dvc("add", "-q", "photos")
+    assert (root / "cat/000.jpg").is_symlink()
+    assert len(read(Path("photos"))[0]) == 8
+    (root / "cat/000.jpg").unlink()
+    (root / "cat/000.jpg").symlink_to("/etc/hostname")
+    with pytest.raises(UserError, match="link out of the folder"):
+        read(Path("photos"))
+
+
+def test_zip_whose_names_are_utf_8_without_a_mark_is_read(project: Path) -> None:
+    files = {f"{name}/{index}.jpg": image(index) for name in ("xxx", "dog") for index in range(3)}
+    pack_zip(files, path := project / "a.zip")
+    path.write_bytes(path.read_bytes().replace(b"xxx/", "猫".encode() + b"/"))
+    assert {key[0] for _, key in read(path, classes=["猫", "dog"])[0]} == {"猫", "d"}

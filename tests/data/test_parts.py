@@ -1,4 +1,4 @@
-"""Records that are written in parts are those of the writer, to the byte."""
+"""Records of many inputs, whoever reads which, are those of one, to the byte."""
 
 from collections.abc import Iterator
 from functools import partial
@@ -9,20 +9,18 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core.utils import shard_utils
 
-from stages.data import sharded_writer as parts
 from stages.data import writer
-from stages.data.checked import Checked, Tally, write_checked
-from stages.data.examples import Example
-from stages.data.sharded_writer import write_parts
+from stages.data.examples import Checked, Example
+from stages.data.writer import run_here, write_checked
 from stages.runtime.errors import UserError
-from stages.runtime.tasks import run_tasks
 
 CLASSES = ["a", "b"]
+SOURCE = Path("raw")
 
 
-def run(tasks: Any, factory: Any) -> Iterator[Any]:
+def backwards(tasks: Any, function: Any) -> Iterator[Any]:
     """Run tasks in another order than they were asked for."""
-    return run_tasks(tasks[::-1], factory())
+    return run_here(tasks[::-1], function)
 
 
 def checked(examples: list[Example], invalid: tuple[str, ...] = ()) -> Iterator[Checked]:
@@ -44,15 +42,15 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", ["pixels", "files"])
 def test_many_inputs_give_the_bytes_of_one(project: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
-    monkeypatch.setattr(parts, "SORT_BUFFER", 1000)
     monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", 2000)
     found, invalid = images(200, kind), ("007", "100", "199")
-    write_checked("images", CLASSES, checked(found, invalid), Path("raw"), True)
+    write_checked("images", CLASSES, [partial(checked, found, invalid)], SOURCE, True)
     folders = [Path("data/records/images"), Path("data/counts"), Path("data/skipped")]
     expected = [contents(folder) for folder in folders]
     inputs = [found[:10], [], found[10:11], found[11:150], found[150:]]
-    tally = Tally(CLASSES, Path("raw"), True)
-    write_parts("images", tally, [partial(checked, part, invalid) for part in inputs], run)
+    monkeypatch.setattr(writer, "SORT_BUFFER", 1000)
+    reads = [partial(checked, part, invalid) for part in inputs]
+    write_checked("images", CLASSES, reads, SOURCE, True, run=backwards)
     assert [contents(folder) for folder in folders] == expected
     assert len([name for name in expected[0] if "-train.tfrecord-" in name]) > 4
 
@@ -61,7 +59,7 @@ def test_errors_are_those_of_one_input(project: Path) -> None:
     def error_of(*inputs: list[Example], invalid: tuple[str, ...] = ()) -> str:
         reads = [partial(checked, part, invalid) for part in inputs]
         with pytest.raises(UserError) as caught:
-            write_parts("images", Tally(CLASSES, Path("raw"), False), reads, run)
+            write_checked("images", CLASSES, reads, SOURCE, False, run=backwards)
         assert not Path("data").exists() or not list(Path("data/records").iterdir())
         return str(caught.value)
 
@@ -73,5 +71,5 @@ def test_errors_are_those_of_one_input(project: Path) -> None:
     writer.write("images", CLASSES, ["train"], found[:1])  # another dataset under this name stays as it is
     before = contents(Path("data/records/images"))
     with pytest.raises(UserError):
-        write_parts("images", Tally(CLASSES, Path("raw"), False), [partial(checked, found, ("000",))], run)
+        write_checked("images", CLASSES, [partial(checked, found, ("000",))], SOURCE, False)
     assert contents(Path("data/records/images")) == before

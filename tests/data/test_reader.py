@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from stages.data.examples import Example
 from stages.data.stream import open_split
 from stages.runtime import paths
 from stages.runtime.errors import UserError
+from tests.conftest import write_params
 
 
 def pixels(count: int, shape: tuple[int, ...], split: str = "train") -> list[Example]:
@@ -125,17 +127,27 @@ def test_corrupt_shard_is_named(project: Path, how: str) -> None:
         assert str(caught.value).isprintable()
 
 
-@pytest.mark.parametrize(
-    ("file", "stage"), [("records/own/backbone.json", "extract"), ("conversions/own.json", "preprocess_folder")]
-)
-def test_error_names_the_stage_that_wrote_the_records(project: Path, file: str, stage: str) -> None:
+@pytest.mark.parametrize("stage", ["preprocess", "preprocess_folder", "extract"])
+def test_error_names_the_stage_that_writes_the_records(project: Path, stage: str) -> None:
+    def change(values: Any) -> None:
+        values["folders"] = {"own": {"path": "../own", "classes": ["a", "b", "c"], "test_fraction": 0.2}}
+        if stage != "preprocess_folder":
+            del values["folders"]
+        if stage == "extract":
+            values["features"]["own"] = values["features"]["imagenette_vgg16"]
+
+    write_params(project, change)
     writer.write("own", ["a", "b", "c"], ["train"], pixels(3, (4, 4, 1)))
-    path = Path("data", file)
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("{}", encoding="utf-8")
     Path("data/records/own/features.json").write_text("", encoding="utf-8")
     with pytest.raises(UserError, match=f"--single-item {stage}@own`$"):
         reader.info("own")
+
+
+def test_images_are_decoded_on_all_cores_whatever_threads_the_computation_has(project: Path) -> None:
+    writer.write("photos", ["a"], ["train"], [("train", "0", jpeg(9, 9), 0)])
+    for size in (None, 8):
+        threading = reader.read("photos", "train", size).options().threading
+        assert (threading.private_threadpool_size, threading.max_intra_op_parallelism) == (0, 1)
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])

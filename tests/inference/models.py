@@ -12,29 +12,49 @@ CNN = {"architecture": "cnn", "filters": [4], "padding": "same", "units": [8], "
 
 
 def write_model(
-    path: Path, classes: list[str], image_size: int = 16, channels: int = 3, policy: str = "float32", **changes: Any
+    path: Path,
+    classes: list[str],
+    image_size: int | tuple[int, int] = 16,
+    channels: int = 3,
+    policy: str = "float32",
+    gain: float = 1,
+    facts: dict[str, Any] | None = None,
+    **changes: Any,
 ) -> ModelConfig:
-    """Write a convolutional network for images of this size; `changes` are keys of its entry in params.yaml."""
+    """Write a convolutional network for images of this height and width.
+
+    Args:
+        path: the file.
+        classes: their names.
+        image_size: height and width.
+        channels: of an image.
+        policy: the number format.
+        gain: factor of the initial weights; the larger, the surer the model is.
+        facts: further values of its signature.
+        changes: keys of its entry in params.yaml.
+    """
     import keras
 
     from stages.prediction.saved_model import save
-    from stages.training.build import build_model
+    from stages.training.network import build_model
 
+    shape = (*((image_size, image_size) if isinstance(image_size, int) else image_size), channels)
     entry = config(**{**CNN, "units": [8], **changes})
     keras.utils.clear_session()
     keras.utils.set_random_seed(3)
     keras.config.set_dtype_policy(policy)
     try:
-        model = build_model(entry, (image_size, image_size, channels), np.dtype("uint8"), len(classes))
+        model = build_model(entry, shape, np.dtype("uint8"), len(classes))
+        model.set_weights([gain * weights for weights in model.get_weights()])
     finally:
         keras.config.set_dtype_policy("float32")
     signature = {
         "dataset": entry.dataset,
         "classes": classes,
-        "image_size": image_size,
+        "image_size": shape[0],
         "channels": channels,
         "test_time": entry.test_time and entry.test_time.model_dump(),
         "backbone": None,
     }
-    save(model, path, signature)
+    save(model, path, signature | (facts or {}))
     return entry

@@ -43,14 +43,14 @@ def test_heat_lies_where_the_class_is_detected_although_the_softmax_is_saturated
     model = two_detectors(softmax_layer)
     image = bright_quarter()
     assert set(model.predict(image, verbose=0).ravel()) == {0, 1}
-    heat = GradCam(model)(np.concatenate([image, image]), np.array([0, 1]), SIDE)
+    heat = GradCam(model)(np.concatenate([image, image]), np.array([0, 1]), (SIDE, SIDE))
     assert heat.dtype == np.float32
     bright = image[0, :, :, 0] / 255
     np.testing.assert_allclose(heat, [bright, 1 - bright], atol=1e-6)
 
 
 def test_nothing_speaks_for_a_class_whose_detector_is_negative() -> None:
-    heat = GradCam(two_detectors(False, scale=-1.0))(bright_quarter(), np.array([0]), SIDE)
+    heat = GradCam(two_detectors(False, scale=-1.0))(bright_quarter(), np.array([0]), (SIDE, SIDE))
     np.testing.assert_array_equal(heat, np.zeros((1, SIDE, SIDE)))
 
 
@@ -67,8 +67,8 @@ def test_heat_of_a_head_on_features_lies_in_its_inputs() -> None:
     features[0, 1, 0] = [4, 0, 9]  # for class 0, and what no class looks for
     features[0, 0, 1] = [0, 2, 9]
     grad_cam = GradCam(keras.Model(inputs, network(inputs)))
-    np.testing.assert_allclose(grad_cam(features, np.array([0]), 2)[0], [[0, 0], [1, 0]], atol=1e-6)
-    np.testing.assert_allclose(grad_cam(features, np.array([1]), 2)[0], [[0, 1], [0, 0]], atol=1e-6)
+    np.testing.assert_allclose(grad_cam(features, np.array([0]), (2, 2))[0], [[0, 0], [1, 0]], atol=1e-6)
+    np.testing.assert_allclose(grad_cam(features, np.array([1]), (2, 2))[0], [[0, 1], [0, 0]], atol=1e-6)
 
 
 def test_heat_of_a_network_that_flattens_its_maps_lies_where_its_weights_are() -> None:
@@ -88,7 +88,7 @@ def test_heat_of_a_network_that_flattens_its_maps_lies_where_its_weights_are() -
     network.get_layer("last").set_weights([np.array([[1.0, 0], [0, 1], [-1, 0], [0, -1]])])
     inputs = keras.Input((2, 2, 1), dtype="uint8")
     grad_cam = GradCam(keras.Model(inputs, network(keras.ops.cast(inputs, "float32"))))
-    heat = grad_cam(np.full((2, 2, 2, 1), 200, np.uint8), np.array([0, 1]), 2)
+    heat = grad_cam(np.full((2, 2, 2, 1), 200, np.uint8), np.array([0, 1]), (2, 2))
     np.testing.assert_allclose(heat, [[[1, 0], [0, 0]], [[0, 1], [0, 0]]], atol=1e-6)
 
 

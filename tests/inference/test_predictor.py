@@ -57,7 +57,8 @@ def test_predictor_gives_the_probabilities_of_the_evaluation_to_the_bit(
     records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, test_time: Any
 ) -> None:
     monkeypatch.chdir(records)
-    entry = write_model(tmp_path / "a.keras", CLASSES, test_time=test_time)
+    facts = {"temperature": 0.25, "not_sure_below": 0.5}
+    entry = write_model(tmp_path / "a.keras", CLASSES, test_time=test_time, facts=facts)
     predictor = Predictor(tmp_path / "a.keras", threads)
     test = reader.load("photos", "test", 16)
     upright = test.keys != "5"
@@ -67,6 +68,7 @@ def test_predictor_gives_the_probabilities_of_the_evaluation_to_the_bit(
     assert not np.array_equal(pixels[~upright], test.inputs[~upright])  # it lies on its side there
     expected = predict(tmp_path / "a.keras", test, entry.test_time, CLASSES).probabilities
     found = predictor.predict(files)
+    assert [predictor.verdict(row) for row in found] == ["not sure" if row.max() < 0.5 else None for row in found]
     assert found.dtype == np.float32 and predictor.classes == CLASSES
     np.testing.assert_array_equal(found[upright], expected[upright])
     predictor.batch_size = 2
@@ -74,18 +76,80 @@ def test_predictor_gives_the_probabilities_of_the_evaluation_to_the_bit(
     assert predictor.predict([]).shape == (0, 3)
 
 
-def test_predictor_takes_any_format_in_the_colors_of_the_model(tmp_path: Path, threads: int) -> None:
-    write_model(tmp_path / "gray.keras", CLASSES, channels=1)
-    write_model(tmp_path / "color.keras", CLASSES)
-    gray, color = (Predictor(tmp_path / f"{name}.keras", threads) for name in ("gray", "color"))
-    jpeg = encode(make_image("L"))
-    png = encode(Image.open(io.BytesIO(jpeg)), "PNG")
-    for predictor in (gray, color):
-        np.testing.assert_array_equal(predictor.predict([png]), predictor.predict([jpeg]))
-    webp = encode(make_image(), "WEBP", lossless=True)
-    luma = encode(make_image("L"), "PNG")
-    np.testing.assert_array_equal(gray.decode(webp)[0], gray.decode(luma)[0])
-    assert color.decode(rotated(make_image()))[1] == ["EXIF orientation"]
+def sixteen_bits(image: Image.Image) -> Image.Image:
+    return Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+
+
+def gray_palette(image: Image.Image) -> Image.Image:
+    return image.convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
+
+
+def ycck(data: bytes) -> bytes:
+    """A CMYK JPEG file whose Adobe marker says that its colors are YCCK."""
+    end = data.index(b"Adobe") + 11
+    return data[:end] + b"\x02" + data[end + 1 :]
+
+
+CMYK = encode(make_image("CMYK"), quality=95)
+RGB, GRAY = make_image(), make_image("L")
+ALPHA = Image.new("L", RGB.size, 255)
+MODES = {  # a file, and the image that a person sees
+    "CMYK": (CMYK, Image.open(io.BytesIO(CMYK))),
+    "YCCK": (ycck(CMYK), Image.open(io.BytesIO(ycck(CMYK)))),
+    "turned CMYK": (
+        rotated(make_image("CMYK")),
+        Image.open(io.BytesIO(rotated(make_image("CMYK")))).rotate(-90, expand=True),
+    ),
+    "gray JPEG": (encode(GRAY, quality=95), Image.open(io.BytesIO(encode(GRAY, quality=95)))),
+    "JPEG": (encode(RGB, quality=95), Image.open(io.BytesIO(encode(RGB, quality=95)))),
+    "1": (encode(GRAY.convert("1"), "PNG"), GRAY.convert("1")),
+    "L": (encode(GRAY, "PNG"), GRAY),
+    "LA": (encode(Image.merge("LA", (GRAY, ALPHA)), "PNG"), GRAY),
+    "P": (encode(gray_palette(RGB), "PNG"), RGB),
+    "GIF": (encode(GRAY, "GIF"), GRAY),
+    "I;16": (encode(sixteen_bits(GRAY), "PNG"), GRAY),
+    "RGB": (encode(RGB, "WEBP", lossless=True), RGB),
+    "RGBA": (encode(Image.merge("RGBA", (*RGB.split(), ALPHA)), "PNG"), RGB),
+    "BMP": (encode(RGB, "BMP"), RGB),
+}
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_every_mode_of_an_image_is_luma_or_colors_as_the_model_takes_them(
+    tmp_path: Path, threads: int, channels: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_model(tmp_path / "a.keras", CLASSES, channels=channels)
+    predictor = Predictor(tmp_path / "a.keras", threads)
+    for mode, (data, seen) in MODES.items():
+        found = predictor.decode(data)[0]
+        expected = predictor.decode(encode(seen.convert("RGB").convert("L" if channels == 1 else "RGB"), "PNG"))[0]
+        # Decoders of JPEG round differently, and so do conversions of CMYK
+        np.testing.assert_allclose(
+            found.astype(int), expected, atol=6 if "JPEG" in mode or "K" in mode else 0, err_msg=mode
+        )
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("size", [(40, 16), (16, 40)])
+def test_model_without_image_size_takes_images_that_are_not_square(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, size: tuple[int, int]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_model(tmp_path / "a.keras", CLASSES, image_size=size[::-1])
+    images = [np.asarray(make_image(size=size)) // divisor for divisor in (1, 2)]
+    writer.write("wide", CLASSES, ["test"], [("test", str(number), image, 0) for number, image in enumerate(images)])
+    predictor = Predictor(tmp_path / "a.keras", threads)
+    test = reader.load("wide", "test")
+    pixels = np.stack([predictor.decode(data)[0] for data in stored("wide")])
+    np.testing.assert_array_equal(pixels, test.inputs)
+    expected = predict(tmp_path / "a.keras", test, None, CLASSES).probabilities
+    np.testing.assert_array_equal(predictor.predict(stored("wide")), expected)
+    double = make_image(size=(3 * size[0], 2 * size[1]))  # the middle of another shape
+    middle = double.crop((size[0] // 2, 0, size[0] // 2 + 2 * size[0], 2 * size[1]))
+    found, cut = (predictor.decode(encode(image, "PNG"))[0] for image in (double, middle))
+    np.testing.assert_array_equal(found, cut)
+    heat = predictor.explain(pixels, np.array([0, 1]))
+    assert heat is not None and heat.shape == test.inputs.shape[:3]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +192,7 @@ def test_model_on_features_predicts_through_its_backbone_alone_or_standalone(
     files = [encode(make_image(size=(40 + n, 50))) for n in range(3)]
     pixels = np.stack([predictor.decode(data)[0] for data in files])
     extractor = Extractor(
-        FeaturesConfig(dataset="x", backbone="vgg16", image_size=32, compute_dtype="float32"), 2, weights
+        FeaturesConfig(dataset="x", backbone="vgg16", image_size=32, compute_dtype="float32"), 2, "native", weights
     )
     keras.config.set_dtype_policy("float32")
     _, examples = extractor({"split": "test", "key": [b""] * 3, "input": pixels, "label": [0] * 3})

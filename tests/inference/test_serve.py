@@ -20,18 +20,15 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from fastapi import FastAPI
 from PIL import Image
 
 from benchmarks import serving as serving_benchmark
-from stages.inference.limits import Limits
 from stages.inference.predictor import Predictor
 from stages.inference.server import bind
-from stages.inference.server import run as run_server
-from stages.runtime.errors import UserError
 from tests.conftest import run
 from tests.inference.browser import browser, missing
 from tests.inference.container import copy_files
+from tests.inference.proxy import proxy
 from tests.inference.serving import THREADS, Server, image_file, save_model, serving
 from tests.training.small import CLASSES
 
@@ -104,7 +101,7 @@ def test_answers_are_those_of_the_predictor_for_bodies_and_forms(server: Server,
     files = {"a.jpg": image_file(40), "ü.png": image_file(200, "PNG"), "c.webp": image_file(90, "WEBP")}
     expected = predictor.predict(list(files.values()))
     form = requests.post(f"{server.url}/predict", files=[("files", item) for item in files.items()], timeout=60).json()
-    assert form["model"] == "tiny"
+    assert (form["model"], form["source"]) == ("tiny", "synthetic")
     assert [image["name"] for image in form["images"]] == list(files)
     single = [server.predict(data, "application/octet-stream").json()["images"][0] for data in files.values()]
     for images in (form["images"], single):
@@ -113,7 +110,15 @@ def test_answers_are_those_of_the_predictor_for_bodies_and_forms(server: Server,
             np.testing.assert_allclose([found[name] for name in CLASSES], row, atol=1e-6)
             assert image["predictions"][0]["class"] == CLASSES[row.argmax()]
             assert image["conversions"] == []
+            assert image.get("verdict") == predictor.verdict(row)
     assert len(server.predict(files["a.jpg"], query="?k=1").json()["images"][0]["predictions"]) == 1
+
+
+def test_head_is_answered_wherever_get_is(server: Server) -> None:
+    for path in ("/", "/health", "/docs", "/openapi.json"):
+        answers = [requests.request(method, f"{server.url}{path}", timeout=60) for method in ("HEAD", "GET")]
+        assert [(answer.status_code, bool(answer.content)) for answer in answers] == [(200, False), (200, True)], path
+    assert requests.head(f"{server.url}/predict", timeout=60).status_code == 405
 
 
 def test_invalid_image_among_valid_ones_has_an_error_of_its_own(server: Server) -> None:
@@ -121,38 +126,44 @@ def test_invalid_image_among_valid_ones_has_an_error_of_its_own(server: Server) 
     answer = requests.post(f"{server.url}/predict", files=files, timeout=60)
     first, second = answer.json()["images"]
     assert (answer.status_code, first["predictions"][0]["class"]) == (200, "bright")
-    assert second == {"name": "b.jpg", "error": "is not an image in JPEG, PNG, WebP, GIF or BMP"}
+    assert second == {"name": "b.jpg", "error": "is not an image in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"}
 
 
 @pytest.mark.skipif(bool(missing()), reason=f"not installed: {missing()}")
+@pytest.mark.parametrize("place", ["", "/", "behind a proxy", "behind a proxy/"])
 def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
-    server: Server, predictor: Predictor, tmp_path: Path
+    server: Server, predictor: Predictor, tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "photo.jpg").write_bytes(image_file(200))
     (tmp_path / "text.png").write_text("no image", encoding="utf-8")
     (row,) = predictor.predict([image_file(200)])
-    with browser(tmp_path / "profile") as page:
-        page.command("/url", url=server.url)
+    with browser(tmp_path / "profile") as page, proxy(server.url) as prefixed:
+        base = prefixed if "proxy" in place else server.url
+        page.command("/url", url=base + "/" * place.endswith("/"))
         page.type_into("#file", str(tmp_path / "photo.jpg"))
         page.wait("return !document.getElementById('result').hidden")
         shown = page.script("return document.getElementById('classes').innerText").split("\n")
         names, percents = [part for part in shown if "%" not in part], [part for part in shown if "%" in part]
         assert names == [CLASSES[label] for label in np.argsort(-row)]
         assert percents == [f"{100 * share:.1f} %" for share in -np.sort(-row)]
-        assert page.script("return document.getElementById('status').innerText") == f"{names[0]}, {percents[0]}"
+        said = f"{predictor.verdict(row)}: perhaps " if predictor.verdict(row) else ""
+        assert page.script("return document.getElementById('status').innerText") == f"{said}{names[0]}, {percents[0]}"
         assert page.wait("return document.getElementById('overlay').naturalWidth") > 0
         page.type_into("#photo", str(tmp_path / "text.png"))
         assert "is not an image" in page.wait("return document.querySelector('#status.wrong')?.innerText")
         loaded = page.script("return performance.getEntriesByType('resource').map(one => one.name)")
         errors = page.command("/se/log", type="browser")
-        page.command("/url", url=f"{server.url}/docs")
+        assert not page.script("return document.getElementById('synthetic').hidden")
+        assert f'"{base}/predict?k=3"' in page.script("return document.getElementById('command').innerText")
+        page.command("/url", url=page.script("return document.getElementById('docs').href"))
         assert page.wait("return [...document.querySelectorAll('h2')].map(one => one.innerText)") == [
             "POST /predict",
             "GET /health",
         ]
+        assert page.script("return document.links[1].href") == f"{base}/"
     assert {url.split("?")[0] for url in loaded if url.startswith("http")} == {
-        f"{server.url}/health",
-        f"{server.url}/predict",
+        f"{base}/health",
+        f"{base}/predict",
     }
     assert [error["message"] for error in errors if "status of 400" not in error["message"]] == []
 
@@ -306,16 +317,6 @@ def test_port_in_use_and_unknown_model_are_one_line(tmp_path: Path, server: Serv
     done = run(Path.cwd(), "python", "-m", "tools.use.serve", str(model), "--port", str(server.port))
     expected = f"error: 127.0.0.1:{server.port}: {os.strerror(errno.EADDRINUSE)}; choose another --host or --port\n"
     assert (done.returncode, done.stderr) == (1, expected)
-
-
-def test_address_that_another_server_took_while_a_model_was_loaded_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = bind("127.0.0.1", 0)
-    port = first.getsockname()[1]
-    second = bind("127.0.0.1", port)  # nothing listens yet
-    first.listen()
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # pytest's handlers stay
-    with first, pytest.raises(UserError, match=f"127.0.0.1:{port}: {os.strerror(errno.EADDRINUSE)}; choose another"):
-        run_server(FastAPI(), Limits(), second, None)
 
 
 def test_log_that_cannot_be_written_is_one_line(model: Path) -> None:

@@ -62,7 +62,7 @@ def write_model(
     import keras
 
     from stages.prediction.saved_model import save
-    from stages.training.build import build_model
+    from stages.training.network import build_model
 
     keras.utils.set_random_seed(0)
     model = build_model(config, shape, np.dtype("float16" if backbone else "uint8"), len(classes))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from stages.config import params
+from stages.config.models import PartConfig
 from stages.data import writer
 from stages.reporting import images
 from stages.runtime.errors import UserError
@@ -73,7 +74,8 @@ def test_an_image_is_augmented_by_the_seed(folder: Path) -> None:
 def test_an_image_is_mixed_with_other_images(folder: Path, augmentation: str) -> None:
     """Mixed with copies of itself, it would stay as it is."""
     model = params.load().models["cifar10_small_cnn_augmented"]
-    first, *augmented = images.augmented(model.model_copy(update={"augment": {augmentation: {"alpha": 1.0}}}), seed=1)
+    part = PartConfig.model_validate({"name": augmentation, "alpha": 1.0})
+    first, *augmented = images.augmented(model.model_copy(update={"augment": [part]}), seed=1)
     assert sum(image.tobytes() != first.tobytes() for image in augmented) > images.NUM_AUGMENTED // 2
 
 

@@ -170,14 +170,13 @@ def test_training_without_records_on_a_node_is_one_line(project: Path, cluster: 
 OFTEN_SAVED = """
 from stages import train
 from stages.runtime import cli
-from stages.training import train_model as run
 
 def often_saved(*arguments):  # Ray sends a function of this module whole
-    from stages.training import checkpoint, train_model as run
+    from stages.training import checkpoint, train_model
     checkpoint.SECONDS_BETWEEN = 0.0
-    yield from run.run(*arguments)
+    yield from train_model.run(*arguments)
 
-run.run = often_saved
+train.run = often_saved
 cli.run(train.train, "model")
 """
 
@@ -325,34 +324,3 @@ def test_node_that_does_not_see_the_project_gets_and_sends_files(task_inputs: Pa
     assert done.returncode == 0, done.stderr
     assert sorted(done.stdout.split("\n")) == sorted(["", *(f"{n} False" for n in range(12))])
     assert_complete(task_inputs)
-
-
-def test_map_items_stops_reading_while_the_results_are_not_used(tmp_path: Path, cluster: Any) -> None:
-    """600 MB pass through three nodes with 300 MB for objects: at most half of that is in transit at any time."""
-    code = """
-import time
-from pathlib import Path
-from stages.cluster.map import map_items
-
-def read():
-    for number in range(60):
-        with open("read", "a") as file:
-            file.write(".")
-        yield bytes([number]) * 10_000_000
-
-numbers = []
-with map_items(read, lambda data: data) as items:
-    for data in items:
-        if not numbers:
-            time.sleep(5)
-            print(Path("read").stat().st_size)
-        numbers.append(data[0])
-print(numbers == list(range(60)))
-"""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
-    command = [sys.executable, "-c", code]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, encoding="utf-8", capture_output=True)
-    assert done.returncode == 0, done.stderr
-    waiting, in_order = done.stdout.split()
-    assert int(waiting) <= 15
-    assert in_order == "True"

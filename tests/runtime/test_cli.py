@@ -28,7 +28,7 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["stages.train", "../dvc.yaml:train@mnist_dens"], "error: params.yaml: models: there is no 'mnist_dens'; "),
         (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
         (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
-        (["tools.release.tracking", "snyc"], "error: snyc: no such command; `sync` sends "),
+        (["tools.release.tracking", "snyc"], "error: snyc: no such command; `sync` logs "),
     ],
 )
 def test_user_error_is_one_line_and_exit_code_1(project: Path, arguments: list[str], message: str) -> None:

@@ -34,8 +34,8 @@ def published_params(project: Path) -> None:
     (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
 
 
-def make(name: str, source: Path | str, group: str | None = None, **columns: str) -> None:
-    dataset(name, str(source), group, None, {**NO_COLUMNS, **columns})
+def make(name: str, source: Path | str, group: str | None = None, skip_invalid: bool = False, **columns: str) -> None:
+    dataset(name, str(source), group, None, {**NO_COLUMNS, **columns}, skip_invalid)
 
 
 def contents(root: Path) -> dict[str, tuple[bytes, int]]:
@@ -48,7 +48,10 @@ def test_photos_become_a_dataset_and_params_gain_lines_only(
     photos = tmp_path_factory.mktemp("photos") / "flowers"
     write_photos(photos, 30)
     before, files = Path("params.yaml").read_text(encoding="utf-8"), contents(photos)
-    make("flowers", os.path.relpath(photos))
+    with pytest.raises(UserError, match=r"1 of 90 images are invalid; repair .*: run it again with SKIP_INVALID=1"):
+        make("flowers", os.path.relpath(photos))
+    assert Path("params.yaml").read_text(encoding="utf-8") == before
+    make("flowers", os.path.relpath(photos), skip_invalid=True)
     text = Path("params.yaml").read_text(encoding="utf-8")
     changes = [line for line in difflib.ndiff(before.splitlines(), text.splitlines()) if line[0] in "-+"]
     assert changes and all(line.startswith("+") for line in changes)
@@ -56,15 +59,16 @@ def test_photos_become_a_dataset_and_params_gain_lines_only(
     values = params.load()
     assert values.datasets["flowers"].classes == ["daisy", "rose", "tulip"]
     assert values.folders["flowers"].path == os.path.relpath(photos)
+    assert values.folders["flowers"].skip_invalid_images
     assert values.features["flowers_vgg16"].dataset == "flowers"
     assert values.models["flowers_vgg16"].architecture == "dense"
     said = capsys.readouterr().out
     assert "flowers: 89 images of 3 classes" in said
     assert "to be converted: 6 EXIF orientation" in said
     assert "problem: 'tulip/tulip_004.jpg' is truncated" in said
-    assert said.count("the same file in two classes: 'daisy/daisy_00") == 2
+    assert said.count("the same file in two classes: 'daisy/daisy_00") == 4
     assert said.endswith("next: make repro TARGETS=evaluate@flowers_vgg16\n")
-    make("flowers2", os.path.relpath(photos))  # a second entry in the same section
+    make("flowers2", os.path.relpath(photos), skip_invalid=True)  # a second entry in the same section
     assert list(params.load().folders) == ["flowers", "flowers2"]
     with pytest.raises(UserError, match="there is already a 'flowers'"):
         make("flowers", photos)
@@ -143,9 +147,21 @@ def test_line_breaks_of_windows_stay(project: Path) -> None:
     assert path.read_bytes().count(b"\n") == path.read_bytes().count(b"\r\n")
 
 
-def test_folder_that_macos_adds_is_no_class(project: Path) -> None:
-    make("pets", write(project / "pets", names(4) | {"__MACOSX/cat/._000.jpg": b""}))
+@pytest.mark.parametrize("packed", [False, True])
+def test_files_that_systems_add_are_no_images_and_no_classes(
+    project: Path, packed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    thumbnails = {f"cat/@eaDir/{index:03d}.jpg/SYNOPHOTO_THUMB_M.jpg": image(index) for index in range(4)}
+    added = ["__MACOSX/cat/._000.jpg", "cat/._001.jpg", "#recycle/x/a.jpg", "$RECYCLE.BIN/S-1/a.jpg", "cat/Thumbs.db"]
+    added += ["System Volume Information/a.jpg", ".ipynb_checkpoints/a.jpg", "dog/.DS_Store", "dog/desktop.ini"]
+    files = names(4) | thumbnails | dict.fromkeys(added, b"x")
+    source = write(project / "pets", files)
+    if packed:
+        pack_zip(files, source := project / "a.zip")
+    make("pets", source)
     assert params.load().datasets["pets"].classes == ["cat", "dog"]
+    said = capsys.readouterr().out
+    assert "pets: 8 images" in said and "problem" not in said
 
 
 @pytest.mark.parametrize("fraction", ["0", "1", "-0.1", "nan"])
@@ -155,7 +171,7 @@ def test_test_fraction_that_leaves_a_split_empty_is_one_line(project: Path, frac
         dataset("pets", str(source), None, float(fraction), NO_COLUMNS)
 
 
-FACTS = recipe.Facts(300, 3, 160, None, 3, 100, 100)
+FACTS = recipe.Facts(300, 3, 160, 1.3, None, 3, 100, 100)
 
 
 @pytest.mark.parametrize(
@@ -352,9 +368,213 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
+def cp932(path: Path) -> None:
+    """As programs on a Japanese Windows pack: names in the code page of the system, and not marked as UTF-8."""
+    pack_zip({f"xx/{index}.jpg": image(index) for index in range(2)}, path)
+    path.write_bytes(path.read_bytes().replace(b"xx/", "猫".encode("cp932") + b"/"))
+
+
+def parquet(**columns: list[Any]) -> Callable[[Path], None]:
+    def prepare(root: Path) -> None:
+        number = len(next(iter(columns.values())))
+        write_parquet(root, {"image": [image(index) for index in range(number)], **columns})
+
+    return prepare
+
+
+def labels(*values: str, header: str = "path,label") -> Callable[[Path], None]:
+    """A CSV table of a row for each label."""
+
+    def prepare(root: Path) -> None:
+        write(root.parent, {f"{index}.jpg": image(index) for index in range(len(values))})
+        root.write_text(f"{header}\n" + "".join(f"{index}.jpg,{value}\n" for index, value in enumerate(values)))
+
+    return prepare
+
+
+ONE_CLASS = "but every image has one class here"
+MISSING = "or one that stands for a missing value, such as -1 or None"
+OTHERS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
+    "labels in a text": (
+        "list/a.csv",
+        labels("beach|sunset", "sea", "beach"),
+        f"'beach|sunset' seems to be several, {ONE_CLASS}",
+    ),
+    "labels with a semicolon": (
+        "list/a.csv",
+        labels("beach; sunset", "sea"),
+        f"'beach; sunset' seems to be several, {ONE_CLASS}",
+    ),
+    "labels with a comma": (
+        "list/a.csv",
+        labels('"cat,dog"', "cat", "dog"),
+        f"'cat,dog' seems to be several, {ONE_CLASS}",
+    ),
+    "labels in JSON": (
+        "list/a.csv",
+        labels('"[""cat"", ""dog""]"', "cat"),
+        'row 1: its label is the list ["cat", "dog"]',
+    ),
+    "lists of labels": ("a.parquet", parquet(label=[[0, 1], [1]]), f"row 1: its label is the list [0, 1], {ONE_CLASS}"),
+    "columns of labels": (
+        "list/a.csv",
+        labels("cat,dog", "cat,", header="path,label_1,label_2"),
+        f"the columns label_1, label_2 seem to be several labels of an image, {ONE_CLASS}",
+    ),
+    "a label and another": (
+        "list/a.csv",
+        labels("cat,dog", header="path,label,label2"),
+        "the columns label, label2 seem",
+    ),
+    "columns of 0 and 1": (
+        "list/a.csv",
+        labels("1,0,0.0", "0,1,0.0", header="path,healthy,rust,scab"),
+        f"the columns healthy, rust, scab seem to be several labels of an image, {ONE_CLASS}",
+    ),
+    "columns of 0 and 1 in Parquet": ("a.parquet", parquet(cat=[1, 0], dog=[0, 1]), "the columns cat, dog seem"),
+    "an image with two labels in two rows": (
+        "list/a.csv",
+        csv("pictures/a.jpg,a,train\npictures/a.jpg,b,train\n"),
+        f"row 2: 'pictures/a.jpg' is listed twice, with the labels 'a' and 'b', {ONE_CLASS}",
+    ),
+    "label -1": ("a.parquet", parquet(label=[0, 1, -1, -1]), f"row 3: it has no 'label', {MISSING} (2 rows)"),
+    "label -1 in CSV": ("list/a.csv", labels("0", "1", "-1"), f"row 3: it has no 'label', {MISSING}"),
+    "label NaN": ("a.parquet", parquet(label=[0.0, float("nan")]), f"row 2: it has no 'label', {MISSING}"),
+    "label null": ("a.parquet", parquet(label=["cat", None]), f"row 2: it has no 'label', {MISSING}"),
+    **{
+        f"label {text!r}": ("list/a.csv", labels("cat", "dog", text), f"row 3: it has no 'label', {MISSING}")
+        for text in ("None", "nan", "", "  ", "NULL", "N/A")
+    },
+    "number of no class": (
+        "a.parquet",
+        lambda r: write_parquet(
+            r,
+            {"image": [image(), image(1)], "label": [0, 7]},
+            {b"huggingface": b'{"info": {"features": {"label": {"names": ["cat", "dog"]}}}}'},
+        ),
+        "row 2: label 7 is none of its 2 classes",
+    ),
+    "row with too many values": (
+        "list/a.csv",
+        csv("pictures/a.jpg,Labrador, black,train\n"),
+        "row 1: it has 4 values for 3 columns; put quotes around a value",
+    ),
+    "column twice": (
+        "list/a.csv",
+        labels("a,b", header="path,label,label"),
+        "it has 2 columns 'label'; rename or remove",
+    ),
+    "row without an image": (
+        "a.parquet",
+        lambda r: write_parquet(r, {"image": [image(), None], "label": ["a", "b"]}),
+        "row 2: it has no image in 'image'",
+    ),
+    "row with neither bytes nor path": (
+        "a.parquet",
+        lambda r: write_parquet(
+            r, {"image": [{"bytes": image(), "path": "a"}, {"bytes": None, "path": None}], "label": ["a", "b"]}
+        ),
+        "row 2: it has no image in 'image'",
+    ),
+    "row with a path among images": (
+        "a.parquet",
+        lambda r: write_parquet(
+            r, {"image": [{"bytes": image(), "path": "a"}, {"bytes": None, "path": "b.jpg"}], "label": ["a", "b"]}
+        ),
+        "row 2: it has the path 'b.jpg' instead of an image",
+    ),
+    "pixels in a table": (
+        "a.parquet",
+        lambda r: write_parquet(r, {"image": [[0, 1], [2]], "label": ["a", "b"]}),
+        "row 1: it has no image file, but numbers",
+    ),
+    "path without a name": ("list/a.csv", csv(",a,train\n"), "row 1: it has no image in 'path'"),
+    "table in the encoding of Windows": (
+        "list/a.csv",
+        lambda r: r.write_bytes("path,label\né.jpg,a\n".encode("cp1252")),
+        "it is not UTF-8; save it as UTF-8",
+    ),
+    "table in UTF-16": (
+        "list/a.csv",
+        lambda r: r.write_text("path,label\na.jpg,a\n", encoding="utf-16"),
+        "it is not UTF-8; save it as UTF-8",
+    ),
+    "table in UTF-16 without a mark": (
+        "list/a.csv",
+        lambda r: r.write_text("path,label\na.jpg,a\n", encoding="utf-16-le"),
+        "it is not UTF-8",
+    ),
+    "table of URLs": (
+        "list/a.csv",
+        csv("https://example.com/a.jpg,a,train\n"),
+        "row 1: 'https://example.com/a.jpg' is a URL; download the images",
+    ),
+    "table with a path of Windows": (
+        "list/a.csv",
+        csv("C:\\photos\\a.jpg,a,train\n"),
+        "'C:/photos/a.jpg' is no relative path below the table's folder; write it relative to that folder, such as",
+    ),
+    "folders of splits that are not known": (
+        "pets",
+        folder({f"{split}/{name}": data for split in ("first", "second") for name, data in PETS.items()}),
+        "the folders 'first' and 'second' all contain 'cat' and 'dog': if they are splits, name them train",
+    ),
+    "splits in classes": (
+        "pets",
+        folder({f"{name}/{split}/a.jpg": image() for split in ("Train", "Test") for name in ("cat", "dog")}),
+        "the folders 'cat' and 'dog' contain splits, such as 'Test'; arrange them as train/CLASS",
+    ),
+    "splits in the names of classes": (
+        "pets",
+        folder({f"{name}_{split}/a.jpg": image() for split in ("train", "test") for name in ("cat", "dog")}),
+        "folders such as 'cat_test' and 'cat_train' seem to be splits of a class; arrange them as train/CLASS",
+    ),
+    "two folders of one split": (
+        "pets",
+        folder({f"{split}/{name}": data for split in ("train", "val", "valid", "test") for name, data in PETS.items()}),
+        "the folders 'val' and 'valid' are both for validation; make them one",
+    ),
+    "train alone": (
+        "pets",
+        folder({f"train/{n}": d for n, d in PETS.items()}),
+        "it has only images for train; add others, or give that folder alone, which is then split: FROM=pets/train",
+    ),
+    "train beside a flat test": (
+        "pets",
+        folder({f"train/{n}": d for n, d in PETS.items()} | {f"test/{index}.jpg": image(index) for index in range(3)}),
+        "it has only images for train; 3 images are in no folder of a class; add others, or give that folder alone",
+    ),
+    "train alone in an archive": (
+        "a.zip",
+        lambda r: pack_zip({f"top/Train/{n}": d for n, d in PETS.items()}, r),
+        "FROM=a.zip/top/Train, after you have unpacked it",
+    ),
+    "pictures of other formats": (
+        "pets",
+        folder({f"{name}/IMG_{index}.CR2": b"x" for name in ("cat", "dog") for index in range(600)}),
+        "such as CLASS/a.jpg or train/CLASS/a.jpg; 1,200 .cr2: convert to JPEG or PNG",
+    ),
+    "a class of another format": (
+        "pets",
+        folder(PETS | {"emu/a.psd": b"x", "emu/b.psd": b"x"}),
+        "pets/emu: this folder of a class has no images that can be read: 2 .psd: convert",
+    ),
+    "a class of another format in an archive": (
+        "a.zip",
+        lambda r: pack_zip(PETS | {"emu/a.psd": b"x"}, r),
+        "emu: this folder of a class has no images that can be read: 1 .psd: convert",
+    ),
+    "zip of a Japanese Windows": (
+        "a.zip",
+        cp932,
+        "is not UTF-8, so its letters depend on the computer; unpack it where it was made",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", [*HOSTILE, *OTHERS])
 def test_hostile_source_is_one_clear_line_and_changes_nothing(project: Path, kind: str) -> None:
-    source, prepare, message = HOSTILE[kind]
+    source, prepare, message = (HOSTILE | OTHERS)[kind]
     (project / source).parent.mkdir(exist_ok=True)
     prepare(project / source)
     before = Path("params.yaml").read_bytes()

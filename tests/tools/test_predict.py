@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and photographs, good and bad."""
     folder = tmp_path_factory.mktemp("predict")
     write_params(folder)
-    write_model(folder / "a.keras", CLASSES)
+    write_model(folder / "a.keras", CLASSES, facts={"source": "synthetic", "not_sure_below": 1.01})
     photos = folder / "photos/Ελλάδα 猫"
     photos.mkdir(parents=True)
     (photos / "eins.JPG").write_bytes(encode(make_image()))
@@ -46,6 +46,7 @@ def test_files_folders_and_globs_are_predicted_whatever_the_encoding(folder: Pat
     assert done.returncode == 0
     found = {Path(entry["file"]).name: entry for entry in json.loads(done.stdout)}
     assert list(found) == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "nowhere.png"]  # each once
+    assert (found["eins.JPG"]["source"], found["eins.JPG"]["verdict"]) == ("synthetic", "not sure")
     assert found["nowhere.png"]["error"] == "does not exist"
     assert found["corrupt.png"]["error"] == "is truncated"
     assert found["new\nline.jpeg"]["conversions"] == ["EXIF orientation"]
@@ -60,7 +61,7 @@ def test_no_valid_image_is_an_error_after_the_lines(folder: Path) -> None:
     done = predict(folder, "a.keras", "params.yaml", "/dev/stdin", "photos/Ελλάδα 猫/corrupt.png")
     assert done.returncode == 1
     assert [line.split("  invalid: ")[-1] for line in done.stdout.splitlines()] == [
-        "is not an image in JPEG, PNG, WebP, GIF or BMP",
+        "is not an image in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF",
         "is not a file",
         "is truncated",
     ]
@@ -83,26 +84,57 @@ def test_wrong_arguments_are_one_line_before_tensorflow_is_imported(folder: Path
 def predictions() -> list[Prediction]:
     shares = np.array([0.25, 0.0, 0.75], np.float32)
     names = ["=cmd|' /C calc'!A0.png", "猫猫.png", "a\nb\udcff.png", "-1.png"]
-    found = [Prediction(Path(name), shares, []) for name in names[:2]]
+    found = [Prediction(Path(names[0]), shares, [], verdict="not sure"), Prediction(Path(names[1]), shares, [])]
     found.append(Prediction(Path(names[2]), shares, ["palette", "transparency"]))
     return [*found, Prediction(Path(names[3]), None, [], "is truncated")]
 
 
+def test_every_answer_of_a_model_trained_on_synthetic_data_says_so() -> None:
+    last = "The model was trained on synthetic data: its answers say nothing about real images."
+    for source in ("synthetic", "real", None):
+        text = list(table(predictions(), CLASSES, 2, source, 30))
+        array = json.loads("\n".join(json_lines(predictions(), CLASSES, 2, source)).encode("utf-8", "backslashreplace"))
+        rows = list(csv.DictReader(csv_lines(predictions(), CLASSES, 2, source)))
+        assert (text[-1] == last, len(text)) == (source == "synthetic", 4 + (source == "synthetic"))
+        assert [entry.get("source") for entry in array if "top" in entry] == [source] * 3
+        assert [row["source"] for row in rows] == [source or ""] * 4
+
+
 def test_cells_of_csv_are_no_formulas_and_rows_are_lines() -> None:
-    lines = list(csv_lines(predictions(), CLASSES, 2))
+    lines = list(csv_lines(predictions(), CLASSES, 2, "synthetic"))
     assert len(lines) == 5 and not any("\n" in line for line in lines)
     header, *rows = csv.reader(io.StringIO("\n".join(lines)))
-    assert header == ["file", "error", "conversions", "class_1", "probability_1", "class_2", "probability_2"]
-    assert rows[0] == ["'=cmd|' /C calc'!A0.png", "", "", "'=1+1", "0.750000", "猫", "0.250000"]
-    assert rows[2][0] == r"a\nb\udcff.png" and rows[2][2] == "palette; transparency"
-    assert rows[3] == ["'-1.png", "is truncated", "", "", "", "", ""]
+    assert header == [
+        "file",
+        "error",
+        "verdict",
+        "conversions",
+        "source",
+        "class_1",
+        "probability_1",
+        "class_2",
+        "probability_2",
+    ]
+    assert rows[0] == [
+        "'=cmd|' /C calc'!A0.png",
+        "",
+        "not sure",
+        "",
+        "synthetic",
+        "'=1+1",
+        "0.750000",
+        "猫",
+        "0.250000",
+    ]
+    assert rows[2][0] == r"a\nb\udcff.png" and rows[2][3] == "palette; transparency"
+    assert rows[3] == ["'-1.png", "is truncated", "", "", "synthetic", "", "", "", ""]
 
 
 def test_columns_of_the_table_stand_below_each_other() -> None:
     paths = [each.path for each in predictions()]
-    lines = list(table(predictions(), CLASSES, 2, width(paths)))
+    lines = list(table(predictions(), CLASSES, 2, "real", width(paths)))
     assert lines == [
-        "=cmd|' /C calc'!A0.png  =1+1  75.00%   猫    25.00%",
+        "=cmd|' /C calc'!A0.png  =1+1  75.00%   猫    25.00%  (not sure)",
         "猫猫.png                =1+1  75.00%   猫    25.00%",
         r"a\nb\udcff.png          =1+1  75.00%   猫    25.00%  (palette, transparency)",
         "-1.png                  invalid: is truncated",
@@ -110,8 +142,8 @@ def test_columns_of_the_table_stand_below_each_other() -> None:
 
 
 def test_json_of_any_number_of_images_is_an_array_that_keeps_names() -> None:
-    assert json.loads("\n".join(json_lines([], CLASSES, 2))) == []
-    lines = list(json_lines(predictions(), CLASSES, 9))
+    assert json.loads("\n".join(json_lines([], CLASSES, 2, None))) == []
+    lines = list(json_lines(predictions(), CLASSES, 9, None))
     found = json.loads("\n".join(lines).encode("utf-8", "backslashreplace"))
     assert len(lines) == len(found) + 2
     assert [entry["file"] for entry in found] == [str(each.path) for each in predictions()]
@@ -124,6 +156,18 @@ def test_a_folder_stands_for_its_images_sorted_and_each_file_once(
     monkeypatch.chdir(folder)
     names = [path.name for path in find_images(["photos", "photos/*/*.webp", "params.yaml", "*.none"])]
     assert names == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "params.yaml", "*.none"]
+
+
+def test_globs_in_a_folder_with_brackets_and_files_that_systems_add(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.png", "._a.png", "@eaDir/a.png/THUMB.png", "b[1].png", "#recycle/c.png", ".cache/d.jpg", "e.tif"):
+        (tmp_path / "photos [2024]" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "photos [2024]" / name).touch()
+    monkeypatch.chdir(tmp_path)
+    for pattern in ("photos [2024]", "photos [2024]/**/*.*", "*/*.*", str(tmp_path / "photos [2024]/*")):
+        assert [path.name for path in find_images([pattern])] == ["a.png", "b[1].png", "e.tif"], pattern
+    assert len(find_images(["photos [2024]/._a.png", "photos [2024]/b[1].png"])) == 2
 
 
 def test_a_folder_that_cannot_be_read_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,8 +11,8 @@ from stages.config.models import ModelConfig, PartConfig
 from stages.data.arrays import SplitArrays
 from stages.evaluation.predictions import Predictions
 from stages.prediction.predict import Facts, predict_parts
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 
 CLASSES = ["dark", "bright"]
 EVERY_OPTIMIZER: dict[str, Any] = {  # of a `cnn` with one convolution and `units`: keys of its entry
@@ -37,13 +37,17 @@ EVERY_OPTIMIZER: dict[str, Any] = {  # of a `cnn` with one convolution and `unit
     "frozen": ["conv2d/bias"],
     "averaging": {"name": "lookahead", "every": 2, "decay": 0.5, "keep_slow": True},
 }
-PLACES: dict[str, dict[str, Any]] = {
-    "random_crop": {"padding": 2, "mode": "reflect"},
-    "alternating_flip": {},
-    "cutout": {"size": 3},
-    "random_erasing": {"size": 2, "max_squares": 2},
-}
-MIXING: dict[str, dict[str, Any]] = {"affine": {"rotation": 0.1}, "cutmix": {"alpha": 1.0}, "mixup": {"alpha": 0.4}}
+PLACES: list[dict[str, Any]] = [
+    {"name": "random_crop", "padding": 2, "mode": "reflect"},
+    {"name": "alternating_flip"},
+    {"name": "cutout", "size": 3},
+    {"name": "random_erasing", "size": 2, "max_squares": 2},
+]
+MIXING: list[dict[str, Any]] = [
+    {"name": "affine", "rotation": 0.1},
+    {"name": "cutmix", "alpha": 1.0},
+    {"name": "mixup", "alpha": 0.4},
+]
 
 
 def config(**changes: Any) -> ModelConfig:

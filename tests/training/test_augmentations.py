@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stages.config.models import PartConfig
 from stages.training import random
 from stages.training.augment import Batch, augment_images, build_augmentations
 
@@ -38,19 +39,24 @@ def batch_of(count: int = 40, shape: tuple[int, ...] = (12, 10, 3), epoch: int =
         tf.constant(rng.permutation(1000)[:count], tf.int64),
         tf.constant(epoch, tf.int64),
         3,
+        count,
     )
+
+
+def parts(*names: str) -> list[PartConfig]:
+    return [PartConfig(name=name, **EACH[name]) for name in names]
 
 
 def augment(name: str, batch: Batch, seed: int = SEED, **options: Any) -> tuple[np.ndarray, np.ndarray]:
     """Inputs and targets after one augmentation."""
-    (augmentation,) = build_augmentations({name: options or EACH[name]}, seed)
+    (augmentation,) = build_augmentations([PartConfig(name=name, **(options or EACH[name]))], seed)
     augmented = augmentation(batch)
     return augmented.inputs.numpy(), augmented.targets.numpy()
 
 
 def test_augmentations_are_independent_of_each_other() -> None:
     """With one seed for all, an image would be flipped whenever it is rotated in one direction."""
-    augmentations: list[Any] = build_augmentations({name: EACH[name] for name in KERAS}, seed=1)
+    augmentations: list[Any] = build_augmentations(parts(*KERAS), seed=1)
     states = [tuple(np.asarray(augmentation.variables[0]).tolist()) for augmentation in augmentations]
     assert len(set(states)) == len(KERAS)
 
@@ -60,7 +66,7 @@ def test_augmentation_changes_images_in_the_same_way_for_the_same_seed(name: str
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (8, 16, 16, 3)).astype(np.uint8), rng.integers(0, 3, 8)
     changed, again, other = (
-        augment_images(build_augmentations({name: EACH[name]}, seed), images, labels, 3) for seed in (1, 1, 2)
+        augment_images(build_augmentations(parts(name), seed), images, labels, 3) for seed in (1, 1, 2)
     )
     assert changed.shape == images.shape
     assert not np.array_equal(changed, images)
@@ -69,8 +75,7 @@ def test_augmentation_changes_images_in_the_same_way_for_the_same_seed(name: str
 
 
 def test_order_of_params_is_the_order_of_the_augmentations() -> None:
-    names = ["zoom", "horizontal_flip"]
-    augmentations: list[Any] = build_augmentations({name: EACH[name] for name in names}, seed=1)
+    augmentations: list[Any] = build_augmentations(parts("zoom", "horizontal_flip"), seed=1)
     assert [type(augmentation._layer).__name__ for augmentation in augmentations] == ["RandomZoom", "RandomFlip"]
 
 
@@ -91,7 +96,7 @@ def test_augmentation_in_a_graph_gives_what_it_gives_outside(name: str) -> None:
     import tensorflow as tf
 
     batch = batch_of()
-    (augmentation,) = build_augmentations({name: EACH[name]}, SEED)
+    (augmentation,) = build_augmentations(parts(name), SEED)
     expected, targets = augment(name, batch)
 
     def inputs_and_targets(inputs: Any, labels: Any) -> Any:

@@ -14,7 +14,7 @@ CNN = {
     "filters": [4],
     "padding": "same",
     "units": [],
-    "augment": PLACES | MIXING,
+    "augment": PLACES + MIXING,
     "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
     "epochs": 2,
 }

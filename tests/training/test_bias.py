@@ -45,7 +45,7 @@ def test_gradient_of_a_bias_sums_in_float32(build: Callable[[], Any], shape: tup
     import keras
     import tensorflow as tf
 
-    from stages.training.build import build_train_model
+    from stages.training.network import build_train_model
 
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -6,7 +6,7 @@ import pytest
 from stages.config import params
 from stages.prediction.eval_batch_size import MAX_EVAL_BATCH, eval_batch_size
 from stages.runtime.errors import UserError
-from stages.training.build import build_model, without_cast
+from stages.training.network import build_model, without_cast
 from tests.conftest import ROOT
 
 VALUES = params.load(ROOT / "params.yaml")

@@ -12,15 +12,15 @@ import pytest
 from stages.prediction.saved_model import save
 from stages.runtime import paths
 from stages.training import checkpoint
-from stages.training.build import build_model
 from stages.training.checkpoint import TrainState, checkpoint_path
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 from tests.training.small import arrays, config, history_of
 
 RANDOM = {
     "architecture": "dropout_cnn",
     "units": None,
-    "augment": {"horizontal_flip": {}, "rotation": {"factor": 0.1}},
+    "augment": [{"name": "horizontal_flip"}, {"name": "rotation", "factor": 0.1}],
     "schedule": {"name": "cosine"},
     "restore_best": True,
     "epochs": 4,
@@ -126,7 +126,7 @@ def test_everything_that_determines_a_training_changes_its_checkpoint(
     others = [
         path(config=config(learning_rate=0.02)),
         path(config=config(architecture="lenet")),
-        path(config=config(augment={"horizontal_flip": {}})),
+        path(config=config(augment=[{"name": "horizontal_flip"}])),
         path(environment={**ENVIRONMENT, "threads": "4"}),
         path(environment={**ENVIRONMENT, "compute_dtype": "bfloat16"}),
         path(seed=2),
@@ -178,7 +178,7 @@ def test_other_records_or_splits_have_another_identity_whether_dvc_knows_them_or
 
 def test_code_files_are_the_trainer_and_the_architecture() -> None:
     names = {f"{file.parent.name}/{file.name}" for file in checkpoint.code_files(config(architecture="lenet"))}
-    assert {"training/step.py", "optimizers/adam.py", "augmentations/zoom.py", "models/lenet.py"} <= names
+    assert {"training/trainer.py", "optimizers/adam.py", "augmentations/zoom.py", "models/lenet.py"} <= names
     assert "models/cnn.py" not in names
 
 

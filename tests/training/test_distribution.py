@@ -28,7 +28,7 @@ tf.config.set_logical_device_configuration(
 import keras
 from stages.runtime.errors import UserError
 from stages.training import checkpoint
-from stages.training.build import build_model, build_strategy
+from stages.training.network import build_model, build_strategy
 from stages.training.loop import train_epochs
 from stages.prediction.saved_model import save
 from tests.training.small import arrays, config, history_of, predict
@@ -155,28 +155,23 @@ tf.config.set_logical_device_configuration(
 )
 import keras
 from stages.data.reader import SplitArrays
-from stages.training.build import build_loss, build_optimizer, build_strategy
-from stages.training.epoch import make_train_epoch
-from stages.training.groups import make_hyperparameter_setter
-from stages.training.step import make_train_step
+from stages.training.network import build_strategy
+from stages.training.trainer import Trainer
 from tests.training.small import config
 
 keras.config.set_dtype_policy("mixed_float16")
-entry = config(optimizer={"name": "sgd"})
+entry = config(optimizer={"name": "sgd"}, batch_size=4, epochs=1)
 inputs = np.ones((4, 4), np.float32)
 inputs[1::2] = 1000  # examples of the second device: their scaled gradients overflow in float16
 data = SplitArrays(np.arange(4), inputs, np.array([0, 0, 1, 1], np.int32))
 strategy = build_strategy("mirrored")
 with strategy.scope():
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2), keras.layers.Softmax(dtype="float32")])
-    optimizer = build_optimizer(entry, model)
-train_step = make_train_step(model, [], build_loss(entry), optimizer)
-rates = np.array([[[0.01, np.nan]]], np.float32)
-train_epoch = make_train_epoch(strategy, make_hyperparameter_setter(optimizer, rates), data, 2, 4)
+trainer = Trainer(model, entry, data, seed=1)
 before = model.get_weights()
-train_epoch(train_step, "", 0, np.arange(4), rates)
+trainer.train_epoch(0, np.arange(4), "")
 assert all(np.array_equal(old, new) for old, new in zip(before, model.get_weights())), model.get_weights()
-assert float(optimizer.dynamic_scale.value.numpy()) == 2.0**14
+assert float(trainer.optimizer.dynamic_scale.value.numpy()) == 2.0**14
 """
 
 

@@ -37,12 +37,12 @@ def normalization(sequential: bool = True, **options: Any) -> Any:
 def test_fused_step_equals_numpy(scale: bool, dtype: str, tolerance: float) -> None:
     import tensorflow as tf
 
-    from stages.training.build import build_train_model
-    from stages.training.kernels.batch_norm import FusedBatchNormalization
+    from stages.training.kernels.batch_norm import Kernel
+    from stages.training.network import build_train_model
 
     model = normalization(scale=scale, dtype=dtype)
     fused = build_train_model(model, model.input_shape[1])
-    assert [type(layer) for layer in fused.layers[1].layers] == [FusedBatchNormalization]
+    assert [type(layer) for layer in fused.layers[1].layers] == [Kernel]
 
     def step(images: Any) -> Any:
         with tf.GradientTape() as tape:
@@ -74,23 +74,23 @@ def test_every_epsilon_is_fused_with_a_gpu_too(monkeypatch: pytest.MonkeyPatch) 
     import keras
     import tensorflow as tf
 
-    from stages.training.kernels.batch_norm import fused_batch_norm
+    from stages.training.kernels.batch_norm import Kernel
 
     layer = keras.layers.BatchNormalization(epsilon=1e-12)
     layer.build(IMAGES.shape)
     monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind=None: ["/device:GPU:0"])
-    assert fused_batch_norm(layer)
+    assert Kernel.applies_to(layer)
 
 
 @pytest.mark.parametrize("sequential", [True, False])
 def test_fused_validation_equals_keras_and_changes_nothing(sequential: bool) -> None:
-    from stages.training.build import build_train_model
-    from stages.training.kernels.batch_norm import FusedBatchNormalization
+    from stages.training.kernels.batch_norm import Kernel
+    from stages.training.network import build_train_model
 
     model = normalization(sequential)
     model.layers[1].layers[-1].moving_variance.assign([0.5, 1, 4])
     fused = build_train_model(model, model.input_shape[1])
-    assert type(fused.layers[1].layers[-1]) is FusedBatchNormalization
+    assert type(fused.layers[1].layers[-1]) is Kernel
     before = model.get_weights()
     np.testing.assert_array_equal(fused(IMAGES, training=False), model(IMAGES, training=False))
     np.testing.assert_equal(model.get_weights(), before)
@@ -100,7 +100,7 @@ def test_fused_validation_equals_keras_and_changes_nothing(sequential: bool) -> 
 def test_layers_that_the_kernel_cannot_compute_stay_those_of_keras() -> None:
     import keras
 
-    from stages.training.build import build_train_model
+    from stages.training.network import build_train_model
 
     dense = keras.Sequential([keras.Input((3,)), keras.layers.BatchNormalization()])
     for model in [dense, normalization(trainable=False), normalization(synchronized=True)]:

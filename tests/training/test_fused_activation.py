@@ -21,8 +21,8 @@ def network(activation: str, dtype: str) -> Any:
 def test_step_equals_that_of_keras(activation: str, dtype: str, rounding: float) -> None:
     import tensorflow as tf
 
-    from stages.training.build import build_train_model
-    from stages.training.kernels.activation import FusedActivation
+    from stages.training.kernels.activation import Kernel
+    from stages.training.network import build_train_model
 
     inputs = tf.constant(RNG.normal(size=(400, 5)) * 3, tf.as_dtype(dtype.removeprefix("mixed_")))
     upstream = tf.constant(RNG.normal(size=(400, 5)), inputs.dtype)
@@ -35,7 +35,7 @@ def test_step_equals_that_of_keras(activation: str, dtype: str, rounding: float)
 
     plain = network(activation, dtype)
     fast = build_train_model(plain, 5)
-    assert type(fast.layers[-1]) is FusedActivation
+    assert type(fast.layers[-1]) is Kernel
     exact = step(network(activation, "float32"), tf.cast(inputs, tf.float32), tf.cast(upstream, tf.float32))
     found, keras_own = step(fast, inputs, upstream), step(plain, inputs, upstream)
     for one, other, expected in zip(found, keras_own, exact, strict=True):
@@ -44,7 +44,7 @@ def test_step_equals_that_of_keras(activation: str, dtype: str, rounding: float)
 
 
 def test_validation_and_single_pass_activations_are_those_of_keras() -> None:
-    from stages.training.build import build_train_model
+    from stages.training.network import build_train_model
 
     inputs = RNG.normal(size=(7, 5)).astype(np.float32)
     model = network("gelu", "float32")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from stages.runtime.errors import UserError
-from stages.training.build import build_model
 from stages.training.initializers import whitening
+from stages.training.network import build_model
 from tests.training.small import config
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3)).cumsum(axis=1).astype(np.uint8)

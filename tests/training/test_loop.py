@@ -11,8 +11,8 @@ from stages.data.reader import SplitArrays
 from stages.runtime import progress
 from stages.runtime.errors import UserError
 from stages.training.augment import Batch
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 from tests.training.small import arrays, config, history_of, model_of, trained
 
 
@@ -52,9 +52,7 @@ def test_history_has_the_learning_rate_of_the_last_step_of_each_epoch() -> None:
 
 def test_schedule_sets_the_learning_rate_of_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a rate of zero in all steps but the second of the first epoch, one step is all that changes weights."""
-    part = SimpleNamespace(
-        build=lambda peak, steps, epochs: (np.arange(steps) == 1).astype(np.float32) * np.float32(peak)
-    )
+    part = SimpleNamespace(build=lambda peak, steps, epochs: (np.arange(steps) == 1) * peak)  # float64, as of NumPy
     monkeypatch.setitem(sys.modules, "stages.training.schedules.second", part)
     once = {"schedule": {"name": "second"}, "optimizer": {"name": "sgd"}, "epochs": 1}
     model, _ = trained(config(**once))
@@ -62,6 +60,13 @@ def test_schedule_sets_the_learning_rate_of_every_step(monkeypatch: pytest.Monke
     start = model_of(config())
     assert not np.array_equal(model.get_weights()[0], start.get_weights()[0])
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), longer.get_weights(), strict=True))
+
+
+def test_schedule_without_a_rate_for_every_step_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = SimpleNamespace(build=lambda peak, steps, epochs: np.full(epochs, peak))
+    monkeypatch.setitem(sys.modules, "stages.training.schedules.epochwise", part)
+    with pytest.raises(UserError, match=r"^stages/training/schedules/epochwise.py: build returned float64 \(3,\): ret"):
+        trained(config(schedule={"name": "epochwise"}))
 
 
 def test_loss_that_is_not_finite_is_one_line() -> None:
@@ -87,18 +92,20 @@ def test_split_of_a_single_class_is_learned() -> None:
     assert history["accuracy"].iloc[-1] == 1.0
 
 
-def test_balanced_class_weights_count_rare_classes_in_training_only() -> None:
-    balanced = arrays(200)
-    kept = np.concatenate([np.flatnonzero(balanced.labels == 0), np.flatnonzero(balanced.labels == 1)[:4]])
-    rare = SplitArrays(balanced.keys[kept], np.full_like(balanced.inputs[kept], 100), balanced.labels[kept])
+@pytest.mark.parametrize("augment", [[], [{"name": "mixup", "alpha": 1.0}], [{"name": "cutmix", "alpha": 1.0}]])
+def test_balanced_class_weights_give_classes_of_900_and_100_images_the_same_share_in_training_only(
+    augment: list[dict[str, Any]],
+) -> None:
+    labels = np.repeat(np.array([0, 1], np.int32), [900, 100])
+    rare = SplitArrays(np.arange(1000), np.full((1000, 8, 8, 1), 100, np.uint8), labels)
     probabilities, histories = [], []
     for class_weight in (None, "balanced"):  # the images are all the same: only the classes' shares can be learned
-        entry = config(class_weight=class_weight, epochs=30, learning_rate=0.03)
+        options = {"batch_size": 500, "epochs": 40, "learning_rate": 0.03}
+        entry = config(class_weight=class_weight, augment=augment, **options)
         model = model_of(entry)
         histories.append(history_of(train_epochs(model, entry, rare, rare, 1)))
         probabilities.append(model.predict(rare.inputs[:1], verbose=0)[0, 1])
-    assert probabilities[0] == pytest.approx(4 / len(kept), abs=0.03)
-    assert probabilities[1] == pytest.approx(0.5, abs=0.1)
+    assert probabilities == pytest.approx([0.1, 0.5], abs=0.03)
     assert histories[1]["val_loss"].iloc[-1] > 2 * histories[0]["val_loss"].iloc[-1]  # validation has no weights
 
 
@@ -127,7 +134,7 @@ def test_augmentation_may_mix_targets_and_use_index_and_epoch(monkeypatch: pytes
         return batch._replace(inputs=(batch.inputs + batch.inputs[::-1]) / 2, targets=(soft + soft[::-1]) / 2)
 
     monkeypatch.setitem(sys.modules, "stages.training.augmentations.mix", SimpleNamespace(build=lambda seed: mix))
-    _, history = trained(config(augment={"mix": {}}, epochs=2))
+    _, history = trained(config(augment=[{"name": "mix"}], epochs=2))
     assert np.isfinite(history["loss"]).all()
     for epoch in (0, 1):
         indices: list[Any] = [index for number, batch in seen if number == epoch for index in batch]

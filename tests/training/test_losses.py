@@ -1,9 +1,14 @@
 """Losses, against their definition in NumPy."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from stages.training.build import weight_classes
+from stages.config.models import PartConfig
+from stages.runtime.errors import UserError
+from stages.training.loss import balanced_loss, build_loss
 from stages.training.losses import cross_entropy
 
 PROBABILITIES = np.array([[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]], np.float32)
@@ -38,13 +43,23 @@ def test_cross_entropy_of_a_softmax_keeps_the_gradient_of_very_improbable_classe
 
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_balanced_class_weights_are_those_of_scikit_learn(one_hot: bool) -> None:
+    import tensorflow as tf
     from sklearn.utils.class_weight import compute_class_weight
 
     labels = np.array([0] * 6 + [1] * 3 + [3] * 1, np.int32)  # class 2 has no examples
     weights = np.zeros(4)
     weights[[0, 1, 3]] = compute_class_weight("balanced", classes=np.array([0, 1, 3]), y=labels)
     probabilities = np.full((len(labels), 4), 0.25, np.float32)
-    targets = np.eye(4, dtype=np.float32)[labels] if one_hot else labels
-    found = np.asarray(weight_classes(cross_entropy.build(), labels, 4)(targets, probabilities))
+    targets = tf.constant(np.eye(4, dtype=np.float32)[labels] if one_hot else labels)
+    found = np.asarray(balanced_loss(cross_entropy.build(), labels, 4)(targets, probabilities))
     np.testing.assert_allclose(found, weights[labels] * np.log(4), rtol=1e-5)
     np.testing.assert_allclose(found.mean(), np.log(4), rtol=1e-5)
+
+
+def test_loss_that_returns_one_number_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    mean = SimpleNamespace(build=keras.losses.SparseCategoricalCrossentropy)
+    monkeypatch.setitem(sys.modules, "stages.training.losses.mean", mean)
+    with pytest.raises(UserError, match=r"^stages/training/losses/mean.py: the loss of 2 examples has .* \(\): return"):
+        build_loss(PartConfig(name="mean"), 3)

@@ -5,8 +5,8 @@ import pytest
 
 from stages.config import params
 from stages.data.reader import SplitArrays
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 from tests.conftest import ROOT
 
 VALUES = params.load(ROOT / "params.yaml")

@@ -9,8 +9,8 @@ import pytest
 
 from stages.runtime.errors import UserError
 from stages.training.augment import Batch
-from stages.training.build import build_train_model, without_cast
 from stages.training.loop import train_epochs
+from stages.training.network import build_train_model, without_cast
 from stages.training.progressive import image_sizes, resize
 from tests.training.small import arrays, config, history_of, trained
 
@@ -61,8 +61,9 @@ def test_resize_averages_pixels() -> None:
     import tensorflow as tf
 
     images = np.random.default_rng(0).random((2, 8, 8, 3)).astype(np.float32)
-    batch = Batch(tf.constant(images), tf.zeros(2, tf.int32), tf.range(2, dtype=tf.int64), tf.constant(0, tf.int64), 1)
-    resized = resize(4)(batch).inputs
+    indices, epoch = tf.range(2, dtype=tf.int64), tf.constant(0, tf.int64)
+    batch = Batch(tf.constant(images), tf.zeros(2, tf.int32), indices, epoch, 1, 2)
+    resized = resize(batch, 4).inputs
     assert resized.shape == (2, 4, 4, 3)
     np.testing.assert_allclose(resized.numpy().mean(), images.mean(), atol=0.01)
 
@@ -77,7 +78,7 @@ def test_training_uses_every_size_and_validates_at_full_size(monkeypatch: pytest
         return batch
 
     monkeypatch.setitem(sys.modules, "stages.training.augmentations.spy", SimpleNamespace(build=lambda seed: spy))
-    entry = config(augment={"spy": {}}, progressive=[{"epochs": 2, "image_size": 8}], epochs=3, batch_size=70)
+    entry = config(augment=[{"name": "spy"}], progressive=[{"epochs": 2, "image_size": 8}], epochs=3, batch_size=70)
     model = nested(16)
     data = arrays(side=16)
     history = history_of(train_epochs(model, entry, data, arrays(side=16, seed=5), 1))
@@ -99,5 +100,5 @@ def test_drop_last_leaves_out_the_smaller_batch_unless_it_is_the_only_one(monkey
 
     monkeypatch.setitem(sys.modules, "stages.training.augmentations.spy", SimpleNamespace(build=lambda seed: spy))
     for batch_size in (32, 100):
-        trained(config(augment={"spy": {}}, epochs=1, batch_size=batch_size, drop_last=True))
+        trained(config(augment=[{"name": "spy"}], epochs=1, batch_size=batch_size, drop_last=True))
     assert counts == [32, 32, 70]

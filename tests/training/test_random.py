@@ -13,7 +13,7 @@ def batch_of(indices: Any, epoch: int = 0) -> Batch:
     """Examples of which only the indices and the epoch matter."""
     import tensorflow as tf
 
-    return Batch(None, None, tf.constant(indices, tf.int64), tf.constant(epoch, tf.int64), 10)
+    return Batch(None, None, tf.constant(indices, tf.int64), tf.constant(epoch, tf.int64), 10, len(indices))
 
 
 def mix(value: Any) -> Any:

@@ -45,7 +45,7 @@ def test_step_equals_that_of_keras(
 ) -> None:
     import tensorflow as tf
 
-    from stages.training.build import build_train_model
+    from stages.training.network import build_train_model
 
     model = convolution(size, kernel, stride, padding, dtype)
     fast = build_train_model(model, size)
@@ -71,7 +71,7 @@ def test_step_equals_that_of_keras(
 
 
 def test_validation_is_that_of_keras() -> None:
-    from stages.training.build import build_train_model
+    from stages.training.network import build_train_model
 
     model = convolution(2, 3, 1, "same", "float32")
     images = RNG.normal(size=(2, 2, 3, 3)).astype(np.float32)
@@ -81,7 +81,7 @@ def test_validation_is_that_of_keras() -> None:
 def test_model_without_convolutions_is_not_copied() -> None:
     import keras
 
-    from stages.training.build import build_train_model
+    from stages.training.network import build_train_model
 
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2)])
     assert build_train_model(model, 3) is model

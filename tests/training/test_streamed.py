@@ -14,8 +14,8 @@ from stages.prediction import predict
 from stages.prediction.predict import Facts
 from stages.prediction.saved_model import save
 from stages.training import checkpoint
-from stages.training.build import build_model
 from stages.training.loop import train_epochs
+from stages.training.network import build_model
 from tests.training.small import CLASSES, config
 from tests.training.small import arrays as small_arrays
 from tests.training.small import predict as predict_split
@@ -28,12 +28,12 @@ RANDOM = {
     "filters": [4],
     "padding": "same",
     "units": [],
-    "augment": {
-        "alternating_flip": {},
-        "random_crop": {"padding": 2, "mode": "reflect"},
-        "cutmix": {"alpha": 1.0},
-        "rotation": {"factor": 0.1},
-    },
+    "augment": [
+        {"name": "alternating_flip"},
+        {"name": "random_crop", "padding": 2, "mode": "reflect"},
+        {"name": "cutmix", "alpha": 1.0},
+        {"name": "rotation", "factor": 0.1},
+    ],
     "class_weight": "balanced",
     "epochs": 3,
 }

@@ -13,23 +13,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 
 from stages.config import params
 from stages.config.messages import lookup
+from stages.config.schema import Params
 from stages.reporting import measured as measured
 from stages.reporting.environments import describe
 from stages.reporting.results import published_results
-from stages.runtime import paths
+from stages.runtime import dvc_lock, paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 from stages.runtime.numerics import machine
-from tools.compare.base import configure, git, python_environment, snapshot
+from tools.compare.base import configure, python_environment, snapshot
 from tools.lib.exclusive import exclusive
+from tools.lib.git import git
 from tools.lib.params_file import rewrite
+from tools.lib.probes import probe
 
 SEEDS = (42, 1, 2)
 MANY_SEEDS_UP_TO = 600  # seconds: a model that trains longer gets the first seed alone, unless seeds are named
@@ -38,7 +40,7 @@ TABLES = [Path("README.md"), paths.MEASURED / "README.md"]
 BEGIN, END = "<!-- measured results: make measure -->\n", "<!-- end of measured results -->\n"
 
 
-def published(models: str, seeds: str) -> None:
+def measure(models: str, seeds: str) -> None:
     """Train what is missing, or was trained with other code or params, and write the tables.
 
     Args:
@@ -48,22 +50,33 @@ def published(models: str, seeds: str) -> None:
     Raises:
         UserError: there is no such model, a seed is not a number, a stage fails, or this runs already.
     """
-    known = params.load().models
+    values = params.load()
     for name in models.split():
-        lookup(known, name, "models")
+        lookup(values.models, name, "models")
     for text in seeds.split():
         if not text.isdecimal() or int(text) >= 2**32:
             raise UserError(f"SEED: {text!r}: it should be a whole number from 0 to {2**32 - 1}")
     # A second run would change the seed under the stages of this one
     message = "make measure runs in this clone already; wait for it: MODEL and SEED take several, with spaces between"
     with exclusive(WORKTREE.with_suffix(".lock"), message):
+        names = models.split() or list(values.models)
+        digests = update_probes(names)
         folder = _worktree()
         for seed in map(int, seeds.split() or SEEDS):
-            for name in models.split() or known:
+            for name in names:
                 if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
-                    _measure(folder, name, seed)
+                    _measure(folder, name, seed, digests[name])
                     write_tables()
         write_limits()
+
+
+def update_probes(names: list[str]) -> dict[str, str]:
+    """Probe the trainings of models with today's code; store and return their digests."""
+    digests = {stage.partition("@")[2]: digest for stage, digest in probe([f"train@{name}" for name in names]).items()}
+    stored = json.loads(paths.PROBES.read_text(encoding="utf-8")) if paths.PROBES.exists() else {}
+    with atomic_write(paths.PROBES) as part:
+        part.write_text(json.dumps(stored | digests, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    return digests
 
 
 def write_tables() -> None:
@@ -103,57 +116,50 @@ def _worktree() -> Path:
     return folder
 
 
-def _measure(folder: Path, name: str, seed: int) -> None:
-    """Train and evaluate a model with a seed, and copy its results here."""
+def _measure(folder: Path, name: str, seed: int, digest: str) -> None:
+    """Train and evaluate a model with a seed, and copy its results here, unless they stand already."""
     yaml = YAML()
     yaml.width = 4096
     yaml.preserve_quotes = True  # the C parser takes no URL without quotes in a flow mapping
-    values = yaml.load(folder / paths.PARAMS)
-    values["seed"] = seed
-    yaml.dump(values, folder / paths.PARAMS)
+    content = yaml.load(folder / paths.PARAMS)
+    content["seed"] = seed
+    yaml.dump(content, folder / paths.PARAMS)
     target = paths.MEASURED / f"seed-{seed}"
     facts_path = target / "runs.json"
     facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.exists() else {}
-    data_stages = _data_stages(values, name)
-    _dvc(folder, "repro", data_stages[-1])
+    values = params.load(folder / paths.PARAMS)
+    _dvc(folder, "repro", _data_stage(values, name))
+    causes = {
+        "params": measured.training_params(values, name),
+        "records": dvc_lock.output_hash(paths.records(values.resolved_models[name].dataset), folder / paths.LOCK),
+        "probe": digest,
+    }
+    if name in facts and facts[name] | causes == facts[name]:
+        return
     start, cpu_start = time.monotonic(), _cpu_seconds()
-    trained = f"Running stage 'train@{name}'" in _dvc(folder, "repro", f"train@{name}")
+    _dvc(folder, "repro", f"train@{name}")
     seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start  # after a kill: since it resumed
     _dvc(folder, "repro", f"evaluate@{name}")
-    if trained or name not in facts:  # else the time of the run that trained it stands
-        facts[name] = {
-            "seconds": round(seconds, 1),
-            "cpu_seconds": round(cpu_seconds, 1),
-            "machine": describe(machine()),
-        }
     for kind in ("metrics", "history"):
         file = next((folder / "reports" / kind).glob(f"{name}.*"))
         (target / kind).mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target / kind)
-    _keep_provenance(folder / paths.LOCK, target / paths.LOCK, [*data_stages, f"train@{name}", f"evaluate@{name}"])
+    facts[name] = {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu_seconds, 1),
+        "machine": describe(machine()),
+        **causes,
+    }
     with atomic_write(facts_path) as part:
         part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _data_stages(values: Any, name: str) -> list[str]:
-    """The stages that make the data of a model, in their order."""
-    dataset = values["models"][name]["dataset"]
-    if start := (values.get("pretrained") or {}).get(dataset):
-        return [*_data_stages(values, start["head"]), f"train@{start['head']}", f"join@{dataset}"]
-    features = (values.get("features") or {}).get(dataset)
-    images = features["dataset"] if features else dataset
-    stage = "preprocess_folder" if images in (values.get("folders") or {}) else "preprocess"
-    return [f"{stage}@{images}", *([f"extract@{dataset}"] if features else [])]
-
-
-def _keep_provenance(lock: Path, target: Path, stages: list[str]) -> None:
-    """Copy entries of a dvc.lock; the target's other entries belong to other models of the same seed."""
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = False
-    kept: Any = yaml.load(target.read_text(encoding="utf-8")) if target.exists() else {"schema": "2.0", "stages": {}}
-    made = yaml.load(lock.read_text(encoding="utf-8"))["stages"]
-    kept["stages"].update({stage: made[stage] for stage in stages})
-    yaml.dump(kept, target)
+def _data_stage(values: Params, name: str) -> str:
+    """The last of the stages that make the data of a model; DVC runs those before it."""
+    dataset = values.models[name].dataset
+    if dataset in values.pretrained:
+        return f"join@{dataset}"
+    return f"extract@{dataset}" if dataset in values.features else values.preprocess_stage(dataset)
 
 
 def _dvc(folder: Path, *arguments: str) -> str:
@@ -161,7 +167,7 @@ def _dvc(folder: Path, *arguments: str) -> str:
     environment = python_environment(folder, "real")
     printed = ""
     with subprocess.Popen(
-        ["dvc", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, encoding="utf-8"
+        ["dvc", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
     ) as process:
         for line in process.stdout or ():
             print(line, end="", file=sys.stderr, flush=True)
@@ -183,4 +189,4 @@ def _mean_seconds(name: str) -> float:
 
 
 if __name__ == "__main__":
-    run(published, "models", "seeds")
+    run(measure, "models", "seeds")

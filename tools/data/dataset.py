@@ -20,11 +20,10 @@ from pydantic import ValidationError
 from stages.config import params
 from stages.config.folders import FolderConfig, TableConfig
 from stages.config.messages import explain, printable
-from stages.config.schema import Params
 from stages.data.folders import table
 from stages.data.folders.converted import Content, open_converted
 from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_names
-from stages.data.folders.listing import is_hidden
+from stages.data.folders.listing import is_hidden, unreadable
 from stages.data.folders.read import Listing, assign_splits, group_of, has_one_channel, list_images
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -40,7 +39,8 @@ VALIDATION_REASON = (
     "a group could be in training and in validation, whose accuracy would then be too high."
 )
 PURPOSES = {TRAIN: "to train", VALIDATION: "to validate", TEST: "to test"}
-SHOWN = 10  # classes and problems that are listed
+ELONGATED = 1.5  # long side by short side; pictures of cameras have 4:3 or 3:2
+SHOWN = 10  # classes, and problems of a kind, that are listed
 COLUMNS = {  # of a table, if no option names them
     "image": ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "image_file"),
     "label": ("label", "class", "category", "target", "labels", "class_name"),
@@ -49,7 +49,15 @@ COLUMNS = {  # of a table, if no option names them
 }
 
 
-def dataset(name: str, path: str, pattern: str | None, fraction: float | None, columns: dict[str, str | None]) -> None:
+def dataset(
+    name: str,
+    path: str,
+    pattern: str | None,
+    fraction: float | None,
+    columns: dict[str, str | None],
+    skip_invalid: bool = False,
+    fit: str = "crop",
+) -> None:
     """Print what a source contains, add its entries to params.yaml, and print the next command.
 
     Raises:
@@ -84,15 +92,27 @@ def dataset(name: str, path: str, pattern: str | None, fraction: float | None, c
     validation = VALIDATION_FRACTION if is_grouped and not has_validation else None
     entry |= {"validation_fraction": validation} if validation else {}
     entry |= {"group": pattern} if pattern else {}
+    entry |= {"skip_invalid_images": True} if skip_invalid else {}
+    entry |= {} if fit == "crop" else {"fit": fit}
     _check_entry(name, entry)
     groups = _groups(listing, pattern) if is_grouped else ""
     splits = assign_splits(listing, fraction, validation, pattern)
     with open_converted() as converted:
-        images = converted.convert(listing.images())
+        images = converted.convert(listing.images(), values.max_pixels)
         contents = list(progress(images, len(listing.entries), name, "images"))
     facts = _describe(name, listing, splits, contents, classes)
+    if fit == "crop" and facts.elongation > ELONGATED:
+        print(
+            f"  warning: the median picture is {facts.elongation:.1f} times as long as wide, and a model sees only its "
+            f"middle, {1 / facts.elongation:.0%}: FIT=pad shows all of it with borders, FIT=stretch distorted"
+        )
     if groups:
         print(f"  {groups}")
+    if (invalid := sum(bool(content.fact.error) for content in contents)) and not skip_invalid:
+        raise UserError(
+            f"{listing.source}: {invalid:,} of {len(contents):,} images are invalid; repair them, or leave them out: "
+            "run it again with SKIP_INVALID=1"
+        )
     chosen = recipe.choose(name, facts)
     added = [NewEntry("folders", name, entry, VALIDATION_REASON if validation else "")]
     if chosen.features:
@@ -100,7 +120,7 @@ def dataset(name: str, path: str, pattern: str | None, fraction: float | None, c
     added.append(NewEntry("models", chosen.name, chosen.model, chosen.reason))
     add_entries(added, {"folders": HEADING})
     print("params.yaml: added " + ", ".join(f"{new.section}.{new.name}" for new in added))
-    _print_next(values, chosen, [content for content in contents if content.fact.error])
+    print(f"next: make repro TARGETS=evaluate@{chosen.name}")
 
 
 def _contains_repository(folder: Path) -> bool:
@@ -128,9 +148,29 @@ def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
     for what, usual in COLUMNS.items():
         chosen[what] = columns[what] or next((lower[column] for column in usual if column in lower), None)
         if chosen[what] is None and what in ("image", "label"):
-            raise UserError(f"{source}: which column has the {what}s? Add --{what} and one of {', '.join(known)[:300]}")
+            _check_one_label(source, known)
+            raise UserError(
+                f"{source}: which column has the {what}s? Name one of {', '.join(known)[:300]}: "
+                f"python -m tools.data.dataset NAME {source} --{what} COLUMN"
+            )
+    if not columns["label"]:
+        _check_one_label(source, known)
     has_paths = table.has_paths(source, chosen["image"])
     return TableConfig(file=source.name if has_paths else None, **chosen)
+
+
+def _check_one_label(source: Path, known: list[str]) -> None:
+    """Raise a `UserError` if several columns seem to have labels."""
+    usual = "|".join((*COLUMNS["label"], "tag"))
+    numbered = [column for column in known if re.fullmatch(rf"(?:{usual})[ _-]?\d*", column.lower())]
+    several = numbered if any(column[-1].isdecimal() for column in numbered) else []
+    if len(several) < 2 and not numbered:
+        several = table.one_hot_columns(source)
+    if len(several) > 1:
+        raise UserError(
+            f"{source}: the columns {', '.join(several)[:200]} seem to be several labels of an image, but "
+            f"{table.ONE_CLASS}; add such a column, or name one with --label"
+        )
 
 
 def _check_classes(listing: Listing, classes: list[str]) -> None:
@@ -145,15 +185,17 @@ def _check_classes(listing: Listing, classes: list[str]) -> None:
     for name, entry in listing.entries.items():
         if name.endswith(entry.key):
             folders[name.removesuffix(entry.key)].add(entry.class_name)
-    if not listing.source.is_dir():
-        return
     for prefix, names in folders.items():
         folder = listing.source / prefix
-        below = [path for path in folder.iterdir() if path.is_dir()] if folder.is_dir() else []
-        for path in sorted(below):
-            name = unicodedata.normalize("NFC", path.name)
-            if name not in names and not is_hidden(name) and not any(prefix + name + "/" == p for p in folders):
-                raise UserError(f"{path}: this folder of a class has no images; remove it, or add some")
+        inside = [name.removeprefix(prefix) for name in listing.ignored if name.startswith(prefix)]
+        below = {name.partition("/")[0] for name in inside if "/" in name}
+        if folder.is_dir():
+            below |= {unicodedata.normalize("NFC", path.name) for path in folder.iterdir() if path.is_dir()}
+        for name in sorted(below - names):
+            if not is_hidden(name) and not any(other.startswith(f"{prefix}{name}/") for other in folders):
+                why = unreadable(other for other in inside if other.startswith(f"{name}/"))
+                advice = f" that can be read: {why}" if why else "; add some, or move it elsewhere"
+                raise UserError(f"{folder / name}: this folder of a class has no images{advice}")
 
 
 def _groups(listing: Listing, pattern: str | None) -> str:
@@ -196,13 +238,17 @@ def _describe(
     print(f"  sizes: {_span(*(f'{short} × {long}' for short, long in (sides[0], sides[-1])))} pixels; {_listed(kinds)}")
     if converted := Counter(what for content in valid for what in content.fact.applied):
         print(f"  to be converted: {_listed(converted)}")
-    for problem in _problems(listing, splits, contents):
-        print(f"  problem: {problem}")
+    for kind, found in _problems(listing, splits, contents).items():
+        for problem in found[:SHOWN]:
+            print(f"  problem: {problem}")
+        if len(found) > SHOWN:
+            print(f"  … and {len(found) - SHOWN:,} more {kind}")
     sizes = {content.fact[2:4] for content in valid}
     return recipe.Facts(
         images=len(valid),
         classes=len(classes),
         short_side=int(median(short for short, _ in sides)),
+        elongation=median(long / short for short, long in sides),
         size=sizes.pop() if len(sizes) == 1 else None,
         channels=1 if has_one_channel([content.fact for content in valid]) else 3,
         largest_class=max(counts.values()),
@@ -210,25 +256,30 @@ def _describe(
     )
 
 
-def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content]) -> list[str]:
-    """What a user should look at, in a line each."""
-    found = [_invalid(content) for content in contents if content.fact.error]
+def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content]) -> dict[str, list[str]]:
+    """What a user should look at, by its kind, in a line each."""
+    found: dict[str, list[str]] = defaultdict(list)
+    found["invalid images"] = [_invalid(content) for content in contents if content.fact.error]
     if listing.ignored:
         kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in listing.ignored)
-        found.append(
+        found["left out"].append(
             f"left out, as they are no images by their names, or outside of the folders of classes: {_listed(kinds)}"
+            + (f" ({listing.left_out})" if listing.left_out else "")
         )
     same: dict[bytes, list[str]] = defaultdict(list)
     for content in contents:
         if not content.fact.error:
             same[content.digest].append(content.name)
     for names in same.values():
+        kind = ""
         if len({splits[name].class_name for name in names}) > 1:
-            found.append(f"the same file in two classes: {' = '.join(map(repr, names[:3]))}")
+            kind = "in two classes"
         elif len(among := {str(splits[name].split) for name in names}) > 1:
             *first, last = (purpose for split, purpose in PURPOSES.items() if split in among)
-            found.append(f"the same file {', '.join(first)} and {last}: {' = '.join(map(repr, names[:3]))}")
-    return [*found[:SHOWN], *([f"… and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else [])]
+            kind = f"{', '.join(first)} and {last}"
+        if kind:
+            found[f"files {kind}"].append(f"the same file {kind}: {' = '.join(map(repr, names[:3]))}")
+    return found
 
 
 def _invalid(content: Content) -> str:
@@ -243,14 +294,6 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
 
 
-def _print_next(values: Params, chosen: recipe.Recipe, invalid: list[Content]) -> None:
-    if invalid and not values.skip_invalid_images:
-        print(f"first: remove the invalid images ({len(invalid):,}), or set skip_invalid_images: true in params.yaml")
-    if chosen.features and values.is_synthetic(values.weights["vgg16"]):
-        print("first: set source: real in params.yaml: the synthetic weights of VGG16 are random (59 MB)")
-    print(f"next: make repro TARGETS=evaluate@{chosen.name}")
-
-
 def _parse(arguments: list[str]) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m tools.data.dataset", description=__doc__)
     parser.add_argument("name", metavar="NAME")
@@ -260,6 +303,8 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
     for what in COLUMNS:
         option = "--group-column" if what == "group" else f"--{what}"
         parser.add_argument(option, metavar="COLUMN", dest=f"column_{what}", help=f"of a table: the {what} of an image")
+    parser.add_argument("--skip-invalid", action="store_true", help="leave out files that are not valid images")
+    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="to the size of a model")
     found = vars(parser.parse_args(arguments))
     columns = {what: found.pop(f"column_{what}") for what in COLUMNS}
     return {**found, "columns": columns}

@@ -84,8 +84,8 @@ class Revision:
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """The metrics of each evaluated model, in the order of params.yaml, without those of an older version."""
-        found = {name: self._load(paths.metrics(name)) for name in self.params.get("models", {})}
+        """The metrics of each evaluated model, by name, without those of an older version."""
+        found = {name: self._load(paths.metrics(name)) for name in sorted(self.params.get("models", {}))}
         return {name: values for name, values in found.items() if "validation_images" in values}
 
     @cached_property
@@ -163,7 +163,7 @@ def experiments() -> Iterator[tuple[str, str, str]]:
 def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
     """Dotted key, value before and value after of each difference; a new or removed entry is one difference."""
     if isinstance(before, dict) and isinstance(after, dict):
-        for name in {**before, **after}:
+        for name in sorted({**before, **after}, key=str):
             inner = f"{key}.{name}" if key else str(name)
             yield from differences(before.get(name, ABSENT), after.get(name, ABSENT), inner)
     elif before != after:

@@ -12,7 +12,7 @@ from ruamel.yaml import YAML
 
 from stages.runtime import paths
 from stages.runtime.cli import run
-from tools.compare.base import git
+from tools.lib.git import git
 from tools.lib.jobs import Jobs
 
 

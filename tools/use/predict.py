@@ -46,12 +46,13 @@ def predict(arguments: argparse.Namespace) -> None:
         raise UserError(f"--top {arguments.top}: choose a positive number")
     if not arguments.images:
         raise UserError("no images are given; name files or folders, as in IMAGES=photos")
-    threads = params.load().threads
+    values = params.load()
+    threads = values.threads
     path = resolve_model(arguments.model)
     images = find_images(arguments.images)
     if not images:
         raise UserError(f"{' '.join(map(printable, arguments.images))}: no images; name files or other folders")
-    predictor = Predictor(path, threads)
+    predictor = Predictor(path, threads, values.max_pixels)
     failed = 0
 
     def predictions() -> Iterator[Prediction]:
@@ -65,7 +66,7 @@ def predict(arguments: argparse.Namespace) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # names in any script, whatever the locale
     write = json_lines if arguments.json else csv_lines if arguments.csv else partial(table, width=width(images))
-    for line in write(predictions(), predictor.classes, arguments.top):
+    for line in write(predictions(), predictor.classes, arguments.top, predictor.source):
         tqdm.write(line)  # beside the bar, if both are on a terminal
     if failed == len(images):
         raise UserError(f"none of {len(images):,} files is a valid image; the lines above say why")

@@ -18,14 +18,13 @@ def serve(arguments: argparse.Namespace) -> None:
         UserError: there is no such model, or the address cannot be used.
     """
     path = resolve_model(arguments.model)
-    from stages.inference import server
+    from stages.inference import app, server
     from stages.inference.predictor import Predictor
 
     limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
     bound = server.bind(arguments.host, arguments.port)
-    predictor = Predictor(path, params.load().threads)
-    app = server.create_app(path.stem, predictor, limits)
-    server.run(app, limits, bound, arguments.log)
+    predictor = Predictor(path, params.load().threads, limits.max_pixels)
+    server.run(app.create_app(path.stem, predictor, limits), limits, bound, arguments.log)
 
 
 def _positive(kind: type) -> Callable[[str], float]:

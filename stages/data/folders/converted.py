@@ -15,10 +15,10 @@ import PIL
 from PIL import Image
 
 from stages.data import convert, jpeg
+from stages.data.jpeg import MAX_PIXELS
 from stages.runtime import limits, paths
 from stages.runtime.errors import UserError
 
-JPEG = b"\xff\xd8"
 PNG_COMPRESSION = 3  # as in stages/data/writer.py
 UNSAVED = 64  # images after which the file is written, which is what a killed process loses,
 UNSAVED_BYTES = 64 << 20  # or bytes
@@ -51,7 +51,9 @@ class ConvertedImages:
         self._unsaved: list[tuple[bytes, str, bytes | None]] = []
         self.decoded = 0  # images that were not known before
 
-    def convert(self, contents: Iterator[tuple[str, Callable[[], bytes]]]) -> Iterator[Content]:
+    def convert(
+        self, contents: Iterator[tuple[str, Callable[[], bytes]]], max_pixels: int = MAX_PIXELS
+    ) -> Iterator[Content]:
         """Decode what has not been decoded before, in threads; yield all images in their order."""
         workers = min(limits.cores(), 8)
         pending: deque[tuple[str, bytes, Fact | Future[tuple[Fact, bytes | None]], bool]] = deque()
@@ -63,8 +65,8 @@ class ConvertedImages:
                     pending.append((name, b"", Fact(str(error), [], 0, 0, 0), False))
                 else:
                     digest = hashlib.sha256(data).digest()
-                    fact, is_stored = self._find(digest)
-                    pending.append((name, digest, fact or pool.submit(_convert, data), is_stored))
+                    fact, is_stored = self._find(digest, max_pixels)
+                    pending.append((name, digest, fact or pool.submit(_convert, data, max_pixels), is_stored))
                 if len(pending) > 2 * workers:
                     yield self._finished(*pending.popleft())
             while pending:
@@ -86,17 +88,19 @@ class ConvertedImages:
     ) -> Content:
         if isinstance(fact, Future):
             fact, png = fact.result()
-            self.decoded += 1
             is_stored = png is not None
-            self._unsaved.append((digest, json.dumps(fact), png))
+            if not fact.error:  # of which some depend on the limit of pixels
+                self.decoded += 1
+                self._unsaved.append((digest, json.dumps(fact), png))
             if len(self._unsaved) >= UNSAVED or sum(len(row[2] or b"") for row in self._unsaved) >= UNSAVED_BYTES:
                 self.save()
         return Content(name, digest, fact, is_stored)
 
-    def _find(self, digest: bytes) -> tuple[Fact | None, bool]:
+    def _find(self, digest: bytes, max_pixels: int) -> tuple[Fact | None, bool]:
         query = "SELECT fact, png IS NOT NULL FROM images WHERE digest = ?"
         row = self._database.execute(query, [digest]).fetchone()
-        return (Fact(*json.loads(row[0])), bool(row[1])) if row else (None, False)
+        fact = Fact(*json.loads(row[0])) if row else None
+        return (fact, bool(row[1])) if fact and fact.height * fact.width <= max_pixels else (None, False)
 
 
 @contextmanager
@@ -125,14 +129,14 @@ def open_converted(path: Path = paths.CONVERTED) -> Iterator[ConvertedImages]:
         raise UserError(f"{path}: {error}; if the disk is not full, remove this file and run it again") from None
 
 
-def _convert(data: bytes) -> tuple[Fact, bytes | None]:
+def _convert(data: bytes, max_pixels: int) -> tuple[Fact, bytes | None]:
     """What is known of a file, and its image as PNG unless it is a JPEG file that needs no conversion."""
     try:
         if not data:
             raise ValueError("is empty")
-        pixels, applied = convert.convert(data)
-        if not applied and data.startswith(JPEG):
-            if error := jpeg.find_error(data):
+        pixels, applied = convert.convert(data, max_pixels)
+        if not applied and data.startswith(convert.JPEG):
+            if error := jpeg.find_error(data, max_pixels=max_pixels):
                 raise ValueError(error)
             return Fact("", [], *pixels.shape), None
     except ValueError as error:
@@ -147,5 +151,5 @@ def _convert(data: bytes) -> tuple[Fact, bytes | None]:
 def _version() -> int:
     """A number for the code that decodes images."""
     code = b"".join(Path(module.__file__ or "").read_bytes() for module in (convert, jpeg))
-    text = code + Path(__file__).read_bytes() + PIL.__version__.encode()
+    text = code + Path(__file__).read_bytes() + f"{PIL.__version__} {convert.HAS_HEIF}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:3], "big")

@@ -1,20 +1,22 @@
 """Which split, class and key each file of a folder has, by its path."""
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from stages.data.folders.listing import is_image
+from stages.data.convert import is_image
 from stages.runtime.errors import UserError
 
-# What a folder, or a value in a table, that names a split may be called, in any case
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
+# Words that name a split in a folder's name or a table, in any case, and words that may stand beside them
 SPLITS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
-    **dict.fromkeys(("test", "testing"), TEST),
+    **dict.fromkeys(("train", "training", "trn"), TRAIN),
+    **dict.fromkeys(("val", "valid", "validation", "validate", "dev", "eval", "evaluation"), VALIDATION),
+    **dict.fromkeys(("test", "testing", "tst", "holdout"), TEST),
 }
+FILLERS = {"set", "data", "dataset", "split", "folder", "dir", "images", "image", "imgs", "img", "photos", "pictures"}
 
 
 class Entry(NamedTuple):
@@ -25,6 +27,15 @@ class Entry(NamedTuple):
     split: str | None  # None: still to be chosen
     name: str  # in its class: a pattern for groups is searched in it
     group: str | None = None  # from a column of a table
+
+
+def split_of(name: str) -> tuple[str, str] | None:
+    """The split that a name stands for, and the rest of the name: `training_set`, `Test`, `seg_train`; None if none."""
+    words = re.findall(r"[^\W_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    words = [re.sub(f"^({'|'.join(SPLITS)})({'|'.join(FILLERS)})$", r"\1", word) for word in words]
+    found = [SPLITS[word] for word in words if word in SPLITS]
+    rest = " ".join(word for word in words if word not in SPLITS and word not in FILLERS)
+    return (found[0], rest) if len(found) == 1 else None
 
 
 def by_folders(source: Path, names: Iterable[str]) -> tuple[dict[str, Entry], list[str]]:
@@ -48,35 +59,67 @@ def by_folders(source: Path, names: Iterable[str]) -> tuple[dict[str, Entry], li
     images = {name: name.split("/") for name in files if is_image(name)}
     top = _common_folders(list(images.values()))
     inside = {name: parts[top:] for name, parts in images.items() if len(parts) > top + 1}
-    first = {parts[0] for parts in inside.values()}
-    named = {name for name in first if name.lower() in SPLITS}
-    if named and named != first:
-        raise UserError(
-            f"{source}: folders of splits, such as {min(named)!r}, lie beside others, such as {min(first - named)!r}; "
-            "move one kind elsewhere"
-        )
-    if named:
-        inside = {name: parts for name, parts in inside.items() if len(parts) > 2}
+    splits = _folders_of_splits(source, {parts[0] for parts in inside.values()})
+    if not splits:
+        _check_subfolders(source, list(inside.values()))
     entries = {}
     for name, parts in inside.items():
-        split, (class_name, *rest) = (SPLITS[parts[0].lower()], parts[1:]) if named else (None, parts)
-        entries[name] = Entry("/".join([class_name, *rest]), class_name, split, "/".join(rest))
+        split = splits.get(parts[0])
+        if split:
+            parts = parts[2 if len(parts) > 3 and parts[1] == parts[0] else 1 :]  # as in seg_train/seg_train/CLASS
+        if len(parts) > 1:
+            entries[name] = Entry("/".join(parts), parts[0], split, "/".join(parts[1:]))
     check_case(source, {entry.class_name for entry in entries.values()})
     return entries, [name for name in files if name not in entries]
 
 
-def resolve_splits(source: Path, entries: dict[str, Entry]) -> dict[str, Entry]:
-    """Make validation images test images if there are no others to test with.
+def _folders_of_splits(source: Path, folders: set[str]) -> dict[str, str]:
+    """The split of each folder; empty if they are classes."""
+    found = {name: kind for name in sorted(folders) if (kind := split_of(name))}
+    if len(found) == len(folders) and len({rest for _, rest in found.values()}) == 1:
+        splits = {name: split for name, (split, _) in found.items()}
+        first: dict[str, str] = {}
+        for name, split in splits.items():
+            if (other := first.setdefault(split, name)) != name:
+                raise UserError(f"{source}: the folders {other!r} and {name!r} are both for {split}; make them one")
+        return splits
+    if named := [name for name, (_, rest) in found.items() if not rest]:
+        raise UserError(
+            f"{source}: folders of splits, such as {named[0]!r}, lie beside others, such as "
+            f"{min(folders - {*named})!r}; move one kind elsewhere, or rename a class that has the name of a split"
+        )
+    by_rest: dict[str, list[str]] = defaultdict(list)
+    for name, (_, rest) in found.items():
+        by_rest[rest].append(name)
+    if several := next((names for names in by_rest.values() if len(names) > 1), None):
+        raise UserError(
+            f"{source}: folders such as {_listed(several)} seem to be splits of a class; arrange them as train/CLASS"
+        )
+    return {}
 
-    Raises:
-        UserError: there are no training images, or neither test nor validation images.
-    """
-    found = {entry.split for entry in entries.values()}
-    if TRAIN not in found or len(found) < 2:
-        raise UserError(f"{source}: it has only images for {' and '.join(sorted(map(str, found)))}; add others")
-    if TEST in found:
-        return entries
-    return {name: entry._replace(split=TRAIN if entry.split == TRAIN else TEST) for name, entry in entries.items()}
+
+def _check_subfolders(source: Path, images: list[list[str]]) -> None:
+    """Raise a `UserError` if what seem to be classes all contain the same folders."""
+    below: dict[str, set[str]] = defaultdict(set)
+    for folder, *rest in images:
+        below[folder].add(rest[0] if len(rest) > 1 else "")
+    shared = max(below.values(), key=len, default=set())
+    if len(below) > 1 and len(shared) > 1 and all("" not in found and found <= shared for found in below.values()):
+        if all(map(split_of, shared)):
+            raise UserError(
+                f"{source}: the folders {_listed(below)} contain splits, such as {min(shared)!r}; arrange them as "
+                "train/CLASS, the other way around"
+            )
+        raise UserError(
+            f"{source}: the folders {_listed(below)} all contain {_listed(shared)}: if they are splits, name them "
+            "train, validation and test; if they are sources of images, join them; if they are classes, move the "
+            "images of each into one folder"
+        )
+
+
+def _listed(names: Iterable[str]) -> str:
+    first, *others = sorted(names)
+    return f"{first!r} and {others[0]!r}" if len(others) == 1 else f"{first!r} and {len(others):,} others"
 
 
 def split_names(entries: dict[str, Entry]) -> list[str]:
@@ -92,7 +135,7 @@ def _common_folders(images: list[list[str]]) -> int:
         images
         and min(map(len, images)) > depth + 2
         and len({parts[depth] for parts in images}) == 1
-        and images[0][depth].lower() not in SPLITS
+        and (split_of(images[0][depth]) or ("", "other"))[1]
     ):
         depth += 1
     return depth

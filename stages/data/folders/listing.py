@@ -1,35 +1,49 @@
 """The image files in a folder or an archive, without unpacking it, and without leaving it."""
 
+import functools
 import lzma
 import os
 import re
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from stages.data.convert import HEIF_SUFFIXES, INSTALL_HEIF
 from stages.data.formats._archive import (
     CORRUPT_ERRORS,
     MAX_DEPTH,
     MAX_FILE,
     MAX_RATIO,
     MAX_UNPACKED,
+    Bounded,
     open_gzip,
     open_tar,
     regular_files,
 )
-from stages.data.formats._bounded import bounded
 from stages.runtime.errors import UserError
 
-IMAGES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp")
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz")
 SYMLINK = 0o120000  # the type of a file in the mode that zip archives store
 ENCRYPTED = 1  # a flag of zip archives
+UTF_8 = 0x800  # a flag of zip archives: the name is UTF-8
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # of zip archives; others are unpacked without a limit, and rare
+
+# What systems add to folders and archives, beside names that begin with a dot
+SYSTEM = {
+    *("__macosx", "icon\r", "desktop.ini", "thumbs.db", "ehthumbs.db", "$recycle.bin", "recycler"),
+    *("system volume information", "found.000", "lost+found", "@eadir", "@tmp", "@recycle", "#recycle", "#snapshot"),
+}
+# Suffixes of pictures that cannot be read, unlike those of other files, such as a text
+PICTURES = (
+    *(*HEIF_SUFFIXES, ".jxl", ".jp2", ".j2k", ".svg", ".psd", ".eps", ".ico", ".tga", ".ppm", ".pgm", ".pnm", ".exr"),
+    *(".cr2", ".cr3", ".nef", ".arw", ".dng", ".orf", ".rw2", ".raf", ".pef", ".dcm", ".nii", ".npy", ".pdf"),
+)
 
 
 class File(NamedTuple):
@@ -42,7 +56,7 @@ class File(NamedTuple):
 def files(source: Path) -> Iterator[File]:
     """Yield the files of a folder in the order of their names, or of an archive in its own order.
 
-    Hidden files, and those that macOS adds to archives, are left out.
+    Hidden files, and those that systems add, are left out.
 
     Raises:
         UserError: there is no such source, or it is corrupt, a bomb, or has links or paths that lead out of it.
@@ -64,13 +78,17 @@ def files(source: Path) -> Iterator[File]:
 
 
 def is_hidden(part: str) -> bool:
-    """Whether a file or folder is hidden by its own name, or one that macOS adds to archives."""
-    return part.startswith(".") or part == "__MACOSX"
+    """Whether a file or folder is hidden by its own name, or one that a system adds."""
+    return part.startswith((".", "~$")) or part.lower() in SYSTEM
 
 
-def is_image(name: str) -> bool:
-    """Whether a file is an image by its name."""
-    return name.lower().endswith(IMAGES)
+def unreadable(names: Iterable[str]) -> str:
+    """How many pictures of each format cannot be read, and what to do; empty if there are none."""
+    kinds = Counter(suffix for name in names if (suffix := PurePosixPath(name).suffix.lower()) in PICTURES)
+    other = ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items()) if kind not in HEIF_SUFFIXES)
+    heif = ", ".join(f"{number:,} {kind}" for kind, number in sorted(kinds.items()) if kind in HEIF_SUFFIXES)
+    advice = [f"{heif}: {INSTALL_HEIF}"] if heif else []
+    return "; ".join(advice + ([f"{other}: convert to JPEG or PNG"] if other else []))
 
 
 def read_file(path: Path) -> bytes:
@@ -86,10 +104,28 @@ def read_file(path: Path) -> bytes:
 def check_inside(path: Path, root: Path, name: str) -> None:
     """Raise a `UserError` if a link leads out of the folder `root`, or nowhere, or to a folder."""
     target = Path(os.path.realpath(path))  # unlike `resolve`, it takes a link to itself
-    if not target.is_relative_to(root.resolve()):
+    if not target.is_relative_to(root.resolve()) and not _is_cached(target):
         raise UserError(f"{root}: {name!r} is a link out of the folder; replace it by the file")
     if path.is_symlink() and not target.is_file():
         raise UserError(f"{root}: {name!r} is a link to {'a folder' if target.is_dir() else 'nothing'}; remove it")
+
+
+def _is_cached(file: Path) -> bool:
+    """Whether a file is in the cache of this repository, to which `dvc add` may link."""
+    cache = _dvc_cache(Path.cwd())
+    return cache is not None and file.is_relative_to(cache)
+
+
+@functools.cache
+def _dvc_cache(repository: Path) -> Path | None:
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(repository) as repo:
+            return Path(os.path.realpath(repo.cache.local.path))
+    except DvcException:  # not in a repository
+        return None
 
 
 def _folder(root: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
@@ -103,7 +139,7 @@ def _folder(root: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
         below = []
         for entry in ordered:
             name, path = prefix + entry.name, Path(entry.path)
-            if entry.name.startswith("."):
+            if is_hidden(entry.name):
                 continue
             if entry.is_symlink():
                 check_inside(path, root, name)
@@ -120,7 +156,7 @@ def _zip(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
         if sum(member.file_size for member in archive.infolist()) > limit:
             raise UserError(f"{path}: it unpacks to more than {limit:,} bytes; do not use this archive")
         for member in archive.infolist():
-            name = member.filename.replace("\\", "/")  # as some programs on Windows write it
+            name = _zip_name(member, path).replace("\\", "/")  # as some programs on Windows write it
             if name.startswith("/") or re.match("[A-Za-z]:", name) or ".." in name.split("/"):
                 raise UserError(f"{path}: {name[:200]!r} is a path out of the archive; do not use this archive")
             if member.external_attr >> 16 & 0o170000 == SYMLINK:
@@ -131,6 +167,19 @@ def _zip(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
                 raise UserError(f"{path}: {name[:200]!r} is not packed by deflate, the usual method; pack it again")
             if not member.is_dir():
                 yield name, _reader(path, member.file_size, partial(_unpack, archive, member))
+
+
+def _zip_name(member: zipfile.ZipInfo, path: Path) -> str:
+    """The name of a member; a name that is not marked as UTF-8 may be so nevertheless."""
+    if member.flag_bits & UTF_8 or member.filename.isascii():
+        return member.filename
+    try:
+        return member.filename.encode("cp437").decode()
+    except ValueError:
+        raise UserError(
+            f"{path}: the name {member.filename[:200]!r} is not UTF-8, so its letters depend on the computer; unpack "
+            "it where it was made, and give the folder, or pack it with names in UTF-8"
+        ) from None
 
 
 def _unpack(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
@@ -147,14 +196,14 @@ def _tar(path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
                 yield from _members(stream, path)
         elif suffix in (".xz", ".txz"):
             with lzma.open(path) as packed:
-                yield from _members(bounded(packed, path, path.stat().st_size), path)
+                yield from _members(Bounded(packed, path), path)
         else:
             with path.open("rb") as plain:
                 yield from _members(plain, path)
 
 
 def _members(stream: object, path: Path) -> Iterator[tuple[str, Callable[[], bytes]]]:
-    with open_tar(stream, "r|") as archive:  # type: ignore[arg-type]  # any stream with `read`
+    with open_tar(stream, "r|") as archive:
         for member in regular_files(archive, path):
             file = archive.extractfile(member)
             assert file is not None  # a regular file

@@ -1,23 +1,22 @@
 """Read a dataset of your own images: a folder, an archive or a table, without changing it."""
 
 import hashlib
-import io
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from stages.config.folders import FolderConfig, TableConfig
 from stages.data import split
+from stages.data.convert import decode, is_image
 from stages.data.examples import Example
 from stages.data.folders import layout, table
 from stages.data.folders.converted import Content, ConvertedImages, Fact
-from stages.data.folders.listing import files
+from stages.data.folders.corrections import correct
+from stages.data.folders.listing import files, unreadable
+from stages.data.jpeg import MAX_PIXELS
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
 
@@ -38,6 +37,16 @@ class Listing:
         """Whether the source says which images are for training and which for testing."""
         return any(entry.split for entry in self.entries.values())
 
+    @property
+    def left_out(self) -> str:
+        """How many pictures are left out, and what to do; empty if none are."""
+        outside = sum(map(is_image, self.ignored))
+        return "; ".join(
+            filter(
+                None, [unreadable(self.ignored), f"{outside:,} images are in no folder of a class" if outside else ""]
+            )
+        )
+
     def images(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
         """The name of each image, in the order of the source, and a function that reads it."""
         return ((name, read) for name, read in self.contents() if name in self.entries)
@@ -57,7 +66,8 @@ def list_images(source: Path, columns: TableConfig | None) -> Listing:
         listing = Listing(source, entries, ignored, partial(files, source))
     if not listing.entries:
         raise UserError(
-            f"{source}: it has no images in folders of classes, such as CLASS/a.jpg or train/CLASS/a.jpg; arrange it so"
+            f"{source}: it has no images in folders of classes, such as CLASS/a.jpg or train/CLASS/a.jpg; "
+            f"{listing.left_out or 'arrange it so'}"
         )
     return listing
 
@@ -79,7 +89,7 @@ def assign_splits(
     """
     units = {name: _unit(entry, group) for name, entry in listing.entries.items()}
     if listing.has_splits and test_fraction is None:
-        entries = layout.resolve_splits(listing.source, listing.entries)
+        entries = _resolve_splits(listing)
     elif test_fraction is not None and not listing.has_splits:
         entries = {name: entry._replace(split=layout.TRAIN) for name, entry in listing.entries.items()}
         entries = _hold_out(entries, units, layout.TEST, test_fraction)
@@ -101,6 +111,26 @@ def assign_splits(
     return entries
 
 
+def _resolve_splits(listing: Listing) -> dict[str, layout.Entry]:
+    """Make validation images test images if there are no others to test with."""
+    found = {entry.split for entry in listing.entries.values()}
+    if layout.TRAIN in found and layout.TEST in found:
+        return listing.entries
+    if layout.TRAIN in found and layout.VALIDATION in found:
+        return {
+            name: entry if entry.split == layout.TRAIN else entry._replace(split=layout.TEST)
+            for name, entry in listing.entries.items()
+        }
+    advice = "add others"
+    name, entry = next(iter(listing.entries.items()))
+    if len(found) == 1 and name != entry.key:  # from a folder
+        folder = listing.source / name.removesuffix(f"/{entry.key}")
+        advice += f", or give that folder alone, which is then split: FROM={folder}"
+        advice += "" if listing.source.is_dir() else ", after you have unpacked it"
+    only = f"it has only images for {' and '.join(sorted(map(str, found)))}"
+    raise UserError(f"{listing.source}: {'; '.join(filter(None, [only, listing.left_out, advice]))}")
+
+
 def _hold_out(
     entries: dict[str, layout.Entry], units: dict[str, str], target: str, fraction: float
 ) -> dict[str, layout.Entry]:
@@ -112,7 +142,7 @@ def _hold_out(
 
 
 def checked_examples(
-    name: str, config: FolderConfig, converted: ConvertedImages, conversions: Counter[str]
+    name: str, config: FolderConfig, converted: ConvertedImages, conversions: Counter[str], max_pixels: int = MAX_PIXELS
 ) -> tuple[list[str], Iterator[tuple[Example, str]]]:
     """Return the splits of a dataset, and an iterator of its examples, each with what is wrong or an empty string.
 
@@ -123,6 +153,7 @@ def checked_examples(
         config: its entry in params.yaml.
         converted: images that were decoded before.
         conversions: counts images by the name of each conversion that was applied to them.
+        max_pixels: that an image may have.
 
     Raises:
         UserError: as `list_images` and `assign_splits`; or a class is not in `classes`.
@@ -130,6 +161,11 @@ def checked_examples(
     listing = list_images(config.source, config.table)
     entries = assign_splits(listing, config.test_fraction, config.validation_fraction, config.group)
     labels = {class_name: label for label, class_name in enumerate(config.classes)}
+    if config.corrections:
+        names = dict(zip(config.classes, config.as_dataset().class_names, strict=True))
+        entries, counts = correct(entries, Path(config.corrections), names)
+        listing = replace(listing, entries=entries)
+        print(f"{config.corrections}: " + ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items())))
     for entry in entries.values():
         if entry.class_name not in labels:
             raise UserError(
@@ -138,14 +174,14 @@ def checked_examples(
             )
 
     def examples() -> Iterator[tuple[Example, str]]:
-        contents = progress(converted.convert(listing.images()), len(entries), name, "images")
+        contents = progress(converted.convert(listing.images(), max_pixels), len(entries), name, "images")
         found = {content.name: content for content in contents}
         is_gray = has_one_channel([content.fact for content in found.values() if not content.fact.error])
         for file_name, read in listing.images():
             entry, content = entries[file_name], found[file_name]
             data = b"" if content.fact.error else _data(listing.source, content, read, converted)
             conversions.update(content.fact.applied)
-            image = _decode_gray(data) if is_gray and data else data
+            image = decode(data, 1)[0] if is_gray and data else data
             yield (str(entry.split), entry.key, image, labels[entry.class_name]), content.fact.error
 
     return layout.split_names(entries), examples()
@@ -164,10 +200,6 @@ def _data(source: Path, content: Content, read: Callable[[], bytes], converted: 
     if hashlib.sha256(data).digest() != content.digest:
         raise UserError(f"{source}: {content.name!r} changed while it was read; run it again")
     return data
-
-
-def _decode_gray(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)))[..., np.newaxis]
 
 
 def group_of(entry: layout.Entry, pattern: str | None) -> str | None:

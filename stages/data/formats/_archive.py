@@ -1,13 +1,14 @@
 """Read archives as streams, without unpacking them to disk, with one-line errors that name the file."""
 
 import gzip
+import lzma
 import re
 import tarfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from stages.runtime.errors import UserError
 
@@ -51,29 +52,37 @@ def name_file_in_errors(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def open_gzip(path: Path) -> Iterator[gzip.GzipFile]:
+def open_gzip(path: Path) -> Iterator["Bounded"]:
     """Open a gzip file, with a limit on its unpacked size.
 
     If the block succeeds, the rest of the file is read up to the checksum at its end, so that no corruption is missed.
     """
-    with name_file_in_errors(path), _LimitedGzipFile(path) as stream:
+    with name_file_in_errors(path), gzip.GzipFile(path) as packed:
+        stream = Bounded(packed, path)
         yield stream
         while stream.read(1 << 20):
             pass
 
 
-class _LimitedGzipFile(gzip.GzipFile):
-    """A gzip file that raises an error when it unpacks to more bytes than any dataset has."""
+class Bounded:
+    """Reads from a stream until it has unpacked more bytes than any dataset has."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.path = path
-        self.limit = max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size)
+    def __init__(self, stream: gzip.GzipFile | lzma.LZMAFile, path: Path) -> None:
+        """Wrap a stream.
 
-    def read(self, size: int | None = -1) -> bytes:
-        data = super().read(size)
-        if self.tell() > self.limit:
-            raise UserError(f"{self.path}: it unpacks to more than {self.limit:,} bytes; do not use this archive")
+        Args:
+            stream: unpacked bytes.
+            path: the archive that they are unpacked from.
+        """
+        self._stream, self._path = stream, path
+        self._limit = max(MAX_UNPACKED, MAX_RATIO * path.stat().st_size)
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read up to `size` bytes; raise a `UserError` beyond 256 MiB and 100 times the size of the archive."""
+        data = self._stream.read(size)
+        if self.tell() > self._limit:
+            raise UserError(f"{self._path}: it unpacks to more than {self._limit:,} bytes; do not use this archive")
         return data
 
 
@@ -97,7 +106,7 @@ class _CheckedMember(tarfile.TarInfo):
         return member
 
 
-def open_tar(stream: gzip.GzipFile, mode: Literal["r|", "r:"]) -> tarfile.TarFile:
+def open_tar(stream: Any, mode: Literal["r|", "r:"]) -> tarfile.TarFile:
     """Open the tar archive in `stream`: "r|" to read it once from start to end, "r:" for random access."""
     return tarfile.open(fileobj=stream, mode=mode, bufsize=BUFFER, tarinfo=_CheckedMember)
 

@@ -12,11 +12,11 @@ from stages.data import split
 from stages.data.formats._archive import (
     CORRUPT_ERRORS,
     DOWNLOAD_AGAIN,
+    Bounded,
     open_tar,
     regular_files,
     single_file,
 )
-from stages.data.formats._bounded import bounded
 from stages.runtime.errors import UserError
 
 INNER = "101_ObjectCategories.tar.gz"
@@ -64,7 +64,7 @@ def _open(path: Path) -> Iterator[tarfile.TarFile]:
             with (
                 outer.open(names[0]) as packed,
                 gzip.open(packed) as stream,
-                open_tar(bounded(stream, path, path.stat().st_size), "r|") as archive,
+                open_tar(Bounded(stream, path), "r|") as archive,
             ):
                 yield archive
     except (*CORRUPT_ERRORS, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:

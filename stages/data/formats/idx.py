@@ -6,12 +6,11 @@ followed by the bytes. http://yann.lecun.com/exdb/mnist/ describes it.
 
 import struct
 from collections.abc import Generator, Iterator
-from gzip import GzipFile
 from pathlib import Path
 
 import numpy as np
 
-from stages.data.formats._archive import DOWNLOAD_AGAIN, name_file_in_errors, open_gzip
+from stages.data.formats._archive import DOWNLOAD_AGAIN, Bounded, name_file_in_errors, open_gzip
 from stages.runtime.errors import UserError
 
 PREFIX = {"train": "train", "test": "t10k"}
@@ -69,7 +68,7 @@ def _examples(
     return rows, columns
 
 
-def _header(stream: GzipFile, path: Path, magic: int) -> tuple[int, ...]:
+def _header(stream: Bounded, path: Path, magic: int) -> tuple[int, ...]:
     """Read the magic number and the dimensions after it; the number's last byte is their count."""
     (found,) = struct.unpack(">I", _read_exactly(stream, 4, path))
     if found != magic:
@@ -81,13 +80,13 @@ def _header(stream: GzipFile, path: Path, magic: int) -> tuple[int, ...]:
     return struct.unpack(f">{dimensions}I", _read_exactly(stream, 4 * dimensions, path))
 
 
-def _read_exactly(stream: GzipFile, size: int, path: Path) -> bytes:
+def _read_exactly(stream: Bounded, size: int, path: Path) -> bytes:
     data = _read(stream, size, path)
     if len(data) < size:
         raise UserError(f"{path}: truncated: it has fewer examples than its header announces; {DOWNLOAD_AGAIN}")
     return data
 
 
-def _read(stream: GzipFile, size: int, path: Path) -> bytes:
+def _read(stream: Bounded, size: int, path: Path) -> bytes:
     with name_file_in_errors(path):  # two files are open, and `open_gzip` would name the one that was opened last
         return stream.read(size)

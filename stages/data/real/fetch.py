@@ -1,7 +1,13 @@
 """Fetch a published file from the first mirror that delivers it with the right hash: retry, and resume."""
 
+import hashlib
+import json
+import os
+import re
 import shutil
+import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import urlsplit
@@ -10,6 +16,7 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
+from stages.runtime import paths
 from stages.runtime.errors import UserError, mask_urls
 from stages.runtime.files import file_hash
 from stages.runtime.progress import progress
@@ -30,19 +37,30 @@ class TransientError(MirrorError):
     """A failed attempt; the next one may succeed."""
 
 
-def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
+def fetch(path: Path, mirrors: "list[MirrorConfig]", folder: Path) -> None:
     """Write to `path` the file of the first mirror whose bytes have the hash beside its URL.
 
+    Args:
+        path: a file that does not exist.
+        mirrors: in the order in which they are tried.
+        folder: where the file will lie; dvc.lock may record the hash of an earlier one there.
+
     Raises:
-        UserError: all mirrors failed: one line with the error of each. `path` does not exist then.
+        UserError: all mirrors failed: one line with the error of each, which ends with an entry for a copy of the file.
+            `path` does not exist then.
     """
-    errors = []
+    errors: list[str] = []
     for mirror in mirrors:
+        if errors:
+            print(f"{path.name}: {errors[-1]}", flush=True)
         url = mask_urls(mirror.url)
         print(f"{path.name}: from {url}", flush=True)
         try:
             with path.open("wb") as out:
                 (_copy if mirror.url.startswith("file:") else _download)(mirror.url, out)
+            if not mirror.hash:
+                _pin(path, folder)
+                return
             algorithm, _, expected = mirror.hash.partition(":")
             if (found := file_hash(path, algorithm)) == expected:
                 return
@@ -51,8 +69,24 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
         except MirrorError as error:
             path.unlink()
             errors.append(f"{url}: {error}")
-            print(f"{path.name}: {error}", flush=True)
-    raise UserError(f"{path.name}: all mirrors failed: {'; '.join(errors)}; correct them in params.yaml")
+    copy = Path(os.path.expanduser("~")).absolute() / "Downloads" / path.name
+    entry = f'- {{url: "{copy.as_uri()}", hash: "{mirrors[0].hash or "md5:…"}"}}'
+    raise UserError(
+        f"{path.name}: all mirrors failed: {'; '.join(errors)}; correct them in params.yaml, or name a copy of the "
+        f"file there: {entry}"
+    )
+
+
+def _pin(path: Path, folder: Path) -> None:
+    """Accept a file whose publisher names no hash, unless dvc.lock records another for the only file in `folder`."""
+    listing = json.dumps([{"md5": file_hash(path, "md5"), "relpath": path.name}])  # as DVC writes that of a folder
+    digest = hashlib.md5(listing.encode()).hexdigest()
+    lock = paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else ""
+    recorded = re.search(rf"path: {re.escape(str(folder))}\n +hash: md5\n +md5: ([0-9a-f]+)", lock)
+    if recorded and recorded[1] != digest:
+        raise MirrorError("it is not the file of the first download, whose hash is in dvc.lock")
+    found = file_hash(path, "sha256")
+    print(f"{path.name}: its publisher names no hash; dvc.lock pins this file: sha256:{found}", flush=True)
 
 
 def _copy(url: str, out: BinaryIO) -> None:
@@ -73,16 +107,15 @@ def _copy(url: str, out: BinaryIO) -> None:
 
 def _download(url: str, out: BinaryIO) -> None:
     """Write the body of an http(s) URL to `out`, in several attempts if necessary."""
-    message = ""
-    for pause in BACKOFF:
+    for number, pause in enumerate(BACKOFF, 1):
         time.sleep(pause)
         try:
             _attempt(url, out)
             return
         except TransientError as error:
-            message = str(error)
-            print(f"{mask_urls(url)}: {message}", flush=True)
-    raise MirrorError(f"{message} in the last of {len(BACKOFF)} attempts")
+            if number == len(BACKOFF):
+                raise MirrorError(f"{error} in the last of {len(BACKOFF)} attempts") from None
+            print(f"{mask_urls(url)}: {error}; trying again", flush=True)
 
 
 def _attempt(url: str, out: BinaryIO) -> None:
@@ -112,6 +145,8 @@ def _attempt(url: str, out: BinaryIO) -> None:
             for chunk in progress(chunks, total, name, "B", size=len, initial=out.tell()):
                 out.write(chunk)
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
+        if out.tell() == 0 and any(isinstance(cause, socket.gaierror) for cause in _causes(error)):
+            raise MirrorError(f"there is no network, or no server of this name ({_reason(error)})") from None
         raise TransientError(f"connection lost after {out.tell()} bytes ({_reason(error)})") from None
     except (requests.RequestException, ValueError) as error:
         raise MirrorError(_reason(error)) from None
@@ -119,12 +154,16 @@ def _attempt(url: str, out: BinaryIO) -> None:
 
 def _reason(error: BaseException) -> str:
     """The system's message for a failed connection, else the exception's name: messages of requests quote the URL."""
-    cause: BaseException | None = error
-    while cause is not None:
+    for cause in _causes(error):
         if isinstance(cause, OSError) and not isinstance(cause, requests.RequestException) and cause.strerror:
             return cause.strerror
-        cause = cause.__cause__ or cause.__context__
     return type(error).__name__
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 def _looks_like_html(path: Path) -> bool:

@@ -1,0 +1,241 @@
+"""Probes: small trainings and extractions through the real stages, whose digests tell whether code computes the same.
+
+`python -m tools.lib.probes PARAMS STAGE…` runs them in the working directory, an empty folder, with the code that
+PYTHONPATH names, and prints the digest of each.
+"""
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+
+from stages.config import params
+from stages.config.schema import Params
+from stages.runtime import paths
+from stages.runtime.errors import UserError
+from stages.runtime.numerics import import_tensorflow
+from stages.runtime.progress import progress
+
+IMAGES = {"train": 300, "test": 40}  # generated; 270 of them train: at least two batches and a remainder
+PHOTOS = {"train": 100, "test": 20}  # of datasets with large images
+SMALL_SAMPLE = 500  # training images of the sample; a dataset with fewer has large images
+BATCH_SHARE = 0.36  # of the generated training images: the largest batch
+EPOCHS = 3
+FEATURE_SIZE = 64  # height and width of the images that features are extracted from
+FOLDER_SIDE = 64
+RESULT = "probe "  # begins a line with a digest
+ROW_METRICS = ("accuracy", "accuracy_without_tta", "validation_accuracy")  # what a row of measured results shows
+
+
+def probe(stages: Sequence[str], project: Path = Path()) -> dict[str, str]:
+    """Probe stages such as train@NAME and extract@NAME with the code and params.yaml of a folder, two at a time.
+
+    Returns:
+        The digest of each stage.
+
+    Raises:
+        UserError: a probe fails.
+    """
+    environment = os.environ | {"PYTHONPATH": str(project.absolute())}
+    digests: dict[str, str] = {}
+    with ExitStack() as stack:
+        processes = []
+        for part in filter(None, (stages[::2], stages[1::2])):
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            command = [sys.executable, "-m", "tools.lib.probes", str(project.absolute() / paths.PARAMS), *part]
+            log = stack.enter_context((folder / "log").open("w+", encoding="utf-8"))
+            run = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+            processes.append((stack.enter_context(run), log))
+        for process, log in processes:
+            lines = process.stdout or ()
+            for line in progress(lines, len(stages), "probes", "probes", lambda line: line.startswith(RESULT)):
+                if line.startswith(RESULT):
+                    digests |= json.loads(line.removeprefix(RESULT))
+            if process.wait():
+                log.seek(0)
+                raise UserError(f"the probe failed: {(log.read().strip().splitlines() or ['no message'])[-1]}")
+    return digests
+
+
+def small(values: Any) -> Any:
+    """Change the content of params.yaml so that a training takes seconds, and reaches every part that it names."""
+    values["source"], values["kernels"]["synthetic"], values["engine"] = "synthetic", "portable", "local"
+    values["train"] |= dict.fromkeys(("epochs", "batch_size", "learning_rate", "compute_dtype", "distribution"))
+    for dataset in values["datasets"].values():
+        dataset["synthetic"] = IMAGES if (dataset.get("synthetic") or IMAGES)["train"] >= SMALL_SAMPLE else PHOTOS
+    for weights in (values.get("weights") or {}).values():
+        weights["synthetic"] = True
+    for entry in [*(values.get("features") or {}).values(), *(values.get("pretrained") or {}).values()]:
+        entry["image_size"] = FEATURE_SIZE
+    for name, folder in (values.get("folders") or {}).items():
+        folder |= {"path": f"images/{name}", "table": None, "group": None, "test_fraction": 0.2}
+        folder["validation_fraction"] = None
+    for model in values["models"].values():
+        model["batch_size"] = min(model["batch_size"], int(BATCH_SHARE * _training_images(values, model["dataset"])))
+        stages = model.get("progressive") or []
+        for stage in stages:
+            stage["epochs"] = 1
+        model["epochs"] = max(EPOCHS, len(stages) + 1)
+        model.pop("synthetic", None)
+    return values
+
+
+def main(params_file: str, stages: Iterable[str]) -> None:
+    """Run probes one after the other and print their digests."""
+    from ruamel.yaml import YAML
+
+    values = small(YAML(typ="safe").load(Path(params_file).read_text(encoding="utf-8")))
+    paths.PARAMS.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
+    loaded = params.load()
+    import_tensorflow(loaded.threads, "portable")  # before a stage that leaves the number of threads open
+    probe = _Probe(loaded)
+    for stage in stages:
+        kind, _, name = stage.partition("@")
+        digest = probe.trained(name) if kind == "train" else probe.extracted(name)
+        print(RESULT + json.dumps({stage: digest}), flush=True)
+
+
+class _Probe:
+    """The outputs of stages in the working directory, each made when it is first needed."""
+
+    def __init__(self, values: Params) -> None:
+        self._values = values
+        self._digests: dict[str, str] = {}
+
+    def trained(self, name: str) -> str:
+        """Train and evaluate a model."""
+        if f"train@{name}" not in self._digests:
+            self._digests[f"train@{name}"] = self._train(name)
+        return self._digests[f"train@{name}"]
+
+    def extracted(self, name: str) -> str:
+        """Extract a feature set."""
+        if f"extract@{name}" not in self._digests:
+            from stages.download import download
+            from stages.extract import extract
+
+            features = self._values.features[name]
+            self._preprocess(features.dataset)
+            if features.backbone in self._values.weights:
+                download(features.backbone)
+            extract(name)
+            files = sorted(path for path in paths.records(name).iterdir() if ".tfrecord" in path.name)
+            self._digests[f"extract@{name}"] = _digest([path.read_bytes() for path in files])
+        return self._digests[f"extract@{name}"]
+
+    def _preprocess(self, dataset: str) -> None:
+        if paths.records(dataset).exists():
+            return
+        from stages.download import download
+        from stages.preprocess import preprocess
+        from stages.preprocess_folder import preprocess_folder
+
+        if dataset in self._values.folders:
+            _write_folder(dataset, self._values)
+            preprocess_folder(dataset)
+        else:
+            download(dataset)
+            preprocess(dataset)
+
+    def _train(self, name: str) -> str:
+        values, dataset = self._values, self._values.models[name].dataset
+        if dataset in values.pretrained:
+            from stages.join import join
+
+            self.trained(values.pretrained[dataset].head)
+            join(dataset)
+        elif dataset in values.features:
+            self.extracted(dataset)
+        else:
+            self._preprocess(dataset)
+        import keras
+        import pyarrow.parquet as pq
+
+        from stages.evaluate import evaluate
+        from stages.training import checkpoint
+        from stages.training.train_model import Training, run
+
+        checkpoint.SECONDS_BETWEEN = 0.0
+        keras.utils.clear_session()  # Keras numbers the layers of a process
+        events = run(Training.of(name, values), values.memory)
+        info: Any = next(events)
+        rows: list[Any] = [event[1] for event in events]
+        evaluate(name)
+        predicted = pq.read_table(paths.predictions(name)).to_pandas().sort_values("key")
+        metrics = json.loads(paths.metrics(name).read_text(encoding="utf-8"))
+        with np.load(info.checkpoint) as arrays:
+            state = [_array_digest(arrays[key]) for key in arrays.files if key != "rest"]
+        without_tta = predicted.get("predicted_without_tta")
+        return _digest(
+            [
+                "".join(sorted(_weights(paths.model(name)))).encode(),
+                "".join(sorted(state)).encode(),
+                repr([sorted(row.items()) for row in rows]).encode(),
+                np.stack(predicted["probabilities"].to_numpy()).astype(np.float32).tobytes(),
+                repr(None if without_tta is None else list(map(str, without_tta))).encode(),
+                repr([metrics.get(key) for key in ROW_METRICS]).encode(),
+            ]
+        )
+
+
+def _training_images(values: Any, dataset: str) -> int:
+    """Generated images that train the models of a dataset, a feature set or a network."""
+    if dataset in (values.get("pretrained") or {}):
+        dataset = values["pretrained"][dataset]["dataset"]
+    elif dataset in (values.get("features") or {}):
+        dataset = values["features"][dataset]["dataset"]
+    entry = values["datasets"].get(dataset)
+    return (entry["synthetic"] if entry else PHOTOS)["train"]
+
+
+def _write_folder(name: str, values: Params) -> None:
+    """Write random images in a folder for each class, in the shape of the records that this clone has, if any."""
+    from PIL import Image
+
+    classes = values.folders[name].classes
+    rng = np.random.default_rng(0)
+    for label, folder in enumerate(classes):
+        target = values.folders[name].source / folder
+        target.mkdir(parents=True)
+        for number in range(max(8, sum(PHOTOS.values()) // len(classes))):
+            pixels = rng.integers(0, 100, (FOLDER_SIDE, FOLDER_SIDE, 3)) + 155 * label // len(classes)
+            Image.fromarray(pixels.astype(np.uint8)).save(target / f"{number}.png")
+
+
+def _weights(path: Path) -> list[str]:
+    """A digest of every array in a .keras file."""
+    import h5py
+
+    digests: list[str] = []
+    with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
+        file.visititems(
+            lambda _, item: digests.append(_array_digest(item[()])) if isinstance(item, h5py.Dataset) else None
+        )
+    return digests
+
+
+def _array_digest(array: np.ndarray) -> str:
+    return _digest([str((array.dtype.str, array.shape)).encode(), np.ascontiguousarray(array).tobytes()])
+
+
+def _digest(parts: Iterable[bytes]) -> str:
+    """16 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little"))
+        digest.update(part)
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

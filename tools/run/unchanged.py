@@ -1,0 +1,108 @@
+"""`make unchanged`: record changed code in dvc.lock for trainings and extractions whose results it does not change.
+
+A probe of each stale stage, a training of seconds, runs with the code that dvc.lock names, from Git, and with today's.
+"""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dvc.repo import Repo
+
+from stages.runtime import dvc_lock
+from stages.runtime.cli import run
+from stages.runtime.errors import UserError
+from tools.lib.git import git
+from tools.lib.probes import probe
+
+PROBED = ("train", "extract")
+CODE = "stages/"
+COMMITS = 50  # of those that changed dvc.lock or the code, to look for the code that dvc.lock names
+
+
+def unchanged() -> None:
+    """Probe stale stages, record those that compute the same, and run what else is stale if none of them is left.
+
+    Raises:
+        UserError: no commit has the code that dvc.lock names, or a probe fails.
+    """
+    stale = _stale_by_code()
+    if not stale:
+        print("no training or extraction is stale because of its code")
+        return
+    remaining = dict(stale)
+    same: list[str] = []
+    for commit in git("log", f"-{COMMITS}", "--format=%H", "--", "dvc.lock", "stages").split():
+        if not remaining:
+            break
+        with _code_of(commit) as folder:
+            stages = [stage for stage, deps in remaining.items() if _has(folder, deps)]
+            if stages:
+                before, now = probe(stages, folder), probe(stages)
+                same += [stage for stage in stages if before[stage] == now[stage]]
+                remaining = {stage: deps for stage, deps in remaining.items() if stage not in stages}
+    with Repo() as repo:
+        for stage in same:
+            repo.commit(stage, force=True)
+            print(f"{stage}: computes the same; dvc.lock has the new code")
+    for stage in sorted(set(stale) - set(same)):
+        why = "no commit has the code it was trained with" if stage in remaining else "computes something else"
+        print(f"{stage}: {why}; stays stale")
+    if len(same) < len(stale):
+        raise UserError(f"{len(stale) - len(same)} stages stay stale; run `make repro` for them")
+    if subprocess.run(["dvc", "status", "--quiet"]).returncode:  # such as the report
+        subprocess.run(["dvc", "repro"], check=True)
+
+
+def _stale_by_code() -> dict[str, dict[str, str]]:
+    """Stale stages to probe of which nothing but code has changed: path and hash of the code in dvc.lock."""
+    lock = dvc_lock.read().get("stages", {})
+    stale = {}
+    with Repo() as repo:
+        for stage in repo.index.stages:
+            name = stage.addressing
+            if (
+                name.partition("@")[0] not in PROBED
+                or name not in lock
+                or any(out.changed_checksum() for out in stage.outs)
+            ):
+                continue
+            changed = [str(dep) for dep in stage.deps if dep.changed_checksum() or dep.status()]
+            if changed and all(path.startswith(CODE) for path in changed):
+                deps = {dep["path"]: dep["md5"] for dep in lock[name]["deps"]}
+                stale[name] = {path: md5 for path, md5 in deps.items() if path.startswith(CODE)}
+    return stale
+
+
+@contextmanager
+def _code_of(commit: str) -> Iterator[Path]:
+    """The files of a commit in a folder, for the time of a block."""
+    folder = Path(tempfile.mkdtemp())
+    try:
+        git("worktree", "add", "--quiet", "--force", "--detach", folder, commit)
+        yield folder / git("rev-parse", "--show-prefix")
+        git("worktree", "remove", "--force", folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _has(folder: Path, code: dict[str, str]) -> bool:
+    """Whether these files and folders of a checkout have these hashes of DVC."""
+    from dvc.fs import localfs
+    from dvc_data.hashfile.build import build
+
+    with Repo() as repo:
+        for path, md5 in code.items():
+            if not (folder / path).exists():
+                return False
+            _, _, content = build(repo.cache.local, str(folder / path), localfs, "md5", dry_run=True)
+            if content.hash_info.value != md5:
+                return False
+    return True
+
+
+if __name__ == "__main__":
+    run(unchanged)
