@@ -87,9 +87,9 @@ def _folders_of_splits(source: Path, folders: set[str]) -> dict[str, str]:
         by_rest[rest].append(name)
     splits: list[list[str]] = [names for rest, names in by_rest.items() if not rest or len(names) > 1]
     if len(splits) > 1:
-        several = _listed(max(splits, key=lambda names: len(names)))
+        longest = max(splits, key=len)
         raise UserError(
-            f"{source}: folders such as {several} seem to be splits of a class; arrange them as train/CLASS"
+            f"{source}: folders such as {_listed(longest)} seem to be splits of a class; arrange them as train/CLASS"
         )
     for names in splits:
         raise UserError(
