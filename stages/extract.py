@@ -51,6 +51,8 @@ def extract(name: str) -> None:
             "compute_dtype": environment["compute_dtype"],
             "weights": f"md5:{file_hash(weights, 'md5')}",
         }
+        if (fit := reader.fit(config.dataset)) != "crop":
+            backbone["fit"] = fit
         (folder / paths.backbone(name).name).write_text(json.dumps(backbone, indent=1) + "\n", encoding="utf-8")
     with atomic_write(paths.environment("extract", name)) as path:
         path.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
