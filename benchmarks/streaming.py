@@ -198,7 +198,7 @@ def by_grain(dataset: str, image_size: int) -> Iterator[int]:
 
     def decode_record(record: Any) -> Any:
         found = features.deserialize_example(record)
-        return reader.crop_and_resize(found["input"], image_size), found["label"]
+        return reader.resize(found["input"], image_size), found["label"]
 
     decode = tf.function(decode_record, input_signature=[tf.TensorSpec([], tf.string)], autograph=False)
 

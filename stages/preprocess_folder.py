@@ -29,6 +29,8 @@ def preprocess_folder(name: str) -> None:
         skip_invalid = values.skip_invalid_images or config.skip_invalid_images
         write_checked(name, class_names, [lambda: checked], config.source, skip_invalid, splits)
         print(f"images decoded here for the first time: {converted.decoded:,}")
+    if config.fit not in (None, "crop"):
+        write_json(config.fit, paths.fit(name))
     write_json(dict(sorted(conversions.items())), paths.conversions(name))
     if conversions:
         print("converted: " + ", ".join(f"{number:,} {what}" for what, number in sorted(conversions.items())))

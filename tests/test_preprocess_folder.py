@@ -2,19 +2,29 @@
 
 import io
 import json
+import re
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from PIL import Image
 
 from stages import preprocess_folder
+from stages.config import params
 from stages.data import reader
 from stages.data.convert import decode
+from stages.data.stream import open_split
+from stages.inference.predictor import Predictor
+from stages.prediction.saved_model import save
+from stages.runtime import paths
 from stages.runtime.errors import UserError
+from stages.training import train_model
 from tests.conftest import clone_of_work_tree, run, write_params
 from tests.data.photos import CLASSES, draw, write_photos
 from tests.data.test_folder import image, names, write
@@ -45,6 +55,8 @@ def test_changed_folder_is_stale_and_only_new_images_are_decoded(tmp_path: Path)
     assert "modified" in run(clone, "dvc", "status", STAGE).stdout
     second = run(clone, "dvc", "repro", STAGE)
     assert "images decoded here for the first time: 1\n" in second.stdout, second.stderr
+    write(clone, {"data/corrections/flowers.csv": b"file,suggested_label\nrose/new.png,drop\n"})
+    assert "data/corrections" in run(clone, "dvc", "status", STAGE).stdout
 
 
 def test_photos_of_any_kind_are_records(project: Path) -> None:
@@ -121,6 +133,107 @@ def test_predictions_see_the_pixels_of_the_records_in_every_mode(
         np.testing.assert_array_equal(decode(files[key], channels)[0], example["input"], key)
 
 
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_fit_of_the_entry_is_obeyed_where_images_are_read_and_predicted(project: Path, fit: str) -> None:
+    files = names(4) | {"cat/tall.png": image(1, "PNG"), "dog/wide.webp": image(2, "WEBP")}
+    write(project / "pets", files)
+    write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"], fit=fit))
+    preprocess_folder.preprocess_folder("flowers")
+    assert paths.fit("flowers").exists() == (fit != "crop")
+    examples = [
+        example for split in ("train", "test") for example in reader.read("flowers", split, 8).as_numpy_iterator()
+    ]
+    streamed = open_split("flowers", "train", 8, memory=0)
+
+    def seen(key: str) -> np.ndarray:
+        return reader.resize(decode(files[key], 3)[0], 8, fit).numpy()
+
+    for example in examples:
+        np.testing.assert_array_equal(seen(example["key"].decode()), example["input"])
+    np.testing.assert_array_equal(
+        streamed.inputs[: len(streamed)], [each["input"] for each in examples][: len(streamed)]
+    )
+    black = (np.stack([example["input"] for example in examples]) == 0).all((2, 3)).any()
+    assert black == (fit == "pad")  # images of 20 × 12 pixels
+    model = keras.Sequential([keras.Input((8, 8, 3), dtype="uint8"), keras.layers.Flatten(), keras.layers.Dense(2)])
+    config = params.load().models["mnist_dense"].model_copy(update={"dataset": "flowers"})
+    training: Any = SimpleNamespace(model=config, synthetic=False, kernels="native")
+    signature = train_model._signature(training, ["a", "b"], (8, 8, 3))
+    save(model, project / "a.keras", signature)
+    predictor = Predictor(project / "a.keras", tf.config.threading.get_intra_op_parallelism_threads())
+    np.testing.assert_array_equal(predictor.decode(files["cat/000.jpg"])[0], seen("cat/000.jpg"))
+
+
+HEADER = "file,label,suggested_label,reason\n"
+
+
+def test_corrections_relabel_and_drop_and_move_no_image(project: Path) -> None:
+    write(project / "pets", names(10))
+    table = project / "data/corrections/pets.csv"
+    write(project, {"data/corrections/pets.csv": b""})
+
+    def records(**options: Any) -> dict[tuple[str, str], int]:
+        classes = {"cat": "a cat", "dog": "a dog"}
+        write_params(project, lambda values: add_folder(values, path="pets", classes=classes, **options))
+        preprocess_folder.preprocess_folder("flowers")
+        return {
+            (split, example["key"].decode()): int(example["label"])
+            for split in ("train", "test")
+            for example in reader.read("flowers", split).as_numpy_iterator()
+        }
+
+    before = records()
+    table.write_text(
+        f"\ufeff{HEADER.replace(',', ';')}cat/000.jpg;cat;dog;audit\n"
+        "dog/001.jpg;a dog;a cat;\ndog/002.jpg;;drop;\ncat/003.jpg;cat;;\n"
+    )
+    after = records(corrections="data/corrections/pets.csv")
+    changed = {
+        key: label
+        for (_, key), label in after.items()
+        if before.get(("train", key), before.get(("test", key))) != label
+    }
+    assert changed == {"cat/000.jpg": 1, "dog/001.jpg": 0}
+    assert {key for _, key in set(before) - set(after)} == {"dog/002.jpg"} and set(after) < set(before)
+    for row, message in {
+        "cat/999.jpg,,dog,": "line 2: 'cat/999.jpg' is no image of the dataset, or remove the line",
+        "cat/000.jpg,,god,": "line 2: 'god' is no class; write one of cat, dog, drop or nothing",
+        "cat/000.jpg,dog,cat,": "line 2: 'cat/000.jpg' has the label 'cat', not 'dog'; remove the line",
+        "cat/000.jpg,,dog,\ncat/000.jpg,,cat,": "line 3: 'cat/000.jpg' is corrected twice; remove one",
+        'cat/000.jpg,,dog,"two\nlines"\ncat/1.jpg,,,': "line 4: 'cat/1.jpg' is no image",
+        "cat/000.jpg,,dog,a,b": "row 1: it has 5 values for 4 columns",
+    }.items():
+        table.write_text(f"{HEADER}{row}\n")
+        with pytest.raises(UserError, match=f"^data/corrections/pets.csv: {re.escape(message)}"):
+            preprocess_folder.preprocess_folder("flowers")
+    with pytest.raises(UserError, match=r"folders.flowers.corrections: .*it should be a CSV file in data/corrections"):
+        records(corrections="pets.csv")
+
+
+def test_corrections_of_a_dataset_with_splits_name_the_split(project: Path) -> None:
+    write(project / "pets", {f"{split}/{name}": data for split in ("train", "test") for name, data in names(2).items()})
+    options = {
+        "path": "pets",
+        "classes": ["cat", "dog"],
+        "test_fraction": None,
+        "corrections": "data/corrections/a.csv",
+    }
+    write_params(project, lambda values: add_folder(values, **options))
+    write(project, {"data/corrections/a.csv": b"file,suggested_label\ncat/000.jpg,dog\n"})
+    with pytest.raises(UserError, match=r"line 2: 'cat/000.jpg' is the name of 2 images; add a column split"):
+        preprocess_folder.preprocess_folder("flowers")
+    for table in (
+        b"file,suggested_label\ntest/cat/000.jpg,drop\n",
+        b"split,file,suggested_label\ntest,cat/000.jpg,drop\n",
+    ):
+        write(project, {"data/corrections/a.csv": table})
+        preprocess_folder.preprocess_folder("flowers")
+        assert {name: split.num_examples for name, split in reader.info("flowers").splits.items()} == {
+            "train": 4,
+            "test": 3,
+        }
+
+
 def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> None:
     files = {f"{split}/{name}": data for split in ("train", "val", "test") for name, data in names(3).items()}
     write(project / "pets", {**files, "val/dog/broken.jpg": b"x"})
@@ -143,6 +256,20 @@ def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> N
     assert list(skipped["validation"]) == ["dog/broken.jpg"]
     write(project / "pets", {name: b"x" for name in files if name.startswith("val/")})
     with pytest.raises(UserError, match=r"^flowers: split 'validation' has no images"):
+        preprocess_folder.preprocess_folder("flowers")
+
+
+def test_limit_of_pixels_is_a_param_also_for_images_that_were_decoded_before(project: Path) -> None:
+    write(project / "pets", names(3))
+
+    def change(values: Any, limit: int) -> None:
+        add_folder(values, path="pets", classes=["cat", "dog"])
+        values["max_pixels"] = limit
+
+    write_params(project, partial(change, limit=240))
+    preprocess_folder.preprocess_folder("flowers")
+    write_params(project, partial(change, limit=239))
+    with pytest.raises(UserError, match="has 20 x 12 pixels, more than 239"):
         preprocess_folder.preprocess_folder("flowers")
 
 

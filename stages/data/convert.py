@@ -189,8 +189,8 @@ def _to_8_bits(image: "PillowImage") -> "PillowImage":
 
 def _unidentified(data: bytes) -> str:
     """Why Pillow does not know what a file is."""
-    if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS and not HAS_HEIF:
-        return f"is a HEIC file: {INSTALL_HEIF}"
+    if data[4:8] == b"ftyp" and data[8:12] in HEIF_BRANDS:
+        return "is corrupt" if HAS_HEIF else f"is a HEIC file: {INSTALL_HEIF}"
     if _is_truncated_webp(data):
         return "is truncated"
     if data[:4] in (b"II*\0", b"MM\0*"):

@@ -54,13 +54,19 @@ def backbone(name: str) -> dict[str, Any] | None:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
+def fit(name: str) -> str:
+    """How the images of a dataset are fitted to the size of a model; see `resize`."""
+    path = paths.fit(name)
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else "crop"
+
+
 def read(name: str, split: str, image_size: int | None = None, decode: bool = True) -> "tf.data.Dataset":
     """Stream {key, input, label} of a split such as `train` or `train[:-500]`, in the order of the records.
 
     Args:
         name: of the dataset.
         split: in the syntax of TFDS.
-        image_size: crop images to a centered square and resize them to this height and width.
+        image_size: height and width to which images are resized, as the dataset's `fit` says.
         decode: whether inputs are pixels; otherwise they are the stored files.
 
     Returns:
@@ -75,8 +81,9 @@ def read(name: str, split: str, image_size: int | None = None, decode: bool = Tr
         read_config=tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False),
     )
     if image_size is not None:
+        how = fit(name)
         examples = examples.map(
-            lambda example: {**example, "input": crop_and_resize(example["input"], image_size)},
+            lambda example: {**example, "input": resize(example["input"], image_size, how)},
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     # An image on each core at a time: operations would otherwise share the few threads of the computation
@@ -124,22 +131,33 @@ def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Ten
         ) from None
 
 
-def crop_and_resize(image: "tf.Tensor", size: int | tuple[int, int]) -> "tf.Tensor":
-    """Crop the middle of an image (height, width, channels) and resize it; uint8 to uint8.
+def resize(image: "tf.Tensor", size: int | tuple[int, int], fit: str = "crop") -> "tf.Tensor":
+    """Resize an image (height, width, channels) of any size; uint8 to uint8.
 
     Args:
         image: of any height and width.
         size: height and width of the result; one number for a square.
+        fit: what becomes of an image of another shape: `crop` keeps its middle, `pad` adds black borders, `stretch`
+            keeps all of it, distorted.
     """
     import tensorflow as tf
 
     rows, columns = (size, size) if isinstance(size, int) else size
+    if fit == "pad":
+        return _to_uint8(tf.image.resize_with_pad(image, rows, columns, antialias=True))
+    if fit == "stretch":
+        return _to_uint8(tf.image.resize(image, (rows, columns), antialias=True))
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     used_height = tf.maximum(1, tf.minimum(height, width * rows // columns))
     used_width = tf.maximum(1, tf.minimum(width, height * columns // rows))
     above, before = (height - used_height) // 2, (width - used_width) // 2
     image = tf.image.crop_to_bounding_box(image, above, before, used_height, used_width)
-    image = tf.image.resize(image, (rows, columns), antialias=True)
+    return _to_uint8(tf.image.resize(image, (rows, columns), antialias=True))
+
+
+def _to_uint8(image: "tf.Tensor") -> "tf.Tensor":
+    import tensorflow as tf
+
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 

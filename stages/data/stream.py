@@ -140,10 +140,12 @@ class StreamedSplit:
         features = tfds.builder_from_directory(paths.records(self._name)).info.features
         shards = tf.constant(self._shards)
 
+        fit = reader.fit(self._name)
+
         def example(number: "tf.Tensor", offset: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
             found = features.deserialize_example(index.record(shards[number], offset))
             size = self._image_size
-            inputs = found["input"] if size is None else reader.crop_and_resize(found["input"], size)
+            inputs = found["input"] if size is None else reader.resize(found["input"], size, fit)
             return inputs, tf.cast(found["label"], tf.int32)
 
         def examples(numbers: "tf.Tensor", offsets: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":

@@ -16,7 +16,7 @@ from stages.data.convert import is_image
 from stages.data.folders.listing import is_hidden
 from stages.inference.predictor import Predictor
 
-MAX_BYTES = 1 << 28  # of a file: more than the largest uncompressed image that `convert` accepts has
+MAX_BYTES = 1 << 28  # of a file
 AHEAD = 2  # batches that are read while one is predicted
 
 
@@ -27,6 +27,7 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray | None
     conversions: list[str]
     error: str = ""
+    verdict: str | None = None  # not sure
 
 
 def find_images(patterns: Iterable[str]) -> list[Path]:
@@ -103,7 +104,8 @@ def _predict(
         if path in errors:
             yield Prediction(path, None, [], errors[path])
         else:
-            yield Prediction(path, next(probabilities), future.result()[1])
+            row = next(probabilities)
+            yield Prediction(path, row, future.result()[1], verdict=predictor.verdict(row))
 
 
 def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray, list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from stages.config.plugins import load_plugin
 from stages.data.jpeg import MAX_PIXELS
 from stages.inference.locate import find_weights, signature
+from stages.prediction.calibration import with_temperature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
@@ -43,7 +44,7 @@ class Predictor:
         import keras
         import tensorflow as tf
 
-        from stages.data.reader import crop_and_resize
+        from stages.data.reader import resize
         from stages.prediction.eval_batch_size import eval_batch_size
 
         tf.config.experimental.enable_op_determinism()
@@ -63,10 +64,11 @@ class Predictor:
             self._extract = _compiled(self.backbone, "float16")  # as in stages.data.extraction
             self.batch_size = BATCH_SIZE
         self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
+        self.fit: str = (backbone or self.signature).get("fit", "crop")
         height, width, channels = self.image_shape
         # A graph, as where the reader resizes: eagerly, each operation costs as much as a small image
         self._resize = tf.function(
-            lambda image: crop_and_resize(image, (height, width)),
+            lambda image: resize(image, (height, width), self.fit),
             input_signature=[tf.TensorSpec((None, None, channels), tf.uint8)],
             autograph=False,
         )
@@ -120,8 +122,15 @@ class Predictor:
             Probabilities, float32 (images, classes).
         """
         if self._views is None:
-            return self._probabilities(pixels)
-        return mean_prediction(self._views(pixels), self._probabilities)[0]
+            found = self._probabilities(pixels)
+        else:
+            found = mean_prediction(self._views(pixels), self._probabilities)[0]
+        return with_temperature(found, self.signature.get("temperature", 1.0))
+
+    def verdict(self, probabilities: np.ndarray) -> str | None:
+        """Return "not sure" for the probabilities (classes,) of an image if they are too close, else None."""
+        limit = self.signature.get("not_sure_below")
+        return "not sure" if limit is not None and probabilities.max() < limit else None
 
     def explain(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Which parts of images speak for a class: the heat maps of Grad-CAM.

@@ -82,7 +82,7 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     from stages.data import reader
     from stages.data.stream import open_split
     from stages.evaluation import predictions
-    from stages.prediction.predict import Facts, predict_records
+    from stages.prediction.predict import Facts, calibrate, predict_records
     from stages.prediction.saved_model import save
     from stages.training import checkpoint
     from stages.training.loop import train_epochs
@@ -118,7 +118,9 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
         rows[epoch] = row
         _write_history(name, rows)
         yield epoch, row
-    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]))
+    title = f"{name}: validation split"
+    calibration = calibrate(model, config.dataset, validation_split, config.image_size, title, config)
+    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]) | calibration)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     facts = Facts(classes, compute_dtype, len(validation))
@@ -133,6 +135,7 @@ def _signature(training: Training, classes: list[str], input_shape: tuple[int, .
     from stages.data import reader
 
     config, backbone = training.model, reader.backbone(training.model.dataset)
+    fit = reader.fit(config.dataset)
     return {
         "dataset": config.dataset,
         "source": "synthetic" if training.synthetic else "real",
@@ -142,6 +145,7 @@ def _signature(training: Training, classes: list[str], input_shape: tuple[int, .
         "channels": 3 if backbone else input_shape[2],
         "test_time": config.test_time and config.test_time.model_dump(),
         "backbone": backbone,
+        **({} if fit == "crop" else {"fit": fit}),
     }
 
 

@@ -39,7 +39,8 @@ VALIDATION_REASON = (
     "a group could be in training and in validation, whose accuracy would then be too high."
 )
 PURPOSES = {TRAIN: "to train", VALIDATION: "to validate", TEST: "to test"}
-SHOWN = 10  # classes and problems that are listed
+ELONGATED = 1.5  # long side by short side; pictures of cameras have 4:3 or 3:2
+SHOWN = 10  # classes, and problems of a kind, that are listed
 COLUMNS = {  # of a table, if no option names them
     "image": ("image", "path", "file", "filename", "file_name", "filepath", "file_path", "image_path", "image_file"),
     "label": ("label", "class", "category", "target", "labels", "class_name"),
@@ -55,6 +56,7 @@ def dataset(
     fraction: float | None,
     columns: dict[str, str | None],
     skip_invalid: bool = False,
+    fit: str = "crop",
 ) -> None:
     """Print what a source contains, add its entries to params.yaml, and print the next command.
 
@@ -91,6 +93,7 @@ def dataset(
     entry |= {"validation_fraction": validation} if validation else {}
     entry |= {"group": pattern} if pattern else {}
     entry |= {"skip_invalid_images": True} if skip_invalid else {}
+    entry |= {} if fit == "crop" else {"fit": fit}
     _check_entry(name, entry)
     groups = _groups(listing, pattern) if is_grouped else ""
     splits = assign_splits(listing, fraction, validation, pattern)
@@ -98,6 +101,11 @@ def dataset(
         images = converted.convert(listing.images(), values.max_pixels)
         contents = list(progress(images, len(listing.entries), name, "images"))
     facts = _describe(name, listing, splits, contents, classes)
+    if fit == "crop" and facts.elongation > ELONGATED:
+        print(
+            f"  warning: the median picture is {facts.elongation:.1f} times as long as wide, and a model sees only its "
+            f"middle, {1 / facts.elongation:.0%}: FIT=pad shows all of it with borders, FIT=stretch distorted"
+        )
     if groups:
         print(f"  {groups}")
     if (invalid := sum(bool(content.fact.error) for content in contents)) and not skip_invalid:
@@ -141,7 +149,12 @@ def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
         chosen[what] = columns[what] or next((lower[column] for column in usual if column in lower), None)
         if chosen[what] is None and what in ("image", "label"):
             _check_one_label(source, known)
-            raise UserError(f"{source}: which column has the {what}s? Add --{what} and one of {', '.join(known)[:300]}")
+            raise UserError(
+                f"{source}: which column has the {what}s? Name one of {', '.join(known)[:300]}: "
+                f"python -m tools.data.dataset NAME {source} --{what} COLUMN"
+            )
+        if not columns[what] and [column.lower() for column in known].count((chosen[what] or "").lower()) > 1:
+            raise UserError(f"{source}: several columns are named {chosen[what]!r}; rename the others, or name one")
     if not columns["label"]:
         _check_one_label(source, known)
     has_paths = table.has_paths(source, chosen["image"])
@@ -227,13 +240,17 @@ def _describe(
     print(f"  sizes: {_span(*(f'{short} × {long}' for short, long in (sides[0], sides[-1])))} pixels; {_listed(kinds)}")
     if converted := Counter(what for content in valid for what in content.fact.applied):
         print(f"  to be converted: {_listed(converted)}")
-    for problem in _problems(listing, splits, contents):
-        print(f"  problem: {problem}")
+    for kind, found in _problems(listing, splits, contents).items():
+        for problem in found[:SHOWN]:
+            print(f"  problem: {problem}")
+        if len(found) > SHOWN:
+            print(f"  … and {len(found) - SHOWN:,} more {kind}")
     sizes = {content.fact[2:4] for content in valid}
     return recipe.Facts(
         images=len(valid),
         classes=len(classes),
         short_side=int(median(short for short, _ in sides)),
+        elongation=median(long / short for short, long in sides),
         size=sizes.pop() if len(sizes) == 1 else None,
         channels=1 if has_one_channel([content.fact for content in valid]) else 3,
         largest_class=max(counts.values()),
@@ -241,12 +258,13 @@ def _describe(
     )
 
 
-def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content]) -> list[str]:
-    """What a user should look at, in a line each."""
-    found = [_invalid(content) for content in contents if content.fact.error]
+def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content]) -> dict[str, list[str]]:
+    """What a user should look at, by its kind, in a line each."""
+    found: dict[str, list[str]] = defaultdict(list)
+    found["invalid images"] = [_invalid(content) for content in contents if content.fact.error]
     if listing.ignored:
         kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in listing.ignored)
-        found.append(
+        found["left out"].append(
             f"left out, as they are no images by their names, or outside of the folders of classes: {_listed(kinds)}"
             + (f" ({listing.left_out})" if listing.left_out else "")
         )
@@ -255,12 +273,15 @@ def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content
         if not content.fact.error:
             same[content.digest].append(content.name)
     for names in same.values():
+        kind = ""
         if len({splits[name].class_name for name in names}) > 1:
-            found.append(f"the same file in two classes: {' = '.join(map(repr, names[:3]))}")
+            kind = "in two classes"
         elif len(among := {str(splits[name].split) for name in names}) > 1:
             *first, last = (purpose for split, purpose in PURPOSES.items() if split in among)
-            found.append(f"the same file {', '.join(first)} and {last}: {' = '.join(map(repr, names[:3]))}")
-    return [*found[:SHOWN], *([f"… and {len(found) - SHOWN:,} more"] if len(found) > SHOWN else [])]
+            kind = f"{', '.join(first)} and {last}"
+        if kind:
+            found[f"files {kind}"].append(f"the same file {kind}: {' = '.join(map(repr, names[:3]))}")
+    return found
 
 
 def _invalid(content: Content) -> str:
@@ -285,6 +306,7 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
         option = "--group-column" if what == "group" else f"--{what}"
         parser.add_argument(option, metavar="COLUMN", dest=f"column_{what}", help=f"of a table: the {what} of an image")
     parser.add_argument("--skip-invalid", action="store_true", help="leave out files that are not valid images")
+    parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="to the size of a model")
     found = vars(parser.parse_args(arguments))
     columns = {what: found.pop(f"column_{what}") for what in COLUMNS}
     return {**found, "columns": columns}

@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from stages.config import params
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 
-WIDTH = 120  # of a line; a longer list takes a line for each item
+WIDTH = 120  # of a comment
 AFTER = "datasets"  # a section that does not exist yet is written after this one
 
 
@@ -25,12 +24,10 @@ class NewEntry:
 
     def render(self, indent: int = 2) -> str:
         """The lines of the entry, indented by so many spaces."""
-        content = CommentedMap({key: _flow(value) for key, value in self.values.items()})
         buffer = io.StringIO()
         yaml = YAML()
-        yaml.width = 1 << 20
-        yaml.indent(mapping=2, sequence=4, offset=2)
-        yaml.dump({self.name: content}, buffer)
+        yaml.default_flow_style, yaml.width = False, 1 << 20  # as `dvc exp run -S` writes it
+        yaml.dump({self.name: self.values}, buffer)
         comment = "".join(f"# {line}\n" for line in textwrap.wrap(self.comment, WIDTH - 4))
         return "".join(f"{' ' * indent}{line}" for line in (comment + buffer.getvalue()).splitlines(keepends=True))
 
@@ -89,17 +86,3 @@ def _insert(text: str, entry: NewEntry, heading: str, path: Path) -> str:
     if not lines[end - 1].endswith("\n"):
         lines[end - 1] += "\n"
     return "".join([*lines[:end], content, *lines[end:]])
-
-
-def _flow(value: Any) -> Any:
-    """A mapping or a list on one line, if it fits."""
-    if isinstance(value, dict):
-        mapping = CommentedMap({key: _flow(inner) for key, inner in value.items()})
-        mapping.fa.set_flow_style()
-        return mapping
-    if isinstance(value, list):
-        items = CommentedSeq(value)
-        if sum(len(str(item)) + 4 for item in value) < WIDTH - 20:
-            items.fa.set_flow_style()
-        return items
-    return value

@@ -12,6 +12,7 @@ class Facts(NamedTuple):
     images: int
     classes: int
     short_side: int  # median, in pixels
+    elongation: float  # median of the longer side by the shorter one
     size: tuple[int, int] | None  # height and width, if all images have the same
     channels: int  # as they are stored
     largest_class: int  # images

@@ -30,6 +30,7 @@ def standalone(model: str, target: str) -> None:
 
     joined = join(predictor.backbone, predictor.model)
     signature = {**predictor.signature, "image_size": predictor.image_shape[0], "backbone": None}
+    signature |= {} if predictor.fit == "crop" else {"fit": predictor.fit}
     save(joined, path, signature)
     print(f"{path}: {path.stat().st_size:,} bytes")
 

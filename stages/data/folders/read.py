@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from stages.data.convert import decode, is_image
 from stages.data.examples import Example
 from stages.data.folders import layout, table
 from stages.data.folders.converted import Content, ConvertedImages, Fact
+from stages.data.folders.corrections import correct
 from stages.data.folders.listing import files, unreadable
 from stages.data.jpeg import MAX_PIXELS
 from stages.runtime.errors import UserError
@@ -64,9 +65,11 @@ def list_images(source: Path, columns: TableConfig | None) -> Listing:
         entries, ignored = layout.by_folders(source, (file.name for file in files(source)))
         listing = Listing(source, entries, ignored, partial(files, source))
     if not listing.entries:
+        tables = [name for name in listing.ignored if name.lower().endswith(table.TABLES)]
+        advice = listing.left_out or "arrange it so"
+        advice += f"; if {tables[0]!r} lists them, give that: FROM={source / tables[0]}" if tables else ""
         raise UserError(
-            f"{source}: it has no images in folders of classes, such as CLASS/a.jpg or train/CLASS/a.jpg; "
-            f"{listing.left_out or 'arrange it so'}"
+            f"{source}: it has no images in folders of classes, such as CLASS/a.jpg or train/CLASS/a.jpg; {advice}"
         )
     return listing
 
@@ -160,6 +163,11 @@ def checked_examples(
     listing = list_images(config.source, config.table)
     entries = assign_splits(listing, config.test_fraction, config.validation_fraction, config.group)
     labels = {class_name: label for label, class_name in enumerate(config.classes)}
+    if config.corrections:
+        names = dict(zip(config.classes, config.as_dataset().class_names, strict=True))
+        entries, counts = correct(entries, Path(config.corrections), names)
+        listing = replace(listing, entries=entries)
+        print(f"{config.corrections}: " + ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items())))
     for entry in entries.values():
         if entry.class_name not in labels:
             raise UserError(
