@@ -3,7 +3,7 @@ PYTHON ?= python3
 REMEMBERED := $(shell cat .venv/requirements-name 2> /dev/null)
 REQUIREMENTS ?= $(or $(REMEMBERED),requirements.txt)# or requirements-gpu.txt; the clone remembers it
 TARGETS ?=
-JOBS ?=# stages of `make repro` at the same time, STAGES by default; trials of `make search`, one by default
+JOBS ?=# stages of `make repro` at the same time, half the cores by default; trials of `make search`, one by default
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
@@ -26,7 +26,6 @@ TIME ?= 600# seconds of `make fuzz`
 BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
-STAGES := $(if $(wildcard /proc/driver/nvidia/version),1,2)# two trainings would share the memory of a GPU
 # Recipes read these from the environment: the name of a branch is never part of a command.
 GIVEN := BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED SKIP_INVALID TARGETS TRIALS
 export $(GIVEN)
@@ -66,17 +65,13 @@ setup: ## .venv with the pinned packages; every target below makes it first
 	    $(RUN) python -m tools.run.plots_template >&2
 
 repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale; JOBS stages at a time
-	@$(RUN) python -m tools.run.check_params
-	@$(RUN) python -m tools.lib.unlock
-	@$(RUN) $(if $(filter-out 1,$(or $(JOBS),$(STAGES))),python -m tools.run.repro "$${JOBS:-$(STAGES)}" "$$TARGETS",dvc repro $(TARGETS))
+	@$(RUN) python -m tools.run.repro "$$JOBS" "$$TARGETS"
 
 dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
 	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP") $(if $(SKIP_INVALID),--skip-invalid) $(if $(FIT),--fit "$$FIT")
 
-cluster: setup-cluster ## the same with `engine: ray`, training all stale models at the same time
-	@$(RUN) python -m tools.run.check_params
-	@$(RUN) python -m tools.lib.unlock
-	@$(RUN) python -m tools.run.cluster
+cluster: setup-cluster ## the same with `engine: ray`, with 32 stages at a time
+	@$(RUN) python -m tools.run.cluster "$$JOBS" "$$TARGETS"
 
 # Changes no installed package: this lock is made on top of the other.
 setup-cluster: setup
@@ -136,10 +131,10 @@ unchanged: setup ## after a change of code: record it for stale trainings and ex
 measured-tables: setup ## tables and gates from reports/measured/; marks results of other code or params than today's
 	@$(RUN) python -c 'from tools.compare.measure import write_limits, write_tables; write_limits(); write_tables()'
 
-experiments: setup ## what each DVC experiment of HEAD changed, the best validation accuracy of a model first
+experiments: setup ## what each DVC experiment changed against HEAD, a model's best validation accuracy first
 	@$(RUN) python -m tools.compare.experiments
 
-seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all experiments of HEAD
+seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of HEAD and all experiments
 	@$(RUN) python -m tools.compare.seeds "$$EXPERIMENTS"
 
 # IMAGES without quotes: the shell splits it and expands its globs

@@ -48,9 +48,11 @@ def main(module: str, *arguments: str) -> None:
         _time_heavy_modules(stage)
 
     numerics.import_tensorflow = import_and_patch
-    from stages.tracking import server  # after the patch: it imports the function by name
+    from stages.tracking import runs, server, sync  # after the patch: they import the function by name
 
-    server.flush = timed("MLflow", server.flush)
+    server.connect = timed("MLflow", server.connect)
+    runs.log_epochs, runs.log_model = timed("MLflow", runs.log_epochs), timed("MLflow", runs.log_model)
+    sync.log_evaluations = timed("MLflow", sync.log_evaluations)
     sys.argv = [f"{package}/{stage}.py", *arguments]
     try:
         runpy.run_module(module, run_name="__main__")

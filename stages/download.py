@@ -38,8 +38,6 @@ def _generate(name: str, entry: DatasetConfig | WeightsConfig, folder: Path) -> 
     is_dataset = isinstance(entry, DatasetConfig)
     key = f"params.yaml: {'datasets' if is_dataset else 'weights'}.{name}"
     part = entry.format if isinstance(entry, DatasetConfig) else name
-    if not (is_dataset or find_spec(f"stages.data.synthetic.{part}")):
-        part = "_applications" if name in load_plugin("backbones", "_applications").NETWORKS else part
     if find_spec(f"stages.data.synthetic.{part}") is None:
         raise UserError(
             f"{key}.synthetic: there is no generator stages/data/synthetic/{part}.py; write it, or set it to null"
@@ -59,7 +57,7 @@ def _fetch(entry: DatasetConfig | WeightsConfig, folder: Path, target: Path) -> 
     for file_name, mirrors in entry.files.items():
         path = folder / file_name
         if not reuse(path, mirrors, target):
-            fetch(path, mirrors)
+            fetch(path, mirrors, target)
 
 
 if __name__ == "__main__":

@@ -19,13 +19,12 @@ SOFTMAX_ERROR = 0.05  # of the sum for an image; in bfloat16 it is 0.01
 
 
 def evaluate(name: str) -> None:
-    """Write reports/metrics/NAME.json and the table of each plot, and log both."""
+    """Write reports/metrics/NAME.json and the table of each plot."""
     config = params.load()
     model = lookup(config.resolved_models, name, "models")
 
     from stages.evaluation import metrics, predictions
     from stages.plots import _registry
-    from stages.tracking import logger
 
     predicted = predictions.read(name)
     check_probabilities(name, predicted, model.architecture)
@@ -44,12 +43,9 @@ def evaluate(name: str) -> None:
     }
     with atomic_write(paths.metrics(name)) as part:
         part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    plots = []
     for plot, table in _registry.tables(predicted).items():
-        plots.append(paths.plot(plot, name))
-        with atomic_write(plots[-1]) as part:
+        with atomic_write(paths.plot(plot, name)) as part:
             table.to_csv(part, index=False)
-    logger.log_evaluation(name, model.dataset, predicted.model_md5, test_metrics, plots)
     low, high = test_metrics["accuracy_low"], test_metrics["accuracy_high"]
     accuracy, images = test_metrics["accuracy"], test_metrics["images"]
     print(f"{name}: test accuracy {accuracy:.2%} ({low:.2%} to {high:.2%}) on {images:,} images")

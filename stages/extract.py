@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 
+from stages.backbones._networks import BUILT_IN, DIGEST, WEIGHTS
 from stages.config import params
 from stages.config.messages import lookup
 from stages.config.schema import Params
@@ -59,14 +60,20 @@ def extract(name: str) -> None:
 
 
 def _verify_weights(values: Params, backbone: str) -> Path:
-    """Return the weights file of a backbone. If it was downloaded, check its hash: it has no checksum of its own."""
+    """Return the weights file of a backbone. If it is not generated, check its hash: it has no checksum of its own."""
     from stages.data.real.reuse import has_published_hash
 
+    if backbone == BUILT_IN:
+        path = Path(WEIGHTS)
+        if not path.exists() or f"sha256:{file_hash(path, 'sha256')}" != DIGEST:
+            raise UserError(f"{path}: missing or changed; get it again with `git checkout {path}`")
+        return path
     entry = values.weights[backbone]
     ((file_name, mirrors),) = entry.files.items()
     path = paths.raw(backbone) / file_name
     with open_input(path, f"download_weights@{backbone}"):
-        if not values.is_synthetic(entry) and not has_published_hash(path, mirrors):
+        published = all(mirror.hash for mirror in mirrors)  # otherwise dvc.lock pins the file
+        if published and not values.is_synthetic(entry) and not has_published_hash(path, mirrors):
             raise ValueError("its hash is not in params.yaml")
     return path
 

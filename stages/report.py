@@ -9,7 +9,7 @@ from stages.runtime.numerics import import_tensorflow
 
 
 def report() -> None:
-    """Write reports/README.md, reports/index.html and reports/figures; send pending results to MLflow."""
+    """Write reports/README.md, reports/index.html and reports/figures; log the test results in MLflow."""
     config = params.load()
 
     from stages.reporting import environments, orphans, page, results
@@ -25,8 +25,8 @@ def report() -> None:
 
     real = any(not config.is_model_synthetic(name) for name in config.models)
     import_tensorflow(config.threads, config.kernels.real if real else config.kernels.synthetic, gpu=False)
-    from stages.reporting import audits, build
-    from stages.tracking import server
+    from stages.reporting import audits, build, drawings
+    from stages.tracking import sync
 
     with atomic_write(paths.FIGURES) as folder:
         dataset_views = [build.dataset_view(dataset, folder) for dataset in datasets]
@@ -35,7 +35,8 @@ def report() -> None:
     with atomic_write(paths.PAGE) as part:
         text = page.render("index.html.j2", **shown)
         part.write_text(text, encoding="utf-8")
-    server.flush()
+    drawings.remove_unused()
+    sync.log_evaluations([model.name for model in models])
     for note in environments.notes():
         print(note)
     print(f"{paths.PAGE}: {len(models)} models")

@@ -7,7 +7,7 @@ from typing import Any
 from stages.config import params
 from stages.config.messages import lookup
 from stages.runtime import cli, paths
-from stages.tracking import logger
+from stages.tracking import logger, runs
 from stages.training.train_model import Training, TrainingInfo, run
 
 
@@ -19,13 +19,7 @@ def train(name: str) -> None:
     events = _run(training, values.memory, values.engine == "ray")
     info: TrainingInfo = next(events)
     print(f"{name}: {info.parameters:,} parameters, {info.images:,} training images, {info.compute_dtype}", flush=True)
-    extra = {
-        "seed": values.seed,
-        "validation_fraction": values.train.validation_fraction,
-        "threads": values.threads,
-        "kernels": training.kernels,
-        "resolved_compute_dtype": info.compute_dtype,
-    }
+    extra = runs.training_facts(values, name, info.compute_dtype)
     with logger.training(name, model, extra, str(info.checkpoint.resolve())) as run_logger:
         for epoch, row in events:
             print(

@@ -1,39 +1,21 @@
 """Backbones from keras.applications: names, published weights, and the features that Keras itself computes."""
 
 import inspect
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from ruamel.yaml import YAML
 
-from stages.backbones._applications import FUNCTIONS, NETWORKS
-from stages.config.datasets import WeightsConfig
-from stages.config.plugins import load_plugin
+from stages.backbones._networks import BUILT_IN, NETWORKS
 from stages.data.extraction import build_backbone
 from stages.runtime.errors import UserError
+from stages.runtime.files import file_hash
 from tests.conftest import ROOT
+from tests.data.random_weights import write_weights
 
 SIZE = 64
-DOCUMENTED = {  # the entries of docs/transfer.md
-    name: entry
-    for block in re.findall(
-        r"^```yaml\n(weights:\n.*?)^```", (ROOT / "docs/transfer.md").read_text(encoding="utf-8"), re.M | re.S
-    )
-    for name, entry in YAML(typ="safe").load(block)["weights"].items()
-}
-
-
-def weights_of(name: str, folder: Path) -> Path:
-    """Synthetic weights in a file that Keras would take for its own."""
-    mirrors = [{"url": "http://127.0.0.1/w.h5", "hash": f"md5:{0:032}"}]
-    entry = WeightsConfig.model_validate({"synthetic": True, "files": {f"{name}.h5": mirrors}})
-    ((file, content),) = load_plugin("data.synthetic", "_applications").generate(name, entry).items()
-    (folder / file).write_bytes(content)
-    return folder / file
 
 
 def keras_features(name: str, pixels: np.ndarray, patch: pytest.MonkeyPatch, weights: Path) -> tuple[np.ndarray, Any]:
@@ -47,7 +29,7 @@ def keras_features(name: str, pixels: np.ndarray, patch: pytest.MonkeyPatch, wei
         asked.append((origin, str(file_hash)))
         return str(weights)
 
-    function = getattr(keras.applications, NETWORKS[name])
+    function = getattr(keras.applications, NETWORKS[name].function)
     with patch.context() as patched:
         patched.setattr(file_utils, "get_file", get_file)
         network = function(include_top=False, weights="imagenet", input_shape=(SIZE, SIZE, 3))
@@ -57,17 +39,15 @@ def keras_features(name: str, pixels: np.ndarray, patch: pytest.MonkeyPatch, wei
 
 def check(name: str, folder: Path, patch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
-    weights = weights_of(name, folder)
+    weights = write_weights(name, folder / f"{name}.h5")
     expected, asked = keras_features(name, pixels, patch, weights)
     found = build_backbone(name, SIZE, None, "float32", weights)(pixels).numpy()
     assert np.isfinite(found).all() and np.ptp(found, axis=0).max() > 0  # they depend on the image
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
     pooled = build_backbone(name, SIZE, "avg", "float32", weights)(pixels).numpy()
     np.testing.assert_allclose(pooled, found.mean(axis=(1, 2)), rtol=1e-4, atol=1e-4 * np.abs(found).max())
-    if name in DOCUMENTED:
-        ((file, (mirror,)),) = DOCUMENTED[name]["files"].items()
-        assert (mirror["url"], mirror["hash"].partition(":")[2]) == asked
-        assert mirror["url"].endswith(f"/{file}")
+    network = NETWORKS[name]
+    assert (network.url, network.hash.partition(":")[2] or "None") == asked
 
 
 @pytest.mark.parametrize("name", ["efficientnetb0", "mobilenetv3small"])  # scaled outside of the layers, and in them
@@ -78,7 +58,13 @@ def test_features_are_those_of_keras_with_its_own_weights(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*DOCUMENTED, "vgg19", "resnet50v2", "mobilenetv2", "nasnetmobile"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("mobilenet", "mobilenetv2", "mobilenetv3large", "nasnetmobile", "efficientnetv2b0", "convnexttiny", "vgg19"),
+        *("resnet50", "resnet50v2", "densenet121", "inceptionv3", "xception"),
+    ],
+)
 def test_features_and_published_weights_of_other_networks_are_those_of_keras(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -91,21 +77,40 @@ def test_names_are_all_networks_of_keras() -> None:
     import keras
 
     functions = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
-    assert set(FUNCTIONS) == functions
+    assert {network.function for network in NETWORKS.values()} == functions
 
 
-@pytest.mark.parametrize("name", DOCUMENTED)
-def test_documented_weights_are_in_the_source_of_keras(name: str) -> None:
+@pytest.mark.parametrize("name", [name for name in NETWORKS if name != BUILT_IN])
+def test_published_weights_are_in_the_source_of_keras(name: str) -> None:
     import keras
 
-    source = inspect.getsource(inspect.getmodule(getattr(keras.applications, NETWORKS[name])))  # type: ignore[arg-type]
-    ((file, (mirror,)),) = WeightsConfig.model_validate(DOCUMENTED[name]).files.items()
-    assert mirror.hash.partition(":")[2] in source
-    assert mirror.url.removesuffix(f"/{file}").removesuffix(f"/{name}") in source.replace('"\n    "', "")
+    network = NETWORKS[name]
+    source = inspect.getsource(inspect.getmodule(getattr(keras.applications, network.function)))  # type: ignore[arg-type]
+    if name.startswith("resnet"):
+        source = inspect.getsource(inspect.getmodule(keras.applications.ResNet50))  # type: ignore[arg-type]
+    text = source.replace('"\n    "', "").replace('"\n            "', "")
+    assert network.hash.partition(":")[2] in source
+    assert network.url.rpartition("/")[0].removesuffix(f"/{name}") in text
+
+
+def test_small_mobilenet_in_git_needs_no_entry_and_has_the_hash_in_its_readme(tmp_path: Path) -> None:
+    import keras
+
+    network = NETWORKS[BUILT_IN]
+    path = ROOT / network.url
+    digest = network.hash.removeprefix("sha256:")
+    assert file_hash(path, "sha256") == digest
+    assert digest in (path.parent / "README.md").read_text(encoding="utf-8")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8)
+    original = keras.applications.MobileNetV2(include_top=False, weights=str(path), input_shape=(96, 96, 3), alpha=0.35)
+    assert original.count_params() == 410_208
+    expected = original.predict(pixels.astype("float32") / 127.5 - 1, verbose=0)
+    found = build_backbone(BUILT_IN, 96, None, "float32", path)(pixels).numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
 
 
 def test_weights_of_another_network_and_images_too_small_are_one_line(tmp_path: Path) -> None:
-    weights = weights_of("mobilenetv3small", tmp_path)
+    weights = write_weights("mobilenetv3small", tmp_path / "w.h5")
     with pytest.raises(UserError, match=r"corrupt, or not MobileNet's: .* download_weights@mobilenet`$"):
         build_backbone("mobilenet", SIZE, None, "float32", weights)
     with pytest.raises(UserError, match=r"features: InceptionV3 does not fit images of 32 pixels: .*; choose another"):

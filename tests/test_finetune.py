@@ -17,19 +17,19 @@ from stages.runtime.files import file_hash
 from stages.runtime.numerics import import_tensorflow
 from stages.training.train_model import Training, run
 from tests.conftest import write_params
+from tests.data.random_weights import write_weights
 
 BACKBONE, SIZE = "mobilenet", 32
 PARTS: dict[str, Any] = {
     **{"optimizer": {"name": "adam"}, "schedule": {"name": "constant"}, "loss": {"name": "cross_entropy"}},
     **{"learning_rate": 0.001, "batch_size": 8, "epochs": 2, "compute_dtype": "float32"},
 }
-FILES = {"w.h5": [{"url": "http://127.0.0.1/w.h5", "hash": f"md5:{0:032}"}]}
 
 
 def change(values: Any) -> None:
     values["train"]["epochs"] = None
-    values["kernels"]["synthetic"] = "native"  # portable kernels have no bfloat16
-    values["weights"][BACKBONE] = {"synthetic": True, "files": FILES}
+    values["kernels"]["synthetic"] = "native"  # for bfloat16
+    values["weights"][BACKBONE] = {}
     values["features"]["maps"] = {
         **{"dataset": "imagenette", "backbone": BACKBONE, "image_size": SIZE, "compute_dtype": "float32"},
     }
@@ -47,7 +47,7 @@ def change(values: Any) -> None:
 @pytest.fixture(scope="module")
 def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder, which is the working directory, with a trained head, and with the network of it and its backbone."""
-    from stages import download, extract, join, train
+    from stages import extract, join, train
 
     folder = tmp_path_factory.mktemp("finetune")
     with pytest.MonkeyPatch.context() as patch:
@@ -61,7 +61,9 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         splits = ["train"] * 40 + ["test"] * 20
         keys = [f"n/{number}.JPEG" for number in range(60)]
         writer.write("imagenette", classes, ["train", "test"], zip(splits, keys, images, map(int, labels), strict=True))
-        download.download(BACKBONE)
+        (network,) = params.load().weights[BACKBONE].files
+        paths.raw(BACKBONE).mkdir(parents=True)
+        write_weights(BACKBONE, paths.raw(BACKBONE) / network)
         extract.extract("maps")
         train.train("head")
         join.join("network")
@@ -143,7 +145,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
     shutil.move(paths.raw(BACKBONE), "elsewhere")  # the model holds all weights
     test = reader.load("imagenette", "test", SIZE)
     predictor = Predictor(paths.model("tuned"), params.load().threads)
-    assert predictor.signature["dataset"] == "imagenette" and predictor.image_shape == (SIZE, SIZE)
+    assert predictor.signature["dataset"] == "imagenette" and predictor.image_shape == (SIZE, SIZE, 3)
     assert predictor.predict_pixels(test.inputs).shape == (20, 10)
     heat = predictor.explain(test.inputs[:2], test.labels[:2])
     assert heat is not None and heat.shape == (2, SIZE, SIZE)

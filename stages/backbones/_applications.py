@@ -7,23 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.backbones._networks import BUILT_IN, NETWORKS
 from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
     import keras
-
-FUNCTIONS = (  # of keras.applications; listed here, because checking params.yaml must not import Keras
-    *("ConvNeXtBase", "ConvNeXtLarge", "ConvNeXtSmall", "ConvNeXtTiny", "ConvNeXtXLarge"),
-    *("DenseNet121", "DenseNet169", "DenseNet201"),
-    *("EfficientNetB0", "EfficientNetB1", "EfficientNetB2", "EfficientNetB3"),
-    *("EfficientNetB4", "EfficientNetB5", "EfficientNetB6", "EfficientNetB7"),
-    *("EfficientNetV2B0", "EfficientNetV2B1", "EfficientNetV2B2", "EfficientNetV2B3"),
-    *("EfficientNetV2L", "EfficientNetV2M", "EfficientNetV2S"),
-    *("InceptionResNetV2", "InceptionV3", "MobileNet", "MobileNetV2", "MobileNetV3Large", "MobileNetV3Small"),
-    *("NASNetLarge", "NASNetMobile", "ResNet101", "ResNet101V2", "ResNet152", "ResNet152V2", "ResNet50", "ResNet50V2"),
-    *("VGG16", "VGG19", "Xception"),
-)
-NETWORKS = {function.lower(): function for function in FUNCTIONS}  # name in params.yaml → function
 
 
 def build(name: str, image_size: int, weights: Path) -> "keras.Model":
@@ -39,9 +27,10 @@ def build(name: str, image_size: int, weights: Path) -> "keras.Model":
         network.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:  # HDF5's; Keras's, if the layers differ
         reason = " ".join(str(error).split())[:200]
+        again = f"dvc repro --force --single-item download_weights@{name}"
+        again = f"git checkout {weights}" if name == BUILT_IN else again
         raise UserError(
-            f"{weights}: corrupt, or not {NETWORKS[name]}'s: {reason}; get it again with "
-            f"`dvc repro --force --single-item download_weights@{name}`"
+            f"{weights}: corrupt, or not {NETWORKS[name].function}'s: {reason}; get it again with `{again}`"
         ) from None
     _finish_normalization(name, network)
     network.trainable = False
@@ -52,17 +41,17 @@ def build_untrained(name: str, image_size: int) -> "keras.Model":
     """The same layers with Keras's own random weights."""
     import keras
 
-    function = getattr(keras.applications, NETWORKS[name])
+    function = getattr(keras.applications, NETWORKS[name].function)
     pixels = keras.Input((image_size, image_size, 3), dtype="uint8")
     # In float32, whatever the network computes in: bfloat16 has eight bits of precision, too few to subtract a mean.
     scaled = sys.modules[function.__module__].preprocess_input(keras.ops.cast(pixels, "float32"))
     try:
-        network = function(include_top=False, weights=None, input_tensor=scaled)
+        network = function(include_top=False, weights=None, input_tensor=scaled, **NETWORKS[name].options)
     except ValueError as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"params.yaml: features: {NETWORKS[name]} does not fit images of {image_size} pixels: {reason}; choose "
-            "another image_size"
+            f"params.yaml: features: {NETWORKS[name].function} does not fit images of {image_size} pixels: {reason}; "
+            "choose another image_size"
         ) from None
     network = _scaled_in_float32(network)
     return keras.Model(network.inputs[0], network.outputs[0], name=network.name)  # some take a list of one input

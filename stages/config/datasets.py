@@ -75,5 +75,5 @@ class DatasetConfig(Config):
 class WeightsConfig(Config):
     """An entry of `weights`: the pretrained weights of a backbone."""
 
-    files: Files
+    files: Files = Field(default_factory=dict)  # none: those of the network of keras.applications with the entry's name
     synthetic: bool = False  # False: always downloaded

@@ -14,6 +14,8 @@ Entry = TypeVar("Entry")
 
 def lookup(section: dict[str, Entry], name: str, what: str) -> Entry:
     """`section[name]`, or a `UserError` that lists the names that exist."""
+    if not name:
+        raise UserError(f"no name is given; name one of {what} in params.yaml: {', '.join(map(printable, section))}")
     if name not in section:
         raise UserError(f"params.yaml: {what}: there is no {name!r}; {choices(name, section)}")
     return section[name]

@@ -1,9 +1,10 @@
 """Parts that are found by name: modules of a package, and the options that their `build` accepts."""
 
 import difflib
+import functools
 import importlib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ def build_plugin(package: str, part: PartConfig, *arguments: Any) -> Any:
 
 def check_plugin(key: str, package: str, name: str, others: Iterable[str] = ()) -> None:
     """Raise a `UserError` that starts with `key` if neither a package of stages/ nor `others` have a `name`."""
-    known = sorted({*others, *(file.stem for file in STAGES.joinpath(*package.split(".")).glob("[a-z]*.py"))})
-    if name not in known:
+    folder = STAGES.joinpath(*package.split("."))
+    if name not in others and not (name[:1].isalpha() and (folder / f"{name}.py").is_file()):
+        known = sorted({*others, *(file.stem for file in folder.glob("[a-z]*.py"))})
         raise UserError(f"{key}: there is no {name!r}; {choices(name, known)}")
 
 
@@ -40,10 +42,10 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any], re
     The module is imported: its top level must not import TensorFlow.
 
     Args:
-        key: under which the options stand, for messages.
-        package: of stages/.
-        name: of the module.
-        options: from params.yaml.
+        key: key of the options, at the start of messages.
+        package: package of stages/ that has the module.
+        name: name of the module.
+        options: values from params.yaml.
         reserved: keys beside the options, which a misspelt one may mean and no option may have.
 
     Raises:
@@ -53,33 +55,42 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any], re
     file = f"stages/{package.replace('.', '/')}/{name}.py"
     if not hasattr(module, "build"):
         raise UserError(f"{file}: it has no function `build`; docs/extending.md has an example")
-    fields: dict[str, Any] = {}
-    for parameter in inspect.signature(module.build).parameters.values():
-        if parameter.kind is parameter.KEYWORD_ONLY:
-            if parameter.annotation is parameter.empty:
-                raise UserError(
-                    f"{file}: build: {parameter.name} has no type; write one, such as {parameter.name}: float"
-                )
-            if parameter.name in reserved:
-                raise UserError(
-                    f"{file}: build: {parameter.name} is a key of every model and never reaches `build`; rename it"
-                )
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (parameter.annotation, default)
-        elif parameter.name in options:
-            raise UserError(
-                f"{key}.{parameter.name}: no option, as `build` in {file} has it before the `*`: the pipeline "
-                "gives its value; remove it here, or move it behind the `*` there if it is an option"
-            )
+    schema = _options_schema(module.build, file, frozenset(reserved))
+    known = [*schema.model_fields, *reserved]
     for option, value in options.items():
-        meant = difflib.get_close_matches(option, [*fields, *reserved], n=1)
-        if meant and meant[0] not in fields:
+        if option in schema.model_fields:
+            continue
+        if option in inspect.signature(module.build).parameters:
+            raise UserError(
+                f"{key}.{option}: no option, as `build` in {file} has it before the `*`: the pipeline gives its value; "
+                "remove it here, or move it behind the `*` there if it is an option"
+            )
+        meant = difflib.get_close_matches(option, known, n=1)
+        if meant and meant[0] in reserved:
             raise UserError(
                 f"{key}.{printable(option)}: unknown key with value {short(value)}; did you mean {meant[0]!r}?"
             )
     try:
-        create_model(name, __base__=Config, __module__=module.__name__, **fields).model_validate(options)
+        schema.model_validate(options)
     except ValidationError as error:
-        raise UserError(explain(error, options, key, fields)) from None
+        raise UserError(explain(error, options, key, schema.model_fields)) from None
     except PydanticUserError as error:  # an annotation in quotes, or after `from __future__ import annotations`
         raise UserError(f"{file}: build: {str(error).splitlines()[0]}; import what the types of options name") from None
+
+
+@functools.cache
+def _options_schema(build: Callable[..., Any], file: str, reserved: frozenset[str]) -> type[Config]:
+    """The keyword-only parameters of `build` as a schema; building one takes milliseconds."""
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(build).parameters.values():
+        if parameter.kind is not parameter.KEYWORD_ONLY:
+            continue
+        if parameter.annotation is parameter.empty:
+            raise UserError(f"{file}: build: {parameter.name} has no type; write one, such as {parameter.name}: float")
+        if parameter.name in reserved:
+            raise UserError(
+                f"{file}: build: {parameter.name} is a key of every model and never reaches `build`; rename it"
+            )
+        default = ... if parameter.default is parameter.empty else parameter.default
+        fields[parameter.name] = (parameter.annotation, default)
+    return create_model("Options", __base__=Config, __module__=build.__module__, **fields)

@@ -38,16 +38,23 @@ def check_references(params: Params, path: Path) -> None:
             raise UserError(f"{path}: folders.{name}: the name is taken by datasets.{name}; choose another")
     for name, dataset in params.archives.items():
         check_plugin(f"{path}: datasets.{name}.format", "data.formats", dataset.format)
+    for name, weights in params.weights.items():
+        if not weights.files:
+            raise UserError(
+                f"{path}: weights.{name}.files: missing: Keras publishes none of {name}; name the file and its hash"
+            )
     for name, features in params.features.items():
         lookup(params.datasets, features.dataset, f"features.{name}.dataset")
-        networks = load_plugin("backbones", "_applications").NETWORKS
-        if features.backbone in networks and features.backbone not in params.weights:
+        networks = load_plugin("backbones", "_networks")
+        if features.backbone not in networks.NETWORKS:
+            check_plugin(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks.NETWORKS)
+        if features.backbone == networks.BUILT_IN:
+            continue
+        if features.backbone not in params.weights:
             raise UserError(
-                f"{path}: weights.{features.backbone}: missing: features.{name} needs it; add it (docs/transfer.md)"
+                f"{path}: weights.{features.backbone}: missing: features.{name} needs it; add "
+                f"`{features.backbone}: {{}}`"
             )
-        lookup(params.weights, features.backbone, f"features.{name}.backbone")
-        if features.backbone not in networks:
-            check_plugin(f"{path}: features.{name}.backbone", "backbones", features.backbone, networks)
         if len(files := params.weights[features.backbone].files) > 1:
             raise UserError(
                 f"{path}: weights.{features.backbone}.files: {', '.join(files)}: {name} reads one; remove the others"

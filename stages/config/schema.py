@@ -8,11 +8,12 @@ from pydantic import Field, model_validator
 
 from stages.config import overrides
 from stages.config.audits import AuditConfig
-from stages.config.datasets import DatasetConfig, WeightsConfig
+from stages.config.datasets import DatasetConfig, MirrorConfig, WeightsConfig
 from stages.config.features import FeaturesConfig, NotInPretrainingConfig
 from stages.config.folders import FolderConfig
 from stages.config.gates import GateConfig
 from stages.config.models import ModelConfig, TrainConfig
+from stages.config.plugins import load_plugin
 from stages.config.pretrained import PretrainedConfig
 from stages.config.search import SearchSpace
 from stages.config.types import Config, Name
@@ -57,6 +58,15 @@ class Params(Config):
             self.datasets.setdefault(name, folder.as_dataset())  # `check_references` rejects a name that is taken
         return self
 
+    @model_validator(mode="after")
+    def _add_published_weights(self) -> "Params":
+        networks = load_plugin("backbones", "_networks")
+        for name, weights in self.weights.items():
+            if not weights.files and name != networks.BUILT_IN and (network := networks.NETWORKS.get(name)):
+                mirror = MirrorConfig.model_construct(url=network.url, hash=network.hash)
+                self.weights[name] = weights.model_copy(update={"files": {network.file: [mirror]}})
+        return self
+
     @property
     def archives(self) -> dict[str, DatasetConfig]:
         """The datasets that are downloaded or generated."""
@@ -84,6 +94,10 @@ class Params(Config):
         """Whether the files of an entry are generated instead of downloaded."""
         return self.source == "synthetic" and bool(entry.synthetic)
 
+    def is_backbone_synthetic(self, backbone: str) -> bool:
+        """Whether the weights of a backbone are generated."""
+        return backbone in self.weights and self.is_synthetic(self.weights[backbone])
+
     def dataset_kernels(self, dataset: str) -> Kernels:
         """The kernels for what is computed from the images of a dataset."""
         return self.kernels.synthetic if self.is_synthetic(self.datasets[dataset]) else self.kernels.real
@@ -91,7 +105,7 @@ class Params(Config):
     def feature_kernels(self, features: str) -> Kernels:
         """The kernels for extracting a feature set, in which a backbone with generated weights counts as generated."""
         config = self.features[features]
-        synthetic = self.is_synthetic(self.weights[config.backbone])
+        synthetic = self.is_backbone_synthetic(config.backbone)
         return self.kernels.synthetic if synthetic else self.dataset_kernels(config.dataset)
 
     def model_kernels(self, model: str) -> Kernels:
@@ -119,5 +133,5 @@ class Params(Config):
         """Whether a model's images, or the weights that its features were extracted with, are generated."""
         features = self.model_features(model)
         return self.is_synthetic(self.datasets[self.image_dataset(model)]) or (
-            features is not None and self.is_synthetic(self.weights[features.backbone])
+            features is not None and self.is_backbone_synthetic(features.backbone)
         )

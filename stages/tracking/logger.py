@@ -1,60 +1,74 @@
-"""Logs trainings and evaluations as runs in MLflow. No output of a stage depends on it.
+"""Logs a training as a run in MLflow while it runs. No output of a stage depends on it.
 
-Everything is written to disk first (stages.tracking.pending) and then sent (stages.tracking.server).
+MLflow may be away: `stages.tracking.sync` makes up for what it has missed.
 """
 
+import hashlib
 import os
-import shutil
+import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from stages.config.models import ModelConfig
 from stages.runtime import paths
 from stages.runtime.dvc_lock import output_hash
-from stages.runtime.files import atomic_write, file_hash
-from stages.tracking import parent, pending, server
-from stages.tracking.pending import PendingRun
+from stages.tracking import parent, runs, server
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 SECONDS_BETWEEN = 1.0  # between two requests: an epoch may be shorter than the way to a distant server
 
 
 class RunLogger:
-    """Logs a training while it runs. After the first failure only `flush` sends its run."""
+    """A training's run. The first failure is a warning and ends the logging, so that MLflow costs one wait at most."""
 
-    def __init__(self, run: PendingRun) -> None:
-        self.run = run
-        self._failed = False
+    def __init__(self, name: str, start: "Callable[[MlflowClient], str]") -> None:
+        self.name = name
+        self._is_on = True
+        self._rows: list[tuple[int, Mapping[str, float]]] = []  # not sent yet
         self._sent_at = 0.0
-        self.save()
+        self._attempt(lambda: self._begin(start))
 
-    def log_epoch(self, step: int, row: Mapping[str, float]) -> None:
-        """Log the metrics of an epoch, counted from 1. An epoch that was logged before an interruption is skipped."""
-        if any(logged == step for *_, logged in self.run.metrics):
-            return
-        now = pending.now()
-        self.run.metrics += [(key, float(value), now, step) for key, value in row.items()]
-        self.save(send=time.monotonic() - self._sent_at >= SECONDS_BETWEEN)
+    def log_epoch(self, epoch: int, row: Mapping[str, float]) -> None:
+        """Log the row of an epoch, counted from 1. One that was logged before an interruption is skipped."""
+        self._rows.append((epoch, row))
+        if time.monotonic() - self._sent_at >= SECONDS_BETWEEN:
+            self._attempt(self._send)
 
     def log_model(self, path: Path) -> None:
         """Log the file of the trained model."""
-        with atomic_write(self.run.model) as part:
-            shutil.copyfile(path, part)
-        self.run.model_md5 = file_hash(path, "md5")
+        self._attempt(lambda: runs.log_model(self._client, self._run_id, self.name, path))
 
-    def save(self, send: bool = True) -> None:
-        """Write the run to disk and send it."""
-        self.run.write()
-        if send and not self._failed:
-            self._failed = not server.flush(self.run)
-            self._sent_at = time.monotonic()
+    def end(self, status: str) -> None:
+        """End the run with one of MLflow's statuses."""
+        self._attempt(self._send)
+        self._attempt(lambda: self._client.set_terminated(self._run_id, status))
+
+    def _begin(self, start: "Callable[[MlflowClient], str]") -> None:
+        self._client = server.connect()
+        self._run_id = start(self._client)
+        self._logged = runs.last_epoch(self._client, self._run_id)
+
+    def _send(self) -> None:
+        runs.log_epochs(self._client, self._run_id, [row for row in self._rows if row[0] > self._logged])
+        self._rows, self._sent_at = [], time.monotonic()
+
+    def _attempt(self, action: Callable[[], object]) -> None:
+        try:
+            if self._is_on:
+                action()
+        except Exception as error:  # whatever it is, it must not stop a training
+            self._is_on = False
+            print(f"warning: {server.failure(error)}; `{server.SYNC}` logs the training later", flush=True)
 
 
 @contextmanager
-def training(name: str, model: ModelConfig, extra: Mapping[str, Any], checkpoint: str) -> Iterator[RunLogger]:
+def training(name: str, model: ModelConfig, extra: Mapping[str, object], checkpoint: str) -> Iterator[RunLogger]:
     """Log a training as a run in the experiment of its dataset; the run ends with the block.
 
     Args:
@@ -63,62 +77,30 @@ def training(name: str, model: ModelConfig, extra: Mapping[str, Any], checkpoint
         extra: further params.
         checkpoint: absolute path of the checkpoint. A training that resumes from it continues its run.
     """
-    with ExitStack() as stack:
-        interrupted = (run for run in pending.read_all() if run.checkpoint == checkpoint and run.status != "FINISHED")
-        run = next(filter(None, (stack.enter_context(pending.claim(found)) for found in interrupted)), None)
-        if run is None:
-            digest = output_hash(paths.records(model.dataset))
-            run = PendingRun(
-                experiment=model.dataset,
-                name=name,
-                status="RUNNING",
-                checkpoint=checkpoint,
-                tags=_tags(f"train@{name}"),
-                params=_flatten({**model.model_dump(), **extra}),
-                dataset={"name": model.dataset, "digest": digest} if digest else {},
-            )
-            stack.enter_context(run.lock)  # before the run is on disk, where another process would find it unlocked
-        run.status, run.ended = "RUNNING", None
-        logger = RunLogger(run)
-        try:
-            yield logger
-        except BaseException as error:
-            run.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
-            raise
-        else:
-            run.end("FINISHED")
-        finally:
-            logger.save()
+    key = hashlib.blake2b(f"{socket.gethostname()} {checkpoint}".encode(), digest_size=16).hexdigest()
+
+    def start(client: "MlflowClient") -> str:
+        interrupted = f"tags.checkpoint = '{key}' and attributes.status != 'FINISHED'"
+        if found := runs.find(client, interrupted, model.dataset):
+            client.update_run(found.info.run_id, "RUNNING")
+            client.set_tag(found.info.run_id, "process", runs.process())
+            return str(found.info.run_id)
+        digest = output_hash(paths.records(model.dataset)) or ""
+        tags = {**_tags(), "checkpoint": key}
+        return runs.create(client, name, model.dataset, digest, runs.params(model, extra), tags)
+
+    run_logger = RunLogger(name, start)
+    try:
+        yield run_logger
+    except BaseException as error:
+        run_logger.end("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED")
+        raise
+    run_logger.end("FINISHED")
 
 
-def log_evaluation(name: str, experiment: str, model_md5: str, metrics: Mapping[str, float], plots: list[Path]) -> None:
-    """Keep a model's test metrics and the files of its plots for the run that trained it; `server.flush` sends them.
-
-    Importing MLflow takes longer than evaluating a model.
-
-    Args:
-        name: the model.
-        experiment: its dataset.
-        model_md5: MD5 of the model file.
-        metrics: logged as test_NAME.
-        plots: text files.
-    """
-    now = pending.now()
-    PendingRun(
-        experiment=experiment,
-        name=name,
-        status="FINISHED",
-        metrics=[(f"test_{key}", float(value), now, 0) for key, value in metrics.items()],
-        plots={f"plots/{plot.parent.name}/{plot.name}": plot.read_text(encoding="utf-8") for plot in plots},
-        model_md5=model_md5,
-    ).write()
-
-
-def _tags(stage: str) -> dict[str, str]:
-    """Where a run comes from: stage, DVC experiment and its baseline, search, Git commit. Unknown ones are left out."""
+def _tags() -> dict[str, str]:
+    """Where a run comes from: DVC experiment and its baseline, search, Git commit. Unknown ones are left out."""
     tags = {
-        "stage": stage,
-        "mlflow.source.name": stage,
         "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
         "dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
         "mlflow.parentRunId": os.environ.get(parent.VARIABLE),
@@ -129,14 +111,3 @@ def _tags(stage: str) -> dict[str, str]:
         done = subprocess.run(command, capture_output=True, encoding="utf-8")
         tags["mlflow.source.git.commit"] = None if done.returncode else done.stdout.split()[0]
     return {key: value for key, value in tags.items() if value}
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Nested params as text under dotted keys."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = str(value)
-    return flat

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from contextlib import suppress
 
-from stages.tracking import server
+from stages.tracking import runs, server
 
 VARIABLE = "MLFLOW_PARENT_RUN_ID"  # in the environment of the trainings
 
@@ -15,9 +15,10 @@ def start(experiment: str, name: str, known: str | None) -> str | None:
         if known:
             with suppress(Exception):  # it was removed, or is on another server
                 client.update_run(known, "RUNNING")
+                client.set_tag(known, "process", runs.process())
                 return known
-        experiment_id = server.experiment_id(client, experiment)
-        return str(client.create_run(experiment_id, run_name=name, tags={"mlflow.source.name": name}).info.run_id)
+        tags = {"mlflow.source.name": name, "process": runs.process()}
+        return str(client.create_run(server.experiment_id(client, experiment), tags=tags, run_name=name).info.run_id)
     except Exception as error:  # whatever it is, it must not stop a search
         print(f"warning: {server.failure(error)}; the trainings will not be nested under one run", flush=True)
         return None

@@ -10,6 +10,7 @@ from stages.tracking import server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Run
     from mlflow.entities.model_registry import RegisteredModel
 
 ALIAS = "champion"
@@ -25,43 +26,26 @@ class Champion(NamedTuple):
     model_md5: str
 
 
-def trained_by(name: str, experiment: str, path: Path) -> str:
-    """The id of the run in an experiment that trained a model file.
-
-    Raises:
-        UserError: there is none, or MLflow does not answer.
-    """
-    server.flush(strict=True)
-    run_id = server.find_run(experiment, file_hash(path, "md5"))
-    if run_id is None:
-        raise UserError(f"{path}: no MLflow run trained it; `dvc repro --force --single-item train@{name}` makes one")
-    return run_id
-
-
-def promote(name: str, run_id: str, path: Path, tags: Mapping[str, str]) -> Champion:
+def promote(name: str, run: "Run", path: Path, tags: Mapping[str, str]) -> Champion:
     """Make a model file the champion; a file that was registered before keeps its version.
 
     Args:
         name: the model, and what it is called in the registry.
-        run_id: of the run that trained it.
+        run: the run that trained it.
         path: the model file.
-        tags: of the version.
+        tags: tags of the version.
 
     Raises:
-        UserError: the run has no model, or MLflow does not answer.
+        UserError: MLflow does not answer.
     """
-    from mlflow.exceptions import MlflowException
-
-    md5 = file_hash(path, "md5")
+    md5, run_id = file_hash(path, "md5"), run.info.run_id
     try:
         client = server.connect()
         found = {version.tags.get("model_md5"): version for version in client.search_model_versions(f"name='{name}'")}
         version = found.get(md5)
         if version is None:
-            outputs = client.get_run(run_id).outputs
-            if not outputs or not outputs.model_outputs:
-                raise UserError(f"{path}: its MLflow run {run_id} has no model; `{server.SYNC}` sends what is missing")
-            model_id = outputs.model_outputs[0].model_id
+            assert run.outputs  # `runs.log_model` logged the model
+            model_id = run.outputs.model_outputs[0].model_id
             if not client.search_registered_models(f"name='{name}'"):
                 client.create_registered_model(name)
             client.log_artifact(run_id, str(path), FOLDER)
@@ -71,8 +55,8 @@ def promote(name: str, run_id: str, path: Path, tags: Mapping[str, str]) -> Cham
         for key, value in tags.items():
             client.set_model_version_tag(name, version.version, key, value)
         client.set_registered_model_alias(name, ALIAS, version.version)
-    except MlflowException as error:
-        raise UserError(f"{server.failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
+    except Exception as error:
+        raise server.strict(error) from None
     return Champion(name, str(version.version), run_id, md5)
 
 
@@ -88,7 +72,7 @@ def champions() -> list[Champion]:
                     Champion(model.name, str(version.version), version.run_id or "", version.tags.get("model_md5", ""))
                 )
     except Exception as error:
-        raise UserError(f"{server.failure(error)}; start it, or correct MLFLOW_TRACKING_URI") from None
+        raise server.strict(error) from None
     return found
 
 

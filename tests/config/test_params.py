@@ -300,7 +300,7 @@ def test_experiment_changes_one_line_of_params(tmp_path: Path, change: str) -> N
     """DVC writes the whole file anew, and every list without its comments."""
     (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
     apply_overrides(str(tmp_path / "params.yaml"), [change])
-    before, after = ((folder / "params.yaml").read_text().splitlines() for folder in (ROOT, tmp_path))
+    before, after = ((folder / "params.yaml").read_text(encoding="utf-8").splitlines() for folder in (ROOT, tmp_path))
     parts = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     assert [(what, last - first) for what, first, last, *_ in parts if what != "equal"] == [("replace", 1)]
 
@@ -515,7 +515,7 @@ def test_order_of_keys_changes_nothing(tmp_path: Path) -> None:
     values = {**REAL, "folders": folders, "audits": {"mnist": {"features": "mnist", **AUDIT}}}
     found = []
     for order in (values, reverse_keys(values)):
-        (tmp_path / "params.yaml").write_text(json.dumps(order))
+        (tmp_path / "params.yaml").write_text(json.dumps(order), encoding="utf-8")
         loaded = params.load(tmp_path / "params.yaml")
         labels = {name: dataset.class_names for name, dataset in loaded.datasets.items()}
         resolved = [model.model_dump() for model in loaded.resolved_models.values()]

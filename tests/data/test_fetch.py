@@ -43,14 +43,14 @@ def closed_port() -> Iterator[int]:
 
 def fetched(folder: Path, *mirrors: MirrorConfig) -> bytes:
     """Fetch from the mirrors; return the content of the file."""
-    fetch(folder / "file.gz", list(mirrors))
+    fetch(folder / "file.gz", list(mirrors), Path("data/raw/net"))
     return (folder / "file.gz").read_bytes()
 
 
 def refused(folder: Path, *mirrors: MirrorConfig) -> str:
     """Fetch from mirrors that all fail; return the error message."""
     with pytest.raises(UserError) as error:
-        fetch(folder / "file.gz", list(mirrors))
+        fetch(folder / "file.gz", list(mirrors), Path("data/raw/net"))
     assert not list(folder.iterdir())
     assert "\n" not in str(error.value)
     return str(error.value)

@@ -48,7 +48,8 @@ def train(name: str, learning_rate: float, machine: str) -> None:
     for epoch in (1, 2):
         time.sleep(float(os.environ.get("FAKE_SECONDS", "0")))
         loss = "nan" if learning_rate > 0.008 else f"{learning_rate:.4f}"
-        print(f"epoch {epoch}/2: loss {loss}, accuracy 0.5000, validation {1 - wrong / IMAGES:.4f}", flush=True)
+        validation = f"validation loss {loss}, accuracy {1 - wrong / IMAGES:.4f}"
+        print(f"epoch {epoch}/2: loss {loss}, accuracy 0.5000, {validation}", flush=True)
     if learning_rate == 0.007:
         sys.exit("error: fake: no")
     import numpy as np

@@ -102,7 +102,7 @@ def test_base_with_other_validation_images_is_not_compared(values: Any) -> None:
 
 def test_gate_that_judges_nothing_fails_unless_it_has_no_limits(values: Any) -> None:
     only_synthetic = values | {"gates": {"cifar10_cnn": LIMITS}}
-    message = "gate failed, no model was judged; not judged, synthetic data: cifar10_cnn"
+    message = "nothing to judge; not judged, synthetic data: cifar10_cnn"
     assert judged(only_synthetic) == (False, [message])
     assert judged(values | {"gates": {}}) == (True, ["gate passed; params.yaml has no gates"])
 

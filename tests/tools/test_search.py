@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,9 @@ from optuna.trial import TrialState
 from stages.config import params
 from stages.config.search import ParameterConfig
 from stages.runtime.errors import UserError
-from tests.conftest import run, write_params
-from tests.tools.fake_pipeline import fake_repository
-from tools.lib import search_space
+from tests.conftest import commit, run, write_params
+from tests.tools.fake_pipeline import fake_repository, write_fake_params
+from tools.lib import search_space, search_study
 from tools.lib.search_study import SearchStudy
 from tools.search import search
 
@@ -123,7 +124,7 @@ def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
     best = f"search-mnist_dense-tpe-{states['0.0009', 'complete']['trial']}"
     assert experiments(repository) == {best}
     assert f"dvc exp apply {best}" in done.stdout
-    assert (repository / "reports/search/mnist_dense-tpe.png").stat().st_size > 1000
+    assert (repository / "reports/search/mnist_dense-tpe-values.png").stat().st_size > 1000
     assert run(repository, "git", "status", "--porcelain", "--untracked-files=no").stdout == ""
 
 
@@ -142,6 +143,13 @@ def test_failed_trials_in_parallel_do_not_end_the_search(repository: Path) -> No
     assert metrics["validation_accuracy"] == 0.9
 
 
+@pytest.fixture
+def without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder of the test is no DVC repository."""
+    monkeypatch.setattr(search_study, "identity", lambda name, space: {})
+
+
+@pytest.mark.usefixtures("without_dvc")
 def test_interrupted_trials_do_not_change_the_values_that_are_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -166,36 +174,90 @@ def test_interrupted_trials_do_not_change_the_values_that_are_tried(
     assert tried[0][0] == {"learning_rate": 0.001, "batch_size": 128}  # params.yaml's own come first
 
 
-def test_study_with_other_params_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    write_params(tmp_path, lambda values: values["train"].update(epochs=None))
-    study()
-    write_params(tmp_path, lambda values: values.update(skip_invalid_images=True))
-    with pytest.raises(UserError, match="its trials had skip_invalid_images = false, now it is true"):
-        study()
-    write_params(tmp_path, lambda values: values["datasets"]["mnist"].update(synthetic={"train": 900, "test": 20}))
-    with pytest.raises(UserError, match=r"its trials had dataset\.synthetic\.train = 40, now it is 900"):
-        study()
-    write_params(tmp_path, lambda values: values["train"].update(epochs=3))
-    with pytest.raises(UserError, match=re.escape("mnist_dense.db: its trials had train.epochs = null, now it is 3: ")):
-        study()
-    write_params(tmp_path, lambda values: values["train"].update(batch_size=64))
+def test_trials_of_other_params_code_or_data_do_not_count(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What dvc.yaml declares decides; an augmentation without options is a difference, too."""
+    monkeypatch.chdir(repository)
+
+    def write(change_params: Callable[[Any], object]) -> None:
+        def both(values: Any) -> None:
+            change(values)
+            change_params(values)
+
+        write_fake_params(repository, both)
+
+    def refused(message: str, change_params: Callable[[Any], object]) -> None:
+        write(change_params)
+        with pytest.raises(UserError, match=re.escape(f"fashion_mnist_lenet.db: its trials had {message}: ")):
+            study("fashion_mnist_lenet")
+        write_fake_params(repository, change)
+        study("fashion_mnist_lenet")
+
+    study("fashion_mnist_lenet").study.add_trial(optuna.trial.create_trial(value=0.5))
+    refused("train.epochs = null, now it is 3", lambda values: values["train"].update(epochs=3))
+    name = "datasets.fashion_mnist.synthetic.train"
+    refused(
+        f"{name} = 40, now it is 900",
+        lambda values: values["datasets"]["fashion_mnist"].update(synthetic={"train": 900, "test": 20}),
+    )
+    augmented = [{"name": "horizontal_flip"}]
+    refused(
+        'models.fashion_mnist_lenet.augment.0.name = –, now it is "horizontal_flip"',
+        lambda values: values["models"]["fashion_mnist_lenet"].update(augment=augmented),
+    )
+    module = repository / "stages/models/lenet.py"
+    code = module.read_text(encoding="utf-8")
+    module.write_text(code.replace("relu", "tanh"), encoding="utf-8")
+    done = run(repository, *arguments("fashion_mnist_lenet", 1))
+    assert (done.returncode, "its trials had another stages/models: restore that, or" in done.stderr) == (1, True)
+    module.write_text(code, encoding="utf-8")
+    write(lambda values: values["train"].update(batch_size=64))
     with pytest.raises(UserError, match=re.escape("params.yaml: train.batch_size: it overrides the values")):
-        study()
+        study("fashion_mnist_lenet")
+    write_fake_params(repository, change)
+
+
+def test_search_refuses_what_dvc_would_lose(repository: Path, tmp_path: Path) -> None:
+    """New code that Git does not have, and a shallow clone, in which a search would run its first trial for ever."""
+    new = repository / "stages/models/new.py"
+    new.touch()
+    done = run(repository, *arguments("mnist_cnn", 1))
+    message = "error: stages/models/new.py: Git does not have this file, so it is absent in experiments: run `git add "
+    assert (done.returncode, done.stderr.startswith(message)) == (1, True)
+    new.unlink()
+    commit(repository, "second")
+    shallow = tmp_path / "shallow"
+    assert run(tmp_path, "git", "clone", "-q", "--depth", "1", f"file://{repository}", str(shallow)).returncode == 0
+    done = run(shallow, *arguments("mnist_cnn", 1))
+    message = "error: this is a shallow clone, in which DVC loses experiments: run `git fetch --unshallow`\n"
+    assert (done.returncode, done.stderr) == (1, message)
+
+
+def test_search_ends_if_dvc_stores_no_results(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever the reason is: here, a `dvc` that does nothing."""
+    monkeypatch.chdir(repository)
+    (tmp_path / "dvc").write_text("#!/bin/sh\n", encoding="utf-8")
+    (tmp_path / "dvc").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    with pytest.raises(UserError, match="search mnist_cnn: DVC stored no result of 3 trials; see"):
+        search.search("mnist_cnn", "3", "1", "tpe")
 
 
 def test_corrupt_study_is_one_sentence(project: Path) -> None:
+    assert run(project, "git", "init", "-q").returncode == 0
     path = project / ".dvc/tmp/search/mnist_dense.db"
     path.parent.mkdir(parents=True)
     path.write_text("text", encoding="utf-8")
     with pytest.raises(UserError) as caught:
         search.search("mnist_dense", "1", "1", "tpe")
     assert str(caught.value) == (
-        ".dvc/tmp/search/mnist_dense.db: file is not a database; if the disk is not full, remove this file to start "
-        "again, which also removes the experiments of the trials"
+        ".dvc/tmp/search/mnist_dense.db: file is not a database; if the disk is full, free some space, or remove the "
+        "file to start again, which also removes the experiments of the trials"
     )
 
 
+@pytest.mark.usefixtures("without_dvc")
 def test_grid_has_at_most_as_many_points_as_trials_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = {
         "learning_rate": ParameterConfig(low=0.001, high=0.1, log=True),
@@ -215,7 +277,7 @@ def test_grid_has_at_most_as_many_points_as_trials_and_ends(tmp_path: Path, monk
     while trial := found.ask():
         tried.append(trial.params)
         found.study.tell(trial, state=TrialState.FAIL)
-    assert tried == found.grid
+    assert tried == search_space.grid(found.space, 4)
     assert len(tried) == 4
 
 

@@ -18,13 +18,14 @@ import numpy as np
 import psutil
 import pytest
 
+from stages.config import params
+from stages.config.flatten import flatten
 from stages.config.models import ModelConfig
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
-from stages.tracking import logger, pending, registry, server
-from tests.conftest import ROOT, environment, write_params
-from tests.mounts import needs_mounts, run_with_mounts
-from tests.tracking.conftest import DIGEST, ROW, runs, save_model
+from stages.tracking import logger, registry, server, sync
+from tests.conftest import ROOT, commit, environment, run, write_params
+from tests.tracking.conftest import DIGEST, ROW, facts, runs, save_model, write_trained
 from tools.release import tracking
 
 
@@ -82,19 +83,17 @@ def listening() -> set[tuple[str, int]]:
 
 
 def test_training_and_evaluation_make_one_run_whose_model_can_be_served(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, config: ModelConfig, model: Path
+    folder: Path, monkeypatch: pytest.MonkeyPatch, config: ModelConfig
 ) -> None:
     monkeypatch.setenv("DVC_EXP_NAME", "tidy-fowl")
     monkeypatch.setenv("DVC_EXP_BASELINE_REV", "0" * 40)
-    (folder / "plots").mkdir()
-    (folder / "plots/mnist_dense.csv").write_text("actual,predicted\n", encoding="utf-8")
+    model = write_trained("mnist_dense")
     with logger.training("mnist_dense", config, {"seed": 42}, "key") as log:
         for epoch in (1, 2):
             log.log_epoch(epoch, ROW)
         log.log_model(model)
-    metrics = {"accuracy": 0.75, "images": 20}
-    logger.log_evaluation("mnist_dense", "mnist", file_hash(model, "md5"), metrics, [folder / "plots/mnist_dense.csv"])
-    server.flush()
+    for _ in range(2):  # the second time there is nothing to do
+        sync.log_evaluations(["mnist_dense"])
 
     (run,) = runs(f"sqlite:///{folder}/mlflow.db")
     assert run.info.status == "FINISHED"
@@ -110,9 +109,8 @@ def test_training_and_evaluation_make_one_run_whose_model_can_be_served(
     client = mlflow.MlflowClient()
     assert [metric.step for metric in client.get_metric_history(run.info.run_id, "loss")] == [1, 2]
     assert client.get_experiment(run.info.experiment_id).name == "mnist"
-    (plots,) = client.list_artifacts(run.info.run_id, "plots/plots")
+    (plots,) = client.list_artifacts(run.info.run_id, "plots/confusion")
     assert plots.path.endswith("mnist_dense.csv")
-    assert not list(pending.UNSENT.iterdir())
 
     uri = f"models:/{run.outputs.model_outputs[0].model_id}"
     loaded = mlflow.pyfunc.load_model(uri)
@@ -138,49 +136,101 @@ def test_training_and_evaluation_make_one_run_whose_model_can_be_served(
 
 
 def test_server_killed_during_a_training_loses_nothing(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    config: ModelConfig,
-    model: Path,
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     port = free_port()
     Path("mlflow.db").rename("server.db")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")  # a busy machine: the server is slow, but answers
     monkeypatch.setattr(logger, "SECONDS_BETWEEN", 0.0)
+    write_params(folder)
+    config = params.load().resolved_models["mnist_dense"]
     with (
         mlflow_server(port) as kill,
-        logger.training("mnist_dense", config, {}, "key") as log,
+        logger.training("mnist_dense", config, facts(), "key") as log,
     ):
         log.log_epoch(1, ROW)
         (run,) = runs()
         assert run.info.status == "RUNNING" and run.data.metrics["loss"] == 1.5
         kill()
         log.log_epoch(2, ROW)
-        log.log_epoch(3, {**ROW, "loss": 0.5})
+        log.log_epoch(3, ROW)
+        model = write_trained("mnist_dense", epochs=3)
         log.log_model(model)
-    logger.log_evaluation("mnist_dense", "mnist", file_hash(model, "md5"), {"accuracy": 0.75}, [])
-    server.flush()
+    sync.log_evaluations(["mnist_dense"])
     said = capsys.readouterr().out
     assert said.count(f"warning: MLflow at http://127.0.0.1:{port}: ") == 2  # once for each stage
-    assert "`python -m tools.release.tracking sync` sends them" in said
-    with pytest.raises(UserError, match=f"MLflow at http://127.0.0.1:{port}: .*kept$"):
+    assert "`python -m tools.release.tracking sync` logs the training later" in said
+    with pytest.raises(UserError, match=f"MLflow at http://127.0.0.1:{port}: .*; start it, or correct MLFLOW"):
         tracking.main("sync")
 
     with mlflow_server(port):
-        for _ in range(2):  # the second time there is nothing to do
+        for expected in ("logged mnist_dense", "logged nothing new"):
             tracking.main("sync")
+            assert expected in capsys.readouterr().out
             (run,) = runs()
             assert run.info.status == "FINISHED"
-            assert run.data.metrics == {**ROW, "loss": 0.5, "test_accuracy": 0.75}
+            assert run.data.metrics == {**ROW, "test_accuracy": 0.75, "test_images": 20}
             assert run.data.tags["model_md5"] == file_hash(model, "md5")
             assert len(run.outputs.model_outputs) == 1
             import mlflow
 
             history = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss")
-            assert [(metric.step, metric.value) for metric in history] == [(1, 1.5), (2, 1.5), (3, 0.5)]
-    assert not list(pending.UNSENT.iterdir())
+            assert [metric.step for metric in history] == [1, 2, 3]
+
+
+def test_run_that_mlflow_never_had_is_rebuilt_from_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """MLflow was away, or DVC had the outputs from a remote; params.yaml has changed since."""
+    model = write_trained("cifar10_small_cnn_augmented")
+    epochs = params.load().resolved_models["cifar10_small_cnn_augmented"].epochs
+    write_params(folder, lambda values: values["train"].update(epochs=7))
+    write_trained("mnist_dense").unlink()
+    tracking.main("sync")
+    said = capsys.readouterr().out
+    assert "logged cifar10_small_cnn_augmented\n" in said
+    missing = "data/models/mnist_dense.keras: missing; run `dvc pull evaluate@mnist_dense` or"
+    assert f"not logged: mnist_dense ({missing}" in said
+    (run,) = runs()
+    assert (run.info.status, run.data.tags["model_md5"]) == ("FINISHED", file_hash(model, "md5"))
+    assert run.data.metrics == {**ROW, "test_accuracy": 0.75, "test_images": 20}
+    assert run.data.params["epochs"] == str(epochs)
+    assert [key for key in run.data.params if key.startswith("augment")] == list(
+        flatten({"augment": params.load().models["cifar10_small_cnn_augmented"].model_dump()["augment"]})
+    )
+
+
+def test_deleted_experiment_stops_neither_a_training_nor_other_models(
+    folder: Path, config: ModelConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = server.connect()
+    deleted = client.create_experiment("mnist")
+    client.delete_experiment(deleted)
+    restore = f"the experiment 'mnist' was deleted; `mlflow experiments restore --experiment-id {deleted}` brings it"
+    with logger.training("mnist_dense", config, {}, "key") as log:
+        log.log_epoch(1, ROW)
+    assert restore in capsys.readouterr().out
+    for name in ("mnist_dense", "cifar10_cnn"):
+        write_trained(name)
+    with pytest.raises(UserError, match=f"not logged: mnist_dense: MLflow at .*: {re.escape(restore)}"):
+        tracking.main("sync")
+    assert [run.info.run_name for run in runs()] == ["cifar10_cnn"]
+
+
+def test_killed_training_does_not_run_for_ever(folder: Path, config: ModelConfig) -> None:
+    with suppress(KeyboardInterrupt), logger.training("mnist_dense", config, {}, "key") as log:
+        log.end("RUNNING")
+        log._is_on = False  # SIGKILL: nothing more is logged
+        raise KeyboardInterrupt
+    client = server.connect()
+    (run,) = runs()
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    client.set_tag(run.info.run_id, "process", f"{socket.gethostname()} {os.getppid()}")
+    tracking.main("sync")
+    assert [run.info.status for run in runs()] == ["RUNNING"]  # by a process that lives
+    client.set_tag(run.info.run_id, "process", f"{socket.gethostname()} {ended.pid}")
+    tracking.main("sync")
+    assert [run.info.status for run in runs()] == ["KILLED"]
 
 
 def test_server_that_does_not_answer_costs_a_training_one_wait(
@@ -198,7 +248,7 @@ def test_server_that_does_not_answer_costs_a_training_one_wait(
                 log.log_epoch(epoch, ROW)
         assert time.monotonic() - start < 10
         errors = []
-        commands: list[Callable[[], object]] = [tracking.sync, lambda: server.find_run("mnist", "md5")]
+        commands: list[Callable[[], object]] = [tracking.sync, tracking.runs]
         for command in commands:
             with pytest.raises(UserError, match=f"^MLflow at http://{address}: MlflowException: ") as caught:
                 command()
@@ -206,8 +256,6 @@ def test_server_that_does_not_answer_costs_a_training_one_wait(
     said = capsys.readouterr().out
     assert said.count(f"warning: MLflow at http://{address}: ") == said.count("warning: ") == 1
     assert "hunter2" not in f"{said}{errors}"
-    (run,) = pending.read_all()
-    assert run.status == "FINISHED" and len(run.metrics) == 25
 
 
 def test_resumed_training_continues_its_run(folder: Path, config: ModelConfig) -> None:
@@ -254,22 +302,6 @@ def test_two_trainings_at_once_create_one_database(folder: Path) -> None:
     assert not (folder / "elsewhere/mlflow.db").exists()
 
 
-@needs_mounts
-def test_full_disk_names_the_pending_run(folder: Path) -> None:
-    code = (
-        "from pathlib import Path; from stages.runtime import cli; from stages.tracking import logger\n"
-        "cli.run(lambda: logger.log_evaluation('m', 'mnist', '0', {}, [Path('dvc.lock')]))\n"
-    )
-    (folder / "mlruns").mkdir()
-    full = "mount -t tmpfs -o size=64k none mlruns; head -c 64k /dev/zero > mlruns/full 2> /dev/null || true"
-    done = run_with_mounts(
-        folder, f'{full}; code=0; $PYTHON -c "$CODE" || code=$?; ls mlruns/unsent; exit $code', CODE=code
-    )
-    assert done.returncode == 1
-    assert done.stdout == ""  # nothing is left there
-    assert re.fullmatch(r"error: mlruns/unsent/\w+\.json: no space left in mlruns/unsent: .*\n", done.stderr)
-
-
 def test_runs_names_the_run_of_each_model(
     project: Path, capsys: pytest.CaptureFixture[str], config: ModelConfig
 ) -> None:
@@ -282,26 +314,10 @@ def test_runs_names_the_run_of_each_model(
     tracking.main("runs")
     said = capsys.readouterr().out.splitlines()
     assert said[0] == f"mnist_dense: run {runs()[0].info.run_id} in experiment mnist"
-    assert said[1] == "mnist_cnn: no run in this MLflow"
+    assert said[1].startswith("mnist_cnn: no run in this MLflow; ")
     assert said[2] == "fashion_mnist_dense: no model; run `dvc repro train@fashion_mnist_dense` or `dvc pull`"
-    with pytest.raises(UserError, match="snyc: no such command; `sync` sends"):
+    with pytest.raises(UserError, match="snyc: no such command; `sync` logs"):
         tracking.main("snyc")
-
-
-def test_sync_names_models_whose_training_mlflow_does_not_have(
-    folder: Path, capsys: pytest.CaptureFixture[str], config: ModelConfig
-) -> None:
-    path = folder / "model.keras"
-    save_model(path)
-    with logger.training("mnist_dense", config, {}, "key") as log:
-        log.log_model(path)
-    logger.log_evaluation("mnist_dense", "mnist", file_hash(path, "md5"), {"accuracy": 0.75}, [])
-    logger.log_evaluation("mnist_cnn", "mnist", "0" * 32, {"accuracy": 0.5}, [])
-    capsys.readouterr()
-    tracking.main("sync")
-    first, second = capsys.readouterr().out.splitlines()
-    assert first.endswith("sent 1 pending runs")
-    assert second.startswith("dropped test metrics of models whose training") and second.endswith(": mnist_cnn")
 
 
 def test_champion_is_found_among_more_models_than_mlflow_lists_at_once(folder: Path) -> None:
@@ -328,3 +344,20 @@ def test_values_of_an_epoch_are_sent_once(folder: Path, config: ModelConfig, mon
         for epoch in range(1, 6):
             log.log_epoch(epoch, ROW)
     assert sorted(sent) == sorted([*range(1, 6)] * len(ROW))
+
+
+def test_training_without_git_has_no_commit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(folder))
+    assert "mlflow.source.git.commit" not in logger._tags()
+
+
+def test_commit_is_the_projects_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy without Git in another repository has no commit; neither has one that is not committed yet."""
+    commit(folder, "outer")
+    inner = folder / "inner"
+    inner.mkdir()
+    (inner / "dvc.yaml").write_text("stages: {}\n")
+    monkeypatch.chdir(inner)
+    assert "mlflow.source.git.commit" not in logger._tags()
+    commit(folder, "with inner")
+    assert logger._tags()["mlflow.source.git.commit"] == run(folder, "git", "rev-parse", "HEAD").stdout.strip()

@@ -23,6 +23,7 @@ from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import machine
+from tools.lib.git import git
 from tools.lib.revision import REPRODUCED, Revision, reference
 
 KEPT = 20  # reproductions; older ones are dropped
@@ -81,15 +82,6 @@ def snapshot() -> str:
         git("add", "--all", environment=index)
         tree = git("write-tree", environment=index)
     return git("commit-tree", tree, "-p", "HEAD", "-m", "workspace", environment=IDENTITY | DATES)
-
-
-def git(*arguments: str | Path, cwd: Path = Path(), environment: dict[str, str] | None = None) -> str:
-    """The output of a Git command; a `UserError` if it fails."""
-    command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-    done = subprocess.run(command, cwd=cwd, env=os.environ | (environment or {}), capture_output=True, encoding="utf-8")
-    if done.returncode:
-        raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
-    return done.stdout.strip()
 
 
 @contextmanager

@@ -40,7 +40,7 @@ def judge(before: Revision, after: Revision, model: str | None = None) -> tuple[
     limits, reasons = _limits(before, values.gates)
     if model is not None:
         if model not in limits:
-            return False, [f"gate failed, no model was judged; params.yaml has no gates.{model}"]
+            return False, [f"nothing to judge; params.yaml has no gates.{model}"]
         limits = {model: limits[model]}
     notes = defaultdict[str, list[str]](list, judged=[])
     broken, measured = [], []
@@ -74,8 +74,8 @@ def judge(before: Revision, after: Revision, model: str | None = None) -> tuple[
                 )
     summary = [f"{what}: {', '.join(names)}" for what, names in {**notes, **reasons}.items() if names]
     passed = not broken and (bool(measured) or not limits)
-    outcome = "passed" if passed else "failed" if broken else "failed, no model was judged"
-    return passed, [*broken, *measured, f"gate {outcome}; {'; '.join(summary) or 'params.yaml has no gates'}"]
+    outcome = "gate passed" if passed else "gate failed" if broken else "nothing to judge"
+    return passed, [*broken, *measured, f"{outcome}; {'; '.join(summary) or 'params.yaml has no gates'}"]
 
 
 def _limits(before: Revision, own: Gates) -> tuple[Gates, dict[str, list[str]]]:

@@ -27,8 +27,9 @@ from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 from stages.runtime.numerics import machine
-from tools.compare.base import configure, git, python_environment, snapshot
+from tools.compare.base import configure, python_environment, snapshot
 from tools.lib.exclusive import exclusive
+from tools.lib.git import git
 from tools.lib.params_file import rewrite
 from tools.lib.probes import probe
 

@@ -30,8 +30,10 @@ class Job:
 class Jobs:
     """Processes that run at the same time. Fork needs a process without threads: start none beside this."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
+        """Prepare for processes; `say` is called with each line that one of them writes."""
         self.running: dict[str, Job] = {}
+        self._say = say
         self._lifeline = os.pipe()
 
     def start(self, name: str, function: Callable[[], object]) -> None:
@@ -47,7 +49,7 @@ class Jobs:
         self.running[name] = Job(process, reader)
 
     def wait(self) -> dict[str, int]:
-        """Print each line that the processes write after the name of its process, until one ends or `PATIENCE` is over.
+        """Say each line that the processes write after the name of its process, until one ends or `PATIENCE` is over.
 
         Returns:
             Exit codes by name of those that have ended, negative after a signal.
@@ -80,7 +82,7 @@ class Jobs:
         if last and job.text:
             lines.append(job.text)
         for line in filter(None, lines):
-            print(f"{name}: {line.decode(errors='replace')}", flush=True)
+            self._say(f"{name}: {line.decode(errors='replace')}")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from stages.config.flatten import flatten
 from stages.config.schema import Params
 from stages.evaluation.metrics import wilson
 from stages.plots import classes
@@ -47,6 +48,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
     with open_input(paths.environment("train", name), f"train@{name}") as file:
         environment = json.load(file)
     training = workspace.trainings[name]
+    given = {key: value for key, value in flatten(training.params).items() if value is not None}
     synthetic = values.is_model_synthetic(name)
     parts = [
         f"# {name} {promotion.tag.rpartition('@')[2]}",
@@ -63,7 +65,7 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
         "## Data",
         *_data(values, dataset),
         "## Training",
-        table(["Param", "Value"], [*_given(training.params), ("seed", training.seed)], "ll"),
+        table(["Param", "Value"], [*given.items(), ("seed", training.seed)], "ll"),
         "## Provenance",
         table(
             ["", ""],
@@ -129,7 +131,7 @@ def _data(values: Params, dataset: str) -> Iterator[str]:
     audit = paths.audit_metrics(dataset)
     if audit.exists():
         yield "Audit of the data:"
-        yield table(["Finding", "Value"], _flatten(json.loads(audit.read_text(encoding="utf-8"))), "lr")
+        yield table(["Finding", "Value"], flatten(json.loads(audit.read_text(encoding="utf-8"))).items(), "lr")
 
 
 def _limits(signature: dict[str, Any], metrics: dict[str, Any], scores: pd.DataFrame, synthetic: bool) -> Iterator[str]:
@@ -144,16 +146,3 @@ def _limits(signature: dict[str, Any], metrics: dict[str, Any], scores: pd.DataF
         yield f"Its probabilities are not calibrated: expected calibration error {metrics['ece']:.3f}."
     if signature["backbone"]:
         yield "The backbone's pretraining data may contain test images."
-
-
-def _given(values: Any) -> Iterator[tuple[str, Any]]:
-    """Params that are not null."""
-    return ((key, value) for key, value in _flatten(values) if value is not None)
-
-
-def _flatten(values: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(values, dict):
-        for name, value in values.items():
-            yield from _flatten(value, f"{key}.{name}" if key else str(name))
-    else:
-        yield key, values

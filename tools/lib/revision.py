@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dvc.api import exp_show
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
@@ -16,13 +15,16 @@ from dvc.scm import resolve_rev
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.evaluation.predictions import Predictions, parse
 from stages.reporting.environments import describe
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import PARSE_ERRORS
-from tools.lib.significance import Untestable
+from tools.lib import git
 
+if TYPE_CHECKING:
+    from stages.evaluation.predictions import Predictions
+
+QUEUE = Path(".dvc/tmp/exps/celery")  # DVC's, of `dvc exp run --queue`
 ABSENT = "–"  # in a cell without a value
 REPRODUCED = "refs/reproduced"  # Git does not push these by default
 
@@ -84,8 +86,8 @@ class Revision:
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
-        """The metrics of each evaluated model, in the order of params.yaml, without those of an older version."""
-        found = {name: self._load(paths.metrics(name)) for name in self.params.get("models", {})}
+        """The metrics of each evaluated model, by name, without those of an older version."""
+        found = {name: self._load(paths.metrics(name)) for name in sorted(self.params.get("models", {}))}
         return {name: values for name, values in found.items() if "validation_images" in values}
 
     @cached_property
@@ -120,12 +122,15 @@ class Revision:
         """The validation accuracy of an evaluated model, and its number of images."""
         return self.metrics[model]["validation_accuracy"], self.metrics[model]["validation_images"]
 
-    def predictions(self, model: str) -> Predictions:
+    def predictions(self, model: str) -> "Predictions":
         """The predictions of a model.
 
         Raises:
             Untestable: neither the cache nor a remote has them in today's format.
         """
+        from stages.evaluation.predictions import parse
+        from tools.lib.significance import Untestable
+
         try:
             return parse(io.BytesIO(self._output(paths.predictions(model)) or b""))
         except PARSE_ERRORS:
@@ -154,16 +159,18 @@ def reference(commit: str, source: str | None = None) -> str:
 
 
 def experiments() -> Iterator[tuple[str, str, str]]:
-    """Name, revision and state of each DVC experiment of HEAD; the state of a finished one is empty."""
-    for row in exp_show():
-        if row["Experiment"]:
-            yield row["Experiment"], row["rev"], "" if row["State"] in (None, "Success") else row["State"].lower()
+    """Name, revision and state of each DVC experiment, of every commit; the state of a finished one is empty."""
+    for experiment in git.experiments():
+        yield experiment.name, experiment.ref, ""
+    for task in Repo().experiments.celery_queue.status() if QUEUE.exists() else ():
+        if task["status"] != "Success":
+            yield task["name"] or task["rev"][:7], task["rev"], task["status"].lower()
 
 
 def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, str, str]]:
     """Dotted key, value before and value after of each difference; a new or removed entry is one difference."""
     if isinstance(before, dict) and isinstance(after, dict):
-        for name in {**before, **after}:
+        for name in sorted({**before, **after}, key=str):
             inner = f"{key}.{name}" if key else str(name)
             yield from differences(before.get(name, ABSENT), after.get(name, ABSENT), inner)
     elif before != after:

@@ -1,54 +1,50 @@
-"""What a search found: a table of the best trials, all trials as CSV, and a figure."""
+"""What a search found: a table of the best trials, all trials as CSV, and Optuna's figures."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
-from stages.plots._style import BLUE, MUTED, ORANGE, new_figure, styled
+from stages.plots._style import styled
 from stages.reporting.markdown import table
 from stages.runtime.files import atomic_write
 
 FOLDER = Path("reports/search")
 SHOWN = 5  # trials in the table
-FEW = 6  # values of a key that all get a tick
 FEWEST = 8  # complete trials to estimate how much each key matters
 
 
 def write(study: optuna.Study, trials: Sequence[FrozenTrial], name: str, sampler: str) -> str:
-    """Write the CSV and the figure of finished trials; return the table of the best as Markdown."""
-    frame = _frame(trials)
-    csv, figure = (FOLDER / f"{name}-{sampler}.{kind}" for kind in ("csv", "png"))
-    with atomic_write(csv) as part:
+    """Write the CSV and the figures of finished trials; return the table of the best as Markdown."""
+    frame, files = _frame(trials), [FOLDER / f"{name}-{sampler}.csv"]
+    with atomic_write(files[0]) as part:
         frame.to_csv(part, index=False)
-    importances = _importances(study, trials)
-    with atomic_write(figure) as part:
-        _plot(frame, list(trials[0].distributions), study, importances, part)
+    files += _plot(study, f"{name}-{sampler}")
     best = frame[frame["state"] == "complete"].sort_values("validation_accuracy", ascending=False, kind="stable")
     keys = list(trials[0].distributions)
     rows = [
-        [
-            row["trial"],
-            f"{row['validation_accuracy']:.2%}",
-            *(f"{row[key]:.6g}" if isinstance(row[key], float) else row[key] for key in keys),
-            row["seconds"],
-        ]
+        [row["trial"], f"{row['validation_accuracy']:.2%}", *map(_short, row[keys]), row["seconds"]]
         for _, row in best.head(SHOWN).iterrows()
     ]
     counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
-    shares = "; variance explained: " + ", ".join(f"{key} {share:.0%}" for key, share in importances.items())
+    shares = ", ".join(f"{key} {share:.0%}" for key, share in _importances(study, trials).items())
     head = table(["Trial", "Validation", *keys, "Seconds"], rows, "rr" + "r" * len(keys) + "r")
-    return f"{head}\n\n{counts}{shares if importances else ''}\nAll trials: {csv}, {figure}"
+    explained = f"; variance explained: {shares}" if shares else ""
+    return f"{head}\n\n{counts}{explained}\nAll trials: {', '.join(map(str, files))}"
 
 
 def assignments(values: Mapping[str, Any]) -> str:
     """Values as `learning_rate=0.00123 batch_size=64`."""
-    return " ".join(
-        f"{key}={value:.6g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
-    )
+    return " ".join(f"{key}={_short(value)}" for key, value in values.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
@@ -79,31 +75,19 @@ def _importances(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str
 
 
 @styled
-def _plot(
-    frame: pd.DataFrame, keys: list[str], study: optuna.Study, importances: Mapping[str, float], path: Path
-) -> None:
-    """The accuracy of each trial in their order with the best so far, and against each key."""
-    complete = frame[frame["state"] == "complete"]
-    figure, (history, *axes) = new_figure(4 * (1 + len(keys)), 3.2, 1 + len(keys), sharey=True)
-    history.plot(complete["trial"], complete["validation_accuracy"], "o", color=BLUE, label="trial")
-    history.step(
-        complete["trial"], complete["validation_accuracy"].cummax(), where="post", color=ORANGE, label="best so far"
-    )
-    for trial in frame.loc[frame["state"] != "complete", "trial"]:
-        history.axvline(trial, color=MUTED, linestyle=":", linewidth=0.8)
-    history.set(title="history (dotted: pruned or failed)", xlabel="trial", ylabel="validation accuracy")
-    history.legend()
-    for key, each in zip(keys, axes, strict=True):
-        values = complete[key]
-        numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-        each.plot(values if numbers else values.astype(str), complete["validation_accuracy"], "o", color=BLUE)
-        if numbers and (values > 0).all() and values.max() > 10 * values.min():
-            each.set_xscale("log")
-            each.xaxis.set_major_formatter(lambda value, position: f"{value:g}")  # the default one writes TeX
-            each.xaxis.set_minor_formatter("")
-            if len(ticks := sorted(set(values))) <= FEW:
-                each.set_xticks(ticks)
-                each.minorticks_off()
-        share = f": explains {importances[key]:.0%}" if key in importances else ""
-        each.set(title=key + share, xlabel=key)
-    figure.savefig(path, format="png", dpi=110, metadata={"Software": None})
+def _plot(study: optuna.Study, name: str) -> list[Path]:
+    """Draw the history of the search, and the accuracy against each key; return the files."""
+    from matplotlib import pyplot
+    from optuna.visualization import matplotlib
+
+    files = []
+    for kind, draw in (("history", matplotlib.plot_optimization_history), ("values", matplotlib.plot_slice)):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            axes: Any = draw(study, target_name="validation accuracy")
+        figure = np.ravel(axes)[0].figure
+        files.append(FOLDER / f"{name}-{kind}.png")
+        with atomic_write(files[-1]) as part:
+            figure.savefig(part, format="png", dpi=110, bbox_inches="tight", metadata={"Software": None})
+        pyplot.close(figure)
+    return files

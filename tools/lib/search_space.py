@@ -1,7 +1,6 @@
 """What a search tries: distributions for Optuna, a grid of the same size, and the values of params.yaml."""
 
 import itertools
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -113,41 +112,3 @@ def _get(entry: Any, key: str) -> Any:
     for part in key.split("."):
         entry = entry.get(part) if isinstance(entry, dict) else None
     return entry
-
-
-def fixed(params: Params, name: str, space: Space) -> dict[str, Any]:
-    """Everything in params.yaml that trials have in common and that decides their results, as JSON values."""
-    model, images, features = params.models[name], params.image_dataset(name), params.model_features(name)
-    start = params.pretrained.get(model.dataset)
-    data = {
-        "dataset": params.datasets[images],
-        "folder": params.folders.get(images),
-        "features": features,
-        "weights": features and params.weights.get(features.backbone),
-        "pretrained": start,
-        "head": start and params.models[start.head],
-    }
-    return json.loads(
-        json.dumps(
-            {
-                "model": {key: value for key, value in _flatten(model.model_dump()).items() if key not in space},
-                **{key: _flatten(entry.model_dump(mode="json")) for key, entry in data.items() if entry},
-                "skip_invalid_images": params.skip_invalid_images,
-                "train": params.train.model_dump(),
-                "space": {key: parameter.model_dump(exclude_none=True) for key, parameter in space.items()},
-                "seed": params.seed,
-                "source": params.source,
-                "threads": params.threads,
-            }
-        )
-    )
-
-
-def _flatten(entry: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in entry.items():
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -1,16 +1,14 @@
 """One trial of a search: a `dvc exp run --temp` in a process group of its own, and the experiment that it leaves."""
 
 import json
-import math
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,31 +16,26 @@ import psutil
 
 from stages.config.search import Value
 from stages.runtime import paths
-from tools.compare.base import git
+from tools.lib.git import experiments, git
 
-EPOCH = re.compile(r"^epoch (\d+)/\d+: loss (\S+),.* validation (\S+)$")  # what stages.train prints
+EPOCH = re.compile(r"^epoch (\d+)/\d+: loss (\S+),.* accuracy (\S+)$")  # what stages.train prints
 STARTED = re.compile(r"^Reproducing experiment '(.+)'$")
 GRACE = 20.0  # seconds between the request to stop and the kill
 EXECUTORS = Path(".dvc/tmp/exps")  # DVC's: run/REVISION/REVISION.run names an experiment and its folder
+# DVC hands experiments over through a stash, where the next process would take this one: held until it has started
+handing_over = threading.Lock()
 
 
 class RunningTrial:
-    """A trial that runs; what it prints goes to a log.
-
-    DVC hands experiments over through a stash that all its processes share. So the next trial may start only when this
-    one `is_started`, and a process may take the trial of another one: then it `is_foreign` and has to be stopped.
-    """
+    """A trial that runs; what it prints goes to a log. Whoever makes one holds `handing_over`, which it releases."""
 
     def __init__(
         self, experiment: str, model: str, values: Mapping[str, Value], log: Path, environment: Mapping[str, str]
     ) -> None:
-        self.experiment, self.model, self.log = experiment, model, log
-        self.is_started = self.is_foreign = False
+        self.experiment, self.log = experiment, log
         self.reason = ""  # why it was stopped
-        self._stopped_at = math.inf
-        self._rest = b""
+        self._is_started = False
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._log = log.open("wb")
         overrides = [text for key, value in values.items() for text in ("-S", override(model, key, value))]
         command = ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-n", experiment, *overrides, f"evaluate@{model}"]
         self.process = subprocess.Popen(
@@ -50,53 +43,46 @@ class RunningTrial:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
             env={**os.environ, **environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
             start_new_session=True,  # Ctrl-C reaches it through `stop` alone
             # A shell that starts a search in the background ignores SIGINT, which `stop` sends
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
+
+    def epochs(self) -> Iterator[tuple[int, float, float]]:
+        """Epoch, training loss and validation accuracy of each epoch, until the trial has ended."""
         assert self.process.stdout
-        self.output = self.process.stdout
+        current = ""  # DVC also runs what it finds of other processes
+        with self.log.open("w", encoding="utf-8") as log:
+            for line in self.process.stdout:
+                log.write(line)
+                log.flush()
+                if started := STARTED.match(line):
+                    current = started[1]
+                    self._set_started()
+                elif current == self.experiment and (found := EPOCH.match(line)):
+                    yield int(found[1]), float(found[2]), float(found[3])
+        self.wait()
 
-    def read(self) -> list[tuple[int, float, float]] | None:
-        """Epoch, training loss and validation accuracy of each epoch since the last call; None at the end of output."""
-        chunk = os.read(self.output.fileno(), 1 << 16)
-        if not chunk:
-            return None
-        self._log.write(chunk)
-        self._log.flush()
-        *lines, self._rest = (self._rest + chunk).split(b"\n")
-        epochs = []
-        for line in (line.decode(errors="replace") for line in lines):
-            if started := STARTED.match(line):
-                self.is_started = True
-                self.is_foreign = started[1] != self.experiment
-            elif found := EPOCH.match(line):
-                epochs.append((int(found[1]), float(found[2]), float(found[3])))
-        return epochs
-
-    def stop(self, reason: str = "") -> None:
-        """Ask the training to stop, as Ctrl-C does: DVC then removes the folder. After `GRACE` a further call kills."""
-        self.reason = self.reason or reason
-        if self._stopped_at == math.inf:
-            self._stopped_at = time.monotonic()
-            _signal_group(self.process.pid, signal.SIGINT)
-        elif time.monotonic() - self._stopped_at > GRACE:
-            _signal_group(self.process.pid, signal.SIGKILL)
-
-    def end(self) -> None:
-        """Wait for the end of a trial that was stopped, or whose output has ended, and remove what it left.
-
-        One that DVC is still handing over is stopped afterwards: it changes the stash.
-        """
-        deadline = time.monotonic() + GRACE
-        while select.select([self.output], [], [], 1)[0] == [] or self.read() is not None:
-            if self.is_started or time.monotonic() > deadline:
-                self.stop()
+    def wait(self) -> None:
+        """Wait for the end of the process, and remove what it left."""
+        self._set_started()
         self.process.wait()
-        self._log.close()
-        self.output.close()
         remove_folders(self.experiment)
+
+    def stop(self, reason: str) -> None:
+        """Ask the training to stop, as Ctrl-C does: DVC then removes the folder. After `GRACE` it is killed."""
+        if self.reason:
+            return
+        self.reason = reason
+        if self._is_started:  # before that, DVC changes the stash
+            self._interrupt()
+        for seconds, number in ((GRACE, signal.SIGINT), (2 * GRACE, signal.SIGKILL)):
+            timer = threading.Timer(seconds, _signal_group, [self.process, number])
+            timer.daemon = True
+            timer.start()
 
     @property
     def identity(self) -> tuple[int, float]:
@@ -105,9 +91,19 @@ class RunningTrial:
 
     def error(self) -> str:
         """The line of the log that says most about a failure."""
-        lines = self.log.read_text(errors="replace", encoding="utf-8").splitlines()
+        lines = self.log.read_text(encoding="utf-8").splitlines()
         errors = [line for line in lines if re.match(r"(error|\w+Error|ERROR): ", line)]
         return next(iter([*errors, *reversed(lines)]), "no output").strip()[:300]
+
+    def _set_started(self) -> None:
+        if not self._is_started:
+            self._is_started = True
+            handing_over.release()
+            if self.reason:
+                self._interrupt()
+
+    def _interrupt(self) -> None:
+        _signal_group(self.process, signal.SIGINT)
 
 
 def override(model: str, key: str, value: Value) -> str:
@@ -120,37 +116,30 @@ def stop_orphan(identity: Sequence[float]) -> None:
     with suppress(psutil.NoSuchProcess, ValueError):
         pid, created = identity
         process = psutil.Process(int(pid))
-        if process.create_time() != created:
-            return
-        _signal_group(process.pid, signal.SIGINT)
-        _, alive = psutil.wait_procs([process], GRACE)
-        if alive:
-            _signal_group(process.pid, signal.SIGKILL)
+        if process.create_time() == created:
+            os.killpg(process.pid, signal.SIGINT)
+            if psutil.wait_procs([process], GRACE)[1]:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
-def _signal_group(pid: int, number: signal.Signals) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(pid, number)
+def _signal_group(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+    if process.poll() is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
 
 
 def accuracy(experiment: str, model: str) -> float | None:
     """The validation accuracy of a model in an experiment; None if there is no such experiment."""
-    refs = references(experiment)
-    return (
-        float(json.loads(git("show", f"{refs[0]}:./{paths.metrics(model)}"))["validation_accuracy"]) if refs else None
-    )
-
-
-def references(pattern: str) -> list[str]:
-    """Git references of the DVC experiments whose names match a pattern, of any commit."""
-    return git("for-each-ref", "--format=%(refname)", f"refs/exps/*/*/{pattern}").split()
+    for found in experiments(experiment):
+        return float(json.loads(git("show", f"{found.ref}:./{paths.metrics(model)}"))["validation_accuracy"])
+    return None
 
 
 def remove_experiments(pattern: str, keep: str = "") -> None:
     """Remove the experiments whose names match a pattern, but the one to keep."""
-    for ref in references(pattern):
-        if ref.rpartition("/")[2] != keep:
-            git("update-ref", "-d", ref)
+    for found in experiments(pattern):
+        if found.name != keep:
+            git("update-ref", "-d", found.ref)
 
 
 def remove_folders(pattern: str) -> None:

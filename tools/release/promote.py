@@ -4,8 +4,9 @@ MLflow's registry has the alias `champion`, Git has GTO's tags, and reports/card
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gto.api
 from gto.exceptions import GTOException
@@ -17,14 +18,19 @@ from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, file_hash
-from stages.tracking import registry
+from stages.tracking import registry, server
 from stages.tracking.registry import ALIAS
-from tools.compare.base import git
+from stages.tracking.sync import TrainedModel
 from tools.compare.gate import judge
+from tools.lib.git import git
 from tools.lib.model_card import Promotion, card
 from tools.lib.revision import Revision
 
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+
 CARDS = Path("reports/cards")
+PIPELINE = Path("dvc.yaml")
 FIRST = "v1.0.0"
 
 
@@ -36,31 +42,40 @@ def promote(name: str, force: str) -> None:
         force: "1" promotes a model that the gate did not judge, or that did not pass; empty does not.
 
     Raises:
-        UserError: the gate does not pass, the model is not the committed one, or no MLflow run trained it.
+        UserError: the gate does not pass, the model is not the committed one, or MLflow does not answer.
     """
     if force not in ("", "1"):
         raise UserError(f"FORCE: {force!r}: it should be 1, or empty")
     values = params.load()
-    model = lookup(values.resolved_models, name, "models")
+    lookup(values.models, name, "models")
     md5 = _committed(name)
     workspace = Revision()
     if name not in workspace.trainings:
         raise UserError(f"{name}: its metrics are not those of the model in dvc.lock; run `dvc repro evaluate@{name}`")
     champion = _champion_commit(name)
     passed, said = judge(Revision(champion or "HEAD", name="the champion" if champion else "HEAD"), workspace, name)
-    print(*said, sep="\n")
     if not passed and not force:
+        print(*said[:-1], sep="\n", end="\n" * (len(said) > 1))
         raise UserError(f"{name}: not promoted: {said[-1]}; FORCE=1 promotes it nevertheless")
+    trained_by = _run(name, workspace.stages)  # before there is a tag
+    print(*said, sep="\n")
     gate = said[-1] if passed else f"promoted by force: {said[-1]}"
-    run_id = registry.trained_by(name, model.dataset, paths.model(name))  # before there is a tag
     tag, commit = _register(name, md5, gate)
-    version = registry.promote(name, run_id, paths.model(name), {"git_tag": tag, "git_commit": commit, "gate": gate})
+    facts = {"git_tag": tag, "git_commit": commit, "gate": gate}
+    version = registry.promote(name, trained_by, paths.model(name), facts)
     path = CARDS / f"{name}.md"
-    with atomic_write(path) as part:
-        part.write_text(card(values, name, workspace, Promotion(tag, commit, gate, version)), encoding="utf-8")
+    _write(path, card(values, name, workspace, Promotion(tag, commit, gate, version)))
     assigned = _assign(name, tag)
     print(f"{name}: champion is version {version.version} in MLflow, {tag} and {assigned} in Git, {path}")
     print(f"To share it: git add {path} && git commit, then git push origin '{tag}' '{assigned}'")
+
+
+def _run(name: str, stages: Mapping[str, Any]) -> "Run":
+    """The MLflow run that trained the model, made from its files if there is none."""
+    try:
+        return TrainedModel(name, stages).log_run(server.connect())
+    except Exception as error:
+        raise server.strict(error) from None
 
 
 def _committed(name: str) -> str:
@@ -95,12 +110,35 @@ def _register(name: str, md5: str, gate: str) -> tuple[str, str]:
         if _locked(tag, name) == md5:
             return tag, git("rev-parse", f"{tag}^{{commit}}")
     try:
+        _add_artifact(name)
         event = gto.api.register(
             _root(), name, "HEAD", message=gate, version=None if tags else FIRST, bump_minor=bool(tags)
         )
     except (GTOException, OSError) as error:
         raise UserError(f"git tag {name}@v…: {' '.join(str(error).split())}") from None
     return event.tag, git("rev-parse", "HEAD")
+
+
+def _add_artifact(name: str) -> None:
+    """Commit the entry of dvc.yaml that `dvc artifacts get` looks up in the commit of a tag, unless HEAD has it."""
+    if name in (YAML(typ="safe").load(git("show", f"HEAD:./{PIPELINE}")).get("artifacts") or {}):
+        return
+    if git("status", "--porcelain", "--", PIPELINE):
+        raise UserError(f"{PIPELINE}: not committed; commit it or restore it: promotion adds an entry and commits that")
+    before = PIPELINE.read_text(encoding="utf-8")
+    entry = f"  {name}: {{path: {paths.model(name)}, type: model}}\n"
+    text, found = re.subn("^artifacts:.*\n", lambda line: line[0] + entry, before, count=1, flags=re.MULTILINE)
+    _write(PIPELINE, text if found else f"{before}\nartifacts:  # promoted models, for `dvc artifacts get`\n{entry}")
+    try:
+        git("commit", "--quiet", "--message", f"dvc.yaml: {name} is an artifact", "--", PIPELINE)
+    except UserError:
+        _write(PIPELINE, before)
+        raise
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def _assign(name: str, tag: str) -> str:

@@ -7,37 +7,53 @@ protects the inputs and outputs of the stage. So here each stage has a process, 
 """
 
 import json
+import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import cache, partial
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from functools import cache, partial, reduce
+from operator import getitem
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TextIO
 
+import dvc.dependency.param
 import dvc.lock
-import psutil
+from dvc.dependency.param import read_param_file
 from dvc.dvcfile import PROJECT_FILE
 from dvc.exceptions import DvcException
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+from dvc.utils.serialize import load_path
 
-from stages.runtime import dvc_lock, paths
+from stages.config import params
+from stages.runtime import limits, paths
 from stages.runtime.cli import INTERRUPTED, run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
+from stages.runtime.numerics import NVIDIA
+from tools.lib import lock_entries
 from tools.lib.jobs import Jobs, blocked
+from tools.lib.unlock import unlock
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
 
 LOCK_TIMEOUT = 0.3  # seconds; a process that waits tries again after a sixth of it. DVC's own three seconds add up.
 ORDER = Path(".dvc/tmp/repro_order.json")  # the entries of dvc.lock before a run that has not succeeded yet
+LOG = Path(".dvc/tmp/repro.log")
+REPEATED = (
+    "Running stage ",
+    "Updating lock file ",
+    "Generating lock file ",
+)  # what DVC says and the progress says, too
 
-# What a stage is assumed to need: TensorFlow, and the records of a training, as loaded and as tensors.
+# What a stage is assumed to need: TensorFlow, and the records of a training, as loaded and as tensors; or Ray's client.
 MEMORY = 3 << 29  # bytes, and
 MEMORY_RATIO = 3  # times the size of the inputs
+ON_NODES = ("preprocess", "extract", "train")  # with `engine: ray`
+MEMORY_ON_NODES = 1 << 29  # bytes here
 
 
 def repro(jobs: str, targets: str) -> None:
@@ -45,29 +61,68 @@ def repro(jobs: str, targets: str) -> None:
 
     After a failure or Ctrl-C no stage starts. After a failure, those that run end first.
 
+    Args:
+        jobs: number of stages that run at the same time. Empty: one for two cores; one in all on a machine with a GPU,
+            whose memory two trainings would share.
+        targets: names of stages.
+
     Raises:
-        UserError: `jobs` is not a number, there is no such target, or a stage failed.
+        UserError: params.yaml is not valid, `jobs` is not a number, there is no such target, or a stage failed.
     """
+    jobs = jobs or str(1 if NVIDIA.exists() else max(2, limits.cores() // 2))
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"JOBS: {jobs!r} is not a number of stages to run at the same time; set it to 2, for example")
+    engine = params.load().engine if paths.PARAMS.exists() else "local"
+    unlock()
     dvc.lock.DEFAULT_TIMEOUT = LOCK_TIMEOUT
+    dvc.dependency.param.read_param_file = _read_params
     try:
         repo = Repo(_wait_for_lock=True)
         with lock_repo(repo):
             graph = get_active_graph(repo.index.graph)
-            found = plan_repro(graph, collect_stages(repo, targets.split() or [PROJECT_FILE]))
+            stages = {
+                stage.addressing: stage
+                for stage in plan_repro(graph, collect_stages(repo, targets.split() or [PROJECT_FILE]))
+            }
+            upstream = {name: {dep.addressing for dep in graph.successors(stage)} for name, stage in stages.items()}
+            stale = _stale(stages, upstream)
     except DvcException as error:
         raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
     repo.state.close()  # an open connection to SQLite must not pass to other processes; each opens its own
-    stages = {stage.addressing: stage for stage in found}
-    upstream = {name: {dep.addressing for dep in graph.successors(stage)} for name, stage in stages.items()}
-    plan = Plan(upstream, int(jobs), psutil.virtual_memory().available)
-    with _interrupts() as interrupts, _order_of_one_job(repo, list(stages)):
-        failed = _run_all(repo, stages, plan, interrupts)
+    if not stale:
+        ORDER.unlink(missing_ok=True)
+        print(f"nothing to do: {_count(stages)} up to date{_page()}")
+        return
+    plan = Plan({name: upstream[name] & {*stale} for name in stale}, int(jobs), limits.free_memory())
+    needed_memory = cache(lambda name: _needed_memory(stages[name], engine))
+    begin = time.monotonic()
+    with _interrupts() as interrupts, LOG.open("w", encoding="utf-8") as log:
+        order = _order_of_one_job(list(stages))
+        processes: dict[str, Callable[[], None]] = {
+            name: partial(_reproduce, repo, stages[name], order) for name in stale
+        }
+        failed = _run_all(plan, processes, needed_memory, interrupts, log)
         if interrupts:
             sys.exit(INTERRUPTED)
         if failed:
             raise UserError(f"{', '.join(failed)} failed; see above")
+    ORDER.unlink()
+    print(f"done: {_count(stale)} in {_clock(begin)}{_page()}")
+    if text := lock_entries.explain_changes():
+        print(text)
+
+
+def _stale(stages: "dict[str, Stage]", upstream: dict[str, set[str]]) -> list[str]:
+    """The stages that changed, and those that depend on them, whose inputs may change."""
+    stale: list[str] = []
+    for name, stage in stages.items():
+        try:
+            changed = not upstream[name].isdisjoint(stale) or stage.changed()
+        except (DvcException, OSError):  # its own process says what is wrong
+            changed = True
+        if changed:
+            stale.append(name)
+    return stale
 
 
 class Plan:
@@ -108,16 +163,29 @@ class Plan:
             self.done.add(name)
 
 
-def _run_all(repo: Repo, stages: "dict[str, Stage]", plan: Plan, interrupts: list[int]) -> list[str]:
+def _run_all(
+    plan: Plan,
+    processes: Mapping[str, Callable[[], None]],
+    needed_memory: Callable[[str], int],
+    interrupts: list[int],
+    log: TextIO,
+) -> list[str]:
     """Run all stages and return the names of those that failed."""
+
+    def say(line: str) -> None:
+        for file in (sys.stdout, log):
+            print(line, file=file, flush=True)
+
     failed: list[str] = []
-    jobs = Jobs()
-    # Asked five times a second about stages that do not fit, and their inputs may be folders of many files
-    needed_memory = cache(lambda name: _needed_memory(stages[name]))
+    jobs = Jobs(say)
+    begin = time.monotonic()
+    started = 0
     sent = 0  # interrupts that were sent on
     while True:
         while not failed and not interrupts and (name := plan.start(needed_memory)):
-            jobs.start(name, partial(_reproduce, repo, stages[name]))
+            started += 1
+            say(f"{name}: stage {started} of {len(processes)}, {_clock(begin)} so far")
+            jobs.start(name, processes[name])
         if len(interrupts) > sent:
             jobs.send(signal.SIGTERM if sent else signal.SIGINT)
             sent = len(interrupts)
@@ -128,25 +196,47 @@ def _run_all(repo: Repo, stages: "dict[str, Stage]", plan: Plan, interrupts: lis
             if code:
                 failed.append(name)
             if code < 0:
-                print(f"{name}: killed by {signal.Signals(-code).name}", flush=True)
+                say(f"{name}: killed by {signal.Signals(-code).name}")
 
 
-def _needed_memory(stage: "Stage") -> int:
+def _needed_memory(stage: "Stage", engine: str) -> int:
+    if engine == "ray" and stage.addressing.startswith(ON_NODES):
+        return MEMORY_ON_NODES
     inputs = [Path(dep.fs_path) for dep in stage.deps]
     files = [file for path in inputs for file in (path, *path.rglob("*")) if file.is_file()]
     return MEMORY + MEMORY_RATIO * sum(file.stat().st_size for file in files)
 
 
-def _reproduce(repo: Repo, stage: "Stage") -> None:
+def _reproduce(repo: Repo, stage: "Stage", order: list[str]) -> None:
     """Do with a stage what `dvc repro` does. Executed in a process of its own; a failure is its exit code."""
+    for handler in logging.getLogger("dvc").handlers:
+        handler.addFilter(lambda record: not record.getMessage().startswith(REPEATED))
     try:
         with lock_repo(repo), repo.scm_context(quiet=True):  # it would say after each stage how to commit dvc.lock
             if stage.reproduce():
-                with blocked():  # DVC writes dvc.lock in place
-                    stage.dump(update_pipeline=False)
+                with blocked():
+                    lock_entries.write(stage, order)
     except (DvcException, OSError) as error:  # the latter from hashing and caching
         reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         sys.exit(f"ERROR: {' '.join(reason.split())}")
+
+
+@cache
+def _parse(path: str, fs: Any, mtime: int, size: int) -> Any:
+    return load_path(path, fs)
+
+
+def _read_params(fs: Any, path: str, key_paths: list[str] | None = None, flatten: bool = False) -> Any:
+    """The params of a stage.
+
+    DVC itself parses and searches all of params.yaml for each stage: most of the time of a run without work.
+    """
+    if flatten and key_paths:
+        status = Path(path).stat()
+        values = _parse(path, fs, status.st_mtime_ns, status.st_size)
+        with suppress(KeyError, TypeError):
+            return {key: reduce(getitem, key.split("."), values) for key in key_paths}
+    return read_param_file(fs, path, key_paths, flatten)
 
 
 @contextmanager
@@ -162,37 +252,30 @@ def _interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
-def _order_of_one_job(repo: Repo, names: list[str]) -> Iterator[None]:
-    """Give dvc.lock, after a block, the order of a run with one job: old entries first, then new ones as in `names`.
+def _order_of_one_job(names: list[str]) -> list[str]:
+    """The entries of dvc.lock in the order of a run with one job: old entries first, then new ones as in `names`.
 
-    DVC appends new entries in the order in which their stages end. If the block fails or is killed, the next run sorts
-    what it left.
+    What is old is noted until a run succeeds: a run that failed or was killed leaves entries that are not.
     """
     if not ORDER.exists():
         with atomic_write(ORDER) as part:
-            part.write_text(json.dumps(list(dvc_lock.read().get("stages", {}))), encoding="utf-8")
+            part.write_text(json.dumps(lock_entries.names()), encoding="utf-8")
     old = json.loads(ORDER.read_text(encoding="utf-8"))
-    position = {name: number for number, name in enumerate([*old, *(name for name in names if name not in old)])}
-    try:
-        yield
-    finally:
-        with lock_repo(repo):
-            _sort(position)
-    ORDER.unlink()
+    return [*old, *(name for name in names if name not in old)]
 
 
-def _sort(position: dict[str, int]) -> None:
-    """Sort the entries of dvc.lock; those without a position come first."""
-    text = paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else ""
-    lock = parse_yaml_for_update(text, paths.LOCK)
-    stages = lock.get("stages", {})
-    names = sorted(stages, key=lambda name: position.get(name, -1))
-    if names != list(stages):
-        for name in names:
-            stages[name] = stages.pop(name)
-        with atomic_write(paths.LOCK) as part:
-            part.write_text(dumps_yaml(lock), encoding="utf-8")
+def _count(stages: Any) -> str:
+    return "1 stage" if len(stages) == 1 else f"{len(stages)} stages"
+
+
+def _page() -> str:
+    return f"; open {paths.PAGE}" if paths.PAGE.exists() else ""
+
+
+def _clock(begin: float) -> str:
+    """Minutes and seconds since a time of `time.monotonic`."""
+    minutes, seconds = divmod(round(time.monotonic() - begin), 60)
+    return f"{minutes}:{seconds:02}"
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from dvc.repo import Repo
 from stages.runtime import dvc_lock
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from tools.compare.base import git
+from tools.lib.git import git
 from tools.lib.probes import probe
 
 PROBED = ("train", "extract")

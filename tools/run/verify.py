@@ -5,15 +5,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
 from stages.runtime import paths
 from stages.runtime.cli import run
-from tools.compare.base import git
-from tools.run.cluster import run_beside
+from tools.lib.git import git
+from tools.lib.jobs import Jobs
 
 
 def verify() -> None:
@@ -28,12 +28,16 @@ def verify() -> None:
             git("clone", "--quiet", git("rev-parse", "--show-toplevel"), work / name)
         committed = hashes(clones[0])
         # Side by side: most of a stage is TensorFlow starting in one thread.
-        with ThreadPoolExecutor() as pool:
-            succeeded = list(pool.map(_reproduce, names, clones))
+        jobs = Jobs(partial(print, flush=True))
+        for name, clone in zip(names, clones, strict=True):
+            jobs.start(name, partial(_reproduce, clone))
+        codes: list[int] = []
+        while jobs.running:
+            codes += jobs.wait().values()
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    if not all(succeeded) or not compare(clones, committed):
+    if any(codes) or not compare(clones, committed):
         sys.exit(f"not verified; the clones are kept in {work}")
     shutil.rmtree(work)
 
@@ -62,7 +66,7 @@ def hashes(clone: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
-def _reproduce(name: str, clone: Path) -> bool:
+def _reproduce(clone: Path) -> None:
     """Run every stage with this interpreter and without settings of the user: a shared cache would hide differences."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING"))}
     none = str(clone / "no-settings")
@@ -72,7 +76,7 @@ def _reproduce(name: str, clone: Path) -> bool:
         "DVC_SYSTEM_CONFIG_DIR": none,
     }
     # Forced: DVC would not run a stage whose outputs are all in Git.
-    return run_beside(name, ["dvc", "repro", "--force"], cwd=clone, env=kept | own)
+    sys.exit(subprocess.run(["dvc", "repro", "--force"], cwd=clone, env=kept | own).returncode)
 
 
 if __name__ == "__main__":

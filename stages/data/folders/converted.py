@@ -3,7 +3,6 @@
 import hashlib
 import io
 import json
-import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from PIL import Image
 
 from stages.data import convert, jpeg
 from stages.data.jpeg import MAX_PIXELS
-from stages.runtime import paths
+from stages.runtime import limits, paths
 from stages.runtime.errors import UserError
 
 PNG_COMPRESSION = 3  # as in stages/data/writer.py
@@ -56,7 +55,7 @@ class ConvertedImages:
         self, contents: Iterator[tuple[str, Callable[[], bytes]]], max_pixels: int = MAX_PIXELS
     ) -> Iterator[Content]:
         """Decode what has not been decoded before, in threads; yield all images in their order."""
-        workers = min(os.cpu_count() or 1, 8)
+        workers = min(limits.cores(), 8)
         pending: deque[tuple[str, bytes, Fact | Future[tuple[Fact, bytes | None]], bool]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             for name, read in contents:

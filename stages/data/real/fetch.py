@@ -1,6 +1,9 @@
 """Fetch a published file from the first mirror that delivers it with the right hash: retry, and resume."""
 
+import hashlib
+import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -13,6 +16,7 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
+from stages.runtime import paths
 from stages.runtime.errors import UserError, mask_urls
 from stages.runtime.files import file_hash
 from stages.runtime.progress import progress
@@ -33,8 +37,13 @@ class TransientError(MirrorError):
     """A failed attempt; the next one may succeed."""
 
 
-def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
+def fetch(path: Path, mirrors: "list[MirrorConfig]", folder: Path) -> None:
     """Write to `path` the file of the first mirror whose bytes have the hash beside its URL.
+
+    Args:
+        path: a file that does not exist.
+        mirrors: in the order in which they are tried.
+        folder: where the file will lie; dvc.lock may record the hash of an earlier one there.
 
     Raises:
         UserError: all mirrors failed: one line with the error of each, which ends with an entry for a copy of the file.
@@ -49,6 +58,9 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
         try:
             with path.open("wb") as out:
                 (_copy if mirror.url.startswith("file:") else _download)(mirror.url, out)
+            if not mirror.hash:
+                _pin(path, folder)
+                return
             algorithm, _, expected = mirror.hash.partition(":")
             if (found := file_hash(path, algorithm)) == expected:
                 return
@@ -58,10 +70,23 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]") -> None:
             path.unlink()
             errors.append(f"{url}: {error}")
     copy = Path(os.path.expanduser("~")).absolute() / "Downloads" / path.name
+    entry = f'- {{url: "{copy.as_uri()}", hash: "{mirrors[0].hash or "md5:…"}"}}'
     raise UserError(
         f"{path.name}: all mirrors failed: {'; '.join(errors)}; correct them in params.yaml, or name a copy of the "
-        f'file there: - {{url: "{copy.as_uri()}", hash: "{mirrors[0].hash}"}}'
+        f"file there: {entry}"
     )
+
+
+def _pin(path: Path, folder: Path) -> None:
+    """Accept a file whose publisher names no hash, unless dvc.lock records another for the only file in `folder`."""
+    listing = json.dumps([{"md5": file_hash(path, "md5"), "relpath": path.name}])  # as DVC writes that of a folder
+    digest = hashlib.md5(listing.encode()).hexdigest()
+    lock = paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else ""
+    recorded = re.search(rf"path: {re.escape(str(folder))}\n +hash: md5\n +md5: ([0-9a-f]+)", lock)
+    if recorded and recorded[1] != digest:
+        raise MirrorError("it is not the file of the first download, whose hash is in dvc.lock")
+    found = file_hash(path, "sha256")
+    print(f"{path.name}: its publisher names no hash; dvc.lock pins this file: sha256:{found}", flush=True)
 
 
 def _copy(url: str, out: BinaryIO) -> None:

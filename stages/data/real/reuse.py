@@ -34,7 +34,7 @@ def reuse(path: Path, mirrors: "list[MirrorConfig]", folder: Path) -> bool:
 
 def has_published_hash(path: Path, mirrors: "list[MirrorConfig]") -> bool:
     """Whether a file has the hash of one of its mirrors."""
-    expected = {tuple(mirror.hash.split(":")) for mirror in mirrors}
+    expected = {tuple(mirror.hash.split(":")) for mirror in mirrors if mirror.hash}
     return any((algorithm, file_hash(path, algorithm)) in expected for algorithm in {name for name, _ in expected})
 
 

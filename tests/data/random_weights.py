@@ -1,33 +1,28 @@
-"""Generate weights of a network of keras.applications without its top: random, so that features depend on the image."""
+"""Random weights of any network of keras.applications without its top, such that features depend on the image."""
 
-import io
 import math
+from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
 
-from stages.config.datasets import WeightsConfig
-from stages.config.plugins import load_plugin
-from stages.data.synthetic._archives import file_name
+from stages.backbones._applications import build_untrained
 from stages.data.synthetic._strokes import random_generator
-from stages.runtime.numerics import import_tensorflow
 
 IMAGE_SIZE = 96  # every network takes it; the weights do not depend on it
 IMAGES = 2  # that variances are measured on
 
 
-def generate(name: str, weights: WeightsConfig) -> dict[str, bytes]:
-    """Generate the weights file in the HDF5 layout that Keras publishes: file name → content."""
-    import_tensorflow(gpu=False)
-    network = load_plugin("backbones", "_applications").build_untrained(name, IMAGE_SIZE)
+def write_weights(name: str, path: Path) -> Path:
+    """Write the weights of a network in the HDF5 layout that Keras publishes."""
+    network = build_untrained(name, IMAGE_SIZE)
     rng = random_generator(name)
     for layer in network._flatten_layers(include_self=False):
         for variable in layer._trainable_variables + layer._non_trainable_variables:
             variable.assign(_values(variable, rng))
     _normalize(network, rng.integers(0, 256, (IMAGES, IMAGE_SIZE, IMAGE_SIZE, 3), np.uint8))
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver=("earliest", "v110")) as file:
+    with h5py.File(path, "w") as file:
         for layer in network.layers:
             group = file.create_group(layer.name)
             # Keras's order in these files
@@ -37,7 +32,7 @@ def generate(name: str, weights: WeightsConfig) -> dict[str, bytes]:
             for array_name, array in arrays.items():
                 group.create_dataset(array_name, data=array, track_times=False)
         file.attrs["layer_names"] = np.array([layer.name for layer in network.layers], "S")
-    return {file_name(weights.files, ".h5"): buffer.getvalue()}
+    return path
 
 
 def _values(variable: Any, rng: np.random.Generator) -> np.ndarray:

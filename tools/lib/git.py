@@ -1,0 +1,43 @@
+"""Git commands, and the DVC experiments that Git's references name."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+from stages.runtime.errors import UserError
+
+
+class Experiment(NamedTuple):
+    """A finished DVC experiment: its name, the commit it started from, and its Git reference."""
+
+    name: str
+    baseline: str
+    ref: str
+
+
+def git(*arguments: str | Path, cwd: Path = Path(), environment: dict[str, str] | None = None) -> str:
+    """The output of a Git command; a `UserError` if it fails."""
+    command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
+    done = subprocess.run(command, cwd=cwd, env=os.environ | (environment or {}), capture_output=True, encoding="utf-8")
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
+    return done.stdout.strip()
+
+
+def experiments(pattern: str = "*") -> list[Experiment]:
+    """The DVC experiments whose names match a pattern, of every commit, older first.
+
+    `dvc exp show` reads the params and metrics of each, which takes seconds.
+    """
+    refs = git("for-each-ref", "--sort=creatordate", "--format=%(refname)", f"refs/exps/*/*/{pattern}").split()
+    parts = [(ref.split("/", 4), ref) for ref in refs]
+    return [Experiment(name, start + rest, ref) for (_, _, start, rest, name), ref in parts if len(start) == 2]
+
+
+def check_clone() -> None:
+    """Raise a `UserError` if DVC's experiments would fail, or be lost, for a reason that Git knows."""
+    if git("rev-parse", "--is-shallow-repository") == "true":
+        raise UserError("this is a shallow clone, in which DVC loses experiments: run `git fetch --unshallow`")
+    if new := git("ls-files", "--others", "--exclude-standard", "--", "stages/*.py").split("\n")[0]:
+        raise UserError(f"{new}: Git does not have this file, so it is absent in experiments: run `git add {new}`")
