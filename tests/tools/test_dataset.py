@@ -466,7 +466,7 @@ OTHERS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "column twice": (
         "list/a.csv",
         labels("a,b", header="path,label,label"),
-        "it has 2 columns 'label'; rename or remove",
+        "several columns are named 'label'; rename the others",
     ),
     "row without an image": (
         "a.parquet",
