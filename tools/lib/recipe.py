@@ -58,8 +58,8 @@ def on_features(dataset: str, backbone: str) -> Recipe:
     model = {"dataset": name, "architecture": "dense", "units": [], **PARTS, "learning_rate": 0.001, "batch_size": 32}
     model |= {"epochs": 50, "compute_dtype": "float32", "patience": 5, "restore_best": True}
     reason = (
-        f"A linear head on the features of {backbone}, which was trained on ImageNet. `make finetune MODEL={name}` trains "
-        "the backbone, too: docs/transfer.md."
+        f"A linear head on the features of {backbone}, which was trained on ImageNet. `make finetune MODEL={name}` "
+        "trains the backbone, too: docs/transfer.md."
     )
     return Recipe(name, features, model, reason)
 
