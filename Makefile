@@ -9,6 +9,7 @@ REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of
 EXPERIMENTS ?=
 NAME ?=# of `make dataset`
 FROM ?=# likewise: a folder, archive or table of images
+BACKBONE ?=# of `make dataset`: a network of keras.applications, such as efficientnetv2b0
 GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
 FIT ?=# likewise: crop (the default), pad or stretch pictures to the shape that a model takes
 SKIP_INVALID ?=# likewise: 1 leaves out files that are not valid images
@@ -27,7 +28,7 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-GIVEN := BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED SKIP_INVALID TARGETS TRIALS
+GIVEN := BACKBONE BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED SKIP_INVALID TARGETS TRIALS
 export $(GIVEN)
 # As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
@@ -36,7 +37,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE PIP_TARGET PIP_PREFIX PIP_USER
 export PYTHONUTF8 = 1
 
-.PHONY: help setup repro dataset cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure probe unchanged measured-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
+.PHONY: help setup repro dataset finetune cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure probe unchanged measured-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -68,7 +69,10 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 	@$(RUN) python -m tools.run.repro "$$JOBS" "$$TARGETS"
 
 dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
-	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP") $(if $(SKIP_INVALID),--skip-invalid) $(if $(FIT),--fit "$$FIT")
+	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP") $(if $(SKIP_INVALID),--skip-invalid) $(if $(FIT),--fit "$$FIT") $(if $(BACKBONE),--backbone "$$BACKBONE")
+
+finetune: setup ## add a model that trains the backbone of the head MODEL, too; docs/transfer.md
+	@$(RUN) python -m tools.data.head "$$MODEL"
 
 cluster: setup-cluster ## the same with `engine: ray`, with 32 stages at a time
 	@$(RUN) python -m tools.run.cluster "$$JOBS" "$$TARGETS"

@@ -61,14 +61,14 @@ def test_photos_become_a_dataset_and_params_gain_lines_only(
     assert values.datasets["flowers"].classes == ["daisy", "rose", "tulip"]
     assert values.folders["flowers"].path == os.path.relpath(photos)
     assert values.folders["flowers"].skip_invalid_images
-    assert values.features["flowers_vgg16"].dataset == "flowers"
-    assert values.models["flowers_vgg16"].architecture == "dense"
+    assert values.features["flowers_mobilenetv2"].dataset == "flowers"
+    assert values.models["flowers_mobilenetv2"].architecture == "dense"
     said = capsys.readouterr().out
     assert "flowers: 89 images of 3 classes" in said
     assert "to be converted: 6 EXIF orientation" in said
     assert "problem: 'tulip/tulip_004.jpg' is truncated" in said
     assert said.count("the same file in two classes: 'daisy/daisy_00") == 4
-    assert said.endswith("next: make repro TARGETS=evaluate@flowers_vgg16\n")
+    assert said.endswith("next: make repro TARGETS=evaluate@flowers_mobilenetv2\n")
     make("flowers2", os.path.relpath(photos), skip_invalid=True)  # a second entry in the same section
     assert list(params.load().folders) == ["flowers", "flowers2"]
     with pytest.raises(UserError, match="there is already a 'flowers'"):
@@ -185,7 +185,7 @@ FACTS = recipe.Facts(300, 3, 160, 1.3, None, 3, 100, 100)
         (FACTS._replace(largest_class=201), "dense", True, None, "balanced"),
         (FACTS._replace(short_side=32), "cnn", False, 32, None),
         (FACTS._replace(short_side=32, size=(32, 32)), "cnn", False, 32, None),  # records of color images have no size
-        (FACTS._replace(images=50_000), "cnn", False, 64, None),
+        (FACTS._replace(images=50_000), "dense", True, None, None),
         (FACTS._replace(short_side=28, size=(28, 28), channels=1), "cnn", False, None, None),
     ],
 )

@@ -1,5 +1,7 @@
 """`make dataset NAME=flowers FROM=PATH`: make a folder, an archive or a table of images a dataset of params.yaml.
 
+BACKBONE=efficientnetv2b0 chooses another network of keras.applications; without FROM, for a dataset that is there.
+
 PATH is a folder CLASS/… or train|val|test/CLASS/…, a .zip, .tar, .tar.gz or .tar.xz of one, or a CSV or Parquet table.
 Nothing below PATH is changed.
 """
@@ -29,8 +31,9 @@ from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.formulas import is_formula
 from stages.runtime.progress import progress
+from tools.data import head
 from tools.lib import recipe
-from tools.lib.params_file import NewEntry, add_entries
+from tools.lib.params_file import NewEntry
 
 HEADING = "Your own images, which stay where they are: docs/datasets.md. `make dataset` adds entries."
 TEST_FRACTION, VALIDATION_FRACTION = 0.2, 0.1
@@ -57,6 +60,7 @@ def dataset(
     columns: dict[str, str | None],
     skip_invalid: bool = False,
     fit: str = "crop",
+    backbone: str | None = None,
 ) -> None:
     """Print what a source contains, add its entries to params.yaml, and print the next command.
 
@@ -64,6 +68,11 @@ def dataset(
         UserError: the source cannot be a dataset, or params.yaml has such an entry already. Nothing is changed then.
     """
     values = params.load()
+    if backbone:
+        head.check_backbone(values, backbone)
+        if not path:
+            head.add_head(values, name, backbone)
+            return
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
         raise UserError(f"{name!r}: a dataset's name is lower-case letters, digits and _, such as flowers")
     if name in {**values.datasets, **values.weights, **values.features}:
@@ -113,14 +122,9 @@ def dataset(
             f"{listing.source}: {invalid:,} of {len(contents):,} images are invalid; repair them, or leave them out: "
             "run it again with SKIP_INVALID=1"
         )
-    chosen = recipe.choose(name, facts)
+    chosen = recipe.choose(name, facts, backbone)
     added = [NewEntry("folders", name, entry, VALIDATION_REASON if validation else "")]
-    if chosen.features:
-        added.append(NewEntry("features", chosen.name, chosen.features))
-    added.append(NewEntry("models", chosen.name, chosen.model, chosen.reason))
-    add_entries(added, {"folders": HEADING})
-    print("params.yaml: added " + ", ".join(f"{new.section}.{new.name}" for new in added))
-    print(f"next: make repro TARGETS=evaluate@{chosen.name}")
+    head.add_recipe(values, chosen, added, {"folders": HEADING})
 
 
 def _contains_repository(folder: Path) -> bool:
@@ -301,6 +305,7 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("path", metavar="PATH")
     parser.add_argument("--group", metavar="PATTERN", dest="pattern", help="of file names that stay together")
+    parser.add_argument("--backbone", metavar="NETWORK", help="a network of keras.applications, in lower case")
     parser.add_argument("--test-fraction", type=float, dest="fraction", help=f"instead of {TEST_FRACTION}")
     for what in COLUMNS:
         option = "--group-column" if what == "group" else f"--{what}"

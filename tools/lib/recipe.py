@@ -7,6 +7,8 @@ from stages.backbones._networks import BUILT_IN
 TINY = 64  # pixels: features of a backbone that was trained on 224 pixels say little of smaller images
 IMAGE_SIZE = 224  # pixels that backbones take
 PARTS = {"optimizer": {"name": "adam"}, "schedule": {"name": "constant"}, "loss": {"name": "cross_entropy"}}
+SHORT = {BUILT_IN: "mobilenetv2", "mobilenetv2": "mobilenetv2_100"}  # in the names of models: the width that is meant
+DECAY = {"name": "adamw", "weight_decay": 1.0, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 0.0000001}  # of a linear head
 
 
 class Facts(NamedTuple):
@@ -52,11 +54,13 @@ def choose(dataset: str, facts: Facts, backbone: str | None = None) -> Recipe:
 
 def on_features(dataset: str, backbone: str) -> Recipe:
     """A linear head on the mean features of a backbone."""
-    name = f"{dataset}_{backbone.partition('_')[0]}"
-    features = {"dataset": dataset, "backbone": backbone, "image_size": IMAGE_SIZE, "pooling": "avg"}
-    features["compute_dtype"] = "auto"
-    model = {"dataset": name, "architecture": "dense", "units": [], **PARTS, "learning_rate": 0.001, "batch_size": 32}
-    model |= {"epochs": 50, "compute_dtype": "float32", "patience": 5, "restore_best": True}
+    name = f"{dataset}_{SHORT.get(backbone, backbone)}"
+    dtype = "float32" if backbone == BUILT_IN else "auto"  # so small a network gains nothing by bfloat16
+    features: dict[str, Any] = {"dataset": dataset, "backbone": backbone, "image_size": IMAGE_SIZE, "pooling": "avg"}
+    features |= {"compute_dtype": dtype}
+    model: dict[str, Any] = {"dataset": name, "architecture": "dense", "units": [], **PARTS, "optimizer": dict(DECAY)}
+    model |= {"learning_rate": 0.001, "batch_size": 32, "epochs": 50, "compute_dtype": "float32"}
+    model |= {"patience": 5, "restore_best": True}
     reason = (
         f"A linear head on the features of {backbone}, which was trained on ImageNet. `make finetune MODEL={name}` "
         "trains the backbone, too: docs/transfer.md."
