@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, partial, reduce
 from operator import getitem
@@ -165,7 +165,7 @@ class Plan:
 
 def _run_all(
     plan: Plan,
-    processes: dict[str, Callable[[], None]],
+    processes: Mapping[str, Callable[[], None]],
     needed_memory: Callable[[str], int],
     interrupts: list[int],
     log: TextIO,
