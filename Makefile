@@ -27,7 +27,7 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-GIVEN := BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED TARGETS TRIALS
+GIVEN := BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED SKIP_INVALID TARGETS TRIALS
 export $(GIVEN)
 # As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
@@ -137,10 +137,10 @@ unchanged: setup ## after a change of code: record it for stale trainings and ex
 measured-tables: setup ## tables and gates from reports/measured/; marks results of other code or params than today's
 	@$(RUN) python -c 'from tools.compare.measure import write_limits, write_tables; write_limits(); write_tables()'
 
-experiments: setup ## what each DVC experiment of HEAD changed, the best validation accuracy of a model first
+experiments: setup ## what each DVC experiment changed against HEAD, a model's best validation accuracy first
 	@$(RUN) python -m tools.compare.experiments
 
-seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of all experiments of HEAD
+seeds: setup ## mean and spread over seeds, of EXPERIMENTS="name name" or of HEAD and all experiments
 	@$(RUN) python -m tools.compare.seeds "$$EXPERIMENTS"
 
 # IMAGES without quotes: the shell splits it and expands its globs

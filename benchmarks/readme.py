@@ -6,6 +6,15 @@ from typing import Any
 from benchmarks.common import FOLDER, load
 from stages.reporting.markdown import table as markdown_table
 
+# What these say is in a document; here are only the heading and the links
+ELSEWHERE = {
+    "profile": "performance.md",
+    "scaling": "scaling.md",
+    "audit": "audit.md",
+    "streaming": "scaling.md",
+    "transfer": "transfer.md",
+}
+PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "torch")  # whose versions are shown; the JSON file has all
 MARK = "<!-- `make bench` writes everything below this line. -->"
 
 
@@ -13,26 +22,28 @@ def write(names: Iterable[str]) -> None:
     """Write the tables of those benchmarks that have results below the mark."""
     path = FOLDER / "README.md"
     by_hand = path.read_text(encoding="utf-8").split(MARK)[0]
-    results = {name: found for name in names if (found := load(name))}
-    path.write_text(
-        by_hand + MARK + "\n\n" + "\n".join(section(name, found) for name, found in results.items()), encoding="utf-8"
-    )
+    sections = []
+    for name in names:
+        if document := ELSEWHERE.get(name):
+            file = f"results/{name}.json"
+            sections.append(f"## {name.capitalize()}\n\n[{document}](../docs/{document}), [{file}]({file})\n")
+        elif found := load(name):
+            sections.append(section(name, found))
+    path.write_text(by_hand + MARK + "\n\n" + "\n".join(sections), encoding="utf-8")
 
 
 def section(name: str, content: dict[str, Any]) -> str:
     """The Markdown of one benchmark: machine and versions, targets, tables."""
     machine = content["machine"]
     native = ", ".join(machine["native_bfloat16"]) or "no native bfloat16"
-    packages = ", ".join(f"{package} {version}" for package, version in content["versions"].items())
+    packages = ", ".join(f"{name} {version}" for name, version in content["versions"].items() if name in PACKAGES)
     targets = [
         [target["what"], target["target"], f"{target['measured']:.3g}", "yes" if target["met"] else "**no**"]
         for target in content["targets"]
     ]
     parts = [
         f"## {name.capitalize()}",
-        f"`{content['command']}` on {machine['cores']} cores of {machine['processor']} ({native}), "
-        f"{machine['memory_gib']} GiB, {machine['system']}, with a load of {machine['load_before']} before; "
-        f"Python {machine['python']}, {packages}.",
+        f"{machine['cores']} cores of {machine['processor']} ({native}), load {machine['load_before']}; {packages}.",
         *([_table(["Measurement", "Target", "Measured", "Met"], targets)] if targets else []),
         *content["remarks"],
         *(_section(table) for table in content["tables"] if table["rows"]),

@@ -25,7 +25,7 @@ def report() -> None:
 
     real = any(not config.is_model_synthetic(name) for name in config.models)
     import_tensorflow(config.threads, config.kernels.real if real else config.kernels.synthetic, gpu=False)
-    from stages.reporting import audits, build
+    from stages.reporting import audits, build, drawings
     from stages.tracking import sync
 
     with atomic_write(paths.FIGURES) as folder:
@@ -35,6 +35,7 @@ def report() -> None:
     with atomic_write(paths.PAGE) as part:
         text = page.render("index.html.j2", **shown)
         part.write_text(text, encoding="utf-8")
+    drawings.remove_unused()
     sync.log_evaluations([model.name for model in models])
     for note in environments.notes():
         print(note)

@@ -145,7 +145,7 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
     shutil.move(paths.raw(BACKBONE), "elsewhere")  # the model holds all weights
     test = reader.load("imagenette", "test", SIZE)
     predictor = Predictor(paths.model("tuned"), params.load().threads)
-    assert predictor.signature["dataset"] == "imagenette" and predictor.image_size == SIZE
+    assert predictor.signature["dataset"] == "imagenette" and predictor.image_shape == (SIZE, SIZE, 3)
     assert predictor.predict_pixels(test.inputs).shape == (20, 10)
     heat = predictor.explain(test.inputs[:2], test.labels[:2])
     assert heat is not None and heat.shape == (2, SIZE, SIZE)

@@ -55,6 +55,8 @@ def test_changed_folder_is_stale_and_only_new_images_are_decoded(tmp_path: Path)
     assert "modified" in run(clone, "dvc", "status", STAGE).stdout
     second = run(clone, "dvc", "repro", STAGE)
     assert "images decoded here for the first time: 1\n" in second.stdout, second.stderr
+    write(clone, {"data/corrections/flowers.csv": b"file,suggested_label\nrose/new.png,drop\n"})
+    assert "data/corrections" in run(clone, "dvc", "status", STAGE).stdout
 
 
 def test_photos_of_any_kind_are_records(project: Path) -> None:
@@ -254,6 +256,20 @@ def test_validation_images_are_counted_and_skipped_as_others(project: Path) -> N
     assert list(skipped["validation"]) == ["dog/broken.jpg"]
     write(project / "pets", {name: b"x" for name in files if name.startswith("val/")})
     with pytest.raises(UserError, match=r"^flowers: split 'validation' has no images"):
+        preprocess_folder.preprocess_folder("flowers")
+
+
+def test_limit_of_pixels_is_a_param_also_for_images_that_were_decoded_before(project: Path) -> None:
+    write(project / "pets", names(3))
+
+    def change(values: Any, limit: int) -> None:
+        add_folder(values, path="pets", classes=["cat", "dog"])
+        values["max_pixels"] = limit
+
+    write_params(project, partial(change, limit=240))
+    preprocess_folder.preprocess_folder("flowers")
+    write_params(project, partial(change, limit=239))
+    with pytest.raises(UserError, match="has 20 x 12 pixels, more than 239"):
         preprocess_folder.preprocess_folder("flowers")
 
 

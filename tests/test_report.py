@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from stages import report
+from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.conftest import ROOT
 from tests.reporting.project import MODELS
@@ -47,8 +48,9 @@ def test_every_dataset_and_model_has_its_figures(reported: Path) -> None:
 
 
 def test_the_bytes_are_the_same_in_another_process(reported: Path, tmp_path: Path) -> None:
-    """With another seed of Python's hashes, and another configuration of Matplotlib."""
-    shutil.copytree(reported, tmp_path / "copy", ignore=shutil.ignore_patterns("README.md", "index.html", "figures"))
+    """With another seed of Python's hashes, another configuration of Matplotlib, and no drawings to take."""
+    outputs = ("README.md", "index.html", "figures", "drawings")
+    shutil.copytree(reported, tmp_path / "copy", ignore=shutil.ignore_patterns(*outputs))
     (tmp_path / "matplotlibrc").write_text("font.size: 20\nsvg.fonttype: path\nsavefig.bbox: tight\n", encoding="utf-8")
     environment = {
         **os.environ,
@@ -68,6 +70,20 @@ def test_the_bytes_are_the_same_in_another_process(reported: Path, tmp_path: Pat
         line for line in done.stderr.splitlines() if not line.startswith(("explanations: ", "figures: "))
     ] == []  # but progress
     assert hashes(tmp_path / "copy/reports") == hashes(reported / "reports")
+
+
+def test_only_what_changed_is_drawn_again(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bytes of all else are the same."""
+    monkeypatch.chdir(shutil.copytree(reported, tmp_path / "copy"))
+    before, drawn = hashes(Path("reports")), set(paths.DRAWINGS.iterdir())
+    shutil.rmtree("reports/figures")
+    history = paths.history("mnist_dense")
+    history.write_text(history.read_text().replace("0.", "0.1"))
+    report.report()
+    assert len(set(paths.DRAWINGS.iterdir()) - drawn) == 1
+    after = hashes(Path("reports"))
+    changed = {name for name in before if before[name] != after.get(name)}
+    assert changed == {"history/mnist_dense.csv", "index.html", "figures/curves/mnist_dense.png"}
 
 
 def hashes(folder: Path) -> dict[str, str]:

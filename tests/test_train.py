@@ -16,8 +16,10 @@ from PIL import Image
 
 from stages.config import params
 from stages.data import reader, writer
-from stages.evaluation import predictions
+from stages.evaluation import metrics, predictions
+from stages.prediction.saved_model import read_signature
 from stages.preprocess_folder import preprocess_folder
+from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
 from stages.tracking import logger
@@ -147,7 +149,7 @@ def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_trai
     def change(values: Any) -> None:
         entry = {"path": "pets", "classes": ["dark", "bright"], "test_fraction": 0.2, "validation_fraction": 0.2}
         values["folders"] = {"pets": {**entry, "group": r"^(burst\d+)_"}}
-        values["models"]["mnist_dense"].update(dataset="pets", class_weight="balanced")
+        values["models"]["mnist_dense"].update(dataset="pets", class_weight="balanced", abstain={"accuracy": 0.9})
         values["memory"] = memory
 
     write_params(project, change)
@@ -160,6 +162,10 @@ def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_trai
     found = predictions.read("mnist_dense")
     assert found.validation_images == len(keys["validation"])
     assert list(found.keys) == list(keys["test"])
+    signature = read_signature(paths.model("mnist_dense"))
+    assert 0.05 < signature["temperature"] == found.temperature < 20 and found.temperature != 1
+    assert found.not_sure_below is not None and 0 < signature["not_sure_below"] == found.not_sure_below < 1
+    assert metrics.answered(found) == np.mean(found.confidence >= found.not_sure_below)
     assert f"{len(keys['train'])} training images" in (said := capsys.readouterr().out)
     assert ("pets: validation takes" in said and "pets: train takes" in said) == (memory == 0)
 

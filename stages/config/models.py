@@ -55,6 +55,12 @@ class ProgressiveConfig(Config):
     image_size: ImageSize
 
 
+class AbstainConfig(Config):
+    """A model's `abstain`: when its answer is "not sure"."""
+
+    accuracy: Annotated[float, Field(gt=0, le=1)]  # of the answers that remain, on the validation split
+
+
 class ModelConfig(Config):
     """An entry of `models`."""
 
@@ -80,6 +86,7 @@ class ModelConfig(Config):
     progressive: list[ProgressiveConfig] = Field(default_factory=list)  # the first epochs, at smaller images
     averaging: PartConfig | None = None  # of the weights during training
     test_time: PartConfig | None = None  # test-time augmentation
+    abstain: AbstainConfig | None = None  # None: the model always answers
     distribution: Distribution | None = None  # None: one device
     patience: Positive | None = None  # epochs without a lower validation loss before training stops
     min_improvement: NotNegative = 0.0  # decrease of the validation loss from which an epoch counts for `patience`

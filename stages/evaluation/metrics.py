@@ -159,6 +159,25 @@ def ece(predictions: Predictions) -> float:
     return float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["images"]))
 
 
+@metric("Answered", "{:.1%}")
+def answered(predictions: Predictions) -> float | None:
+    """Share of images that a model with `abstain` is sure of."""
+    sure = _sure(predictions)
+    return None if sure is None else float(sure.mean())
+
+
+@metric("Accuracy of answers", "{:.2%}")
+def answered_accuracy(predictions: Predictions) -> float | None:
+    """Share of correct predictions among the images that a model with `abstain` is sure of."""
+    sure = _sure(predictions)
+    return None if sure is None or not sure.any() else float(predictions.correct[sure].mean())
+
+
+def _sure(predictions: Predictions) -> np.ndarray | None:
+    limit = predictions.not_sure_below
+    return None if limit is None else predictions.confidence >= limit
+
+
 def class_scores(predictions: Predictions) -> pd.DataFrame:
     """Precision, recall, F1 (0 where they are not defined) and number of images of each class, by label."""
     classes = len(predictions.classes)

@@ -39,6 +39,8 @@ class Predictions:
     compute_dtype: str
     validation_images: int  # of the split that the history's validation accuracy is measured on
     predicted_without_tta: np.ndarray | None = None  # (images,) int32: labels; of a model with test-time augmentation
+    temperature: float = 1.0  # that the probabilities have been divided by, as logarithms
+    not_sure_below: float | None = None  # confidence; None: the model always answers
 
     @cached_property
     def correct(self) -> np.ndarray:
@@ -140,6 +142,8 @@ def _table(predictions: Predictions) -> pa.Table:
         "model": predictions.model_md5,
         "compute_dtype": predictions.compute_dtype,
         "validation_images": predictions.validation_images,
+        "temperature": predictions.temperature,
+        "not_sure_below": predictions.not_sure_below,
     }
     found = pa.Table.from_pandas(table, preserve_index=False)
     # As DataFrame.to_parquet does, so that pandas finds the attributes
@@ -195,6 +199,8 @@ def _parse(file: pq.ParquetFile, name: str | None) -> Predictions:
         parameters=facts["parameters"],
         compute_dtype=facts["compute_dtype"],
         validation_images=facts["validation_images"],
+        temperature=facts.get("temperature", 1.0),
+        not_sure_below=facts.get("not_sure_below"),
     )
 
 

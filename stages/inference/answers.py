@@ -17,6 +17,7 @@ class Image(BaseModel):
 
     name: str | None = Field(default=None, description="the file's name in a form")
     predictions: list[Prediction] | None = Field(default=None, description="the most probable class first")
+    verdict: str | None = Field(default=None, description="not sure, if the probabilities are too close")
     conversions: list[str] | None = Field(default=None, description="applied to the file, such as EXIF orientation")
     overlay: str | None = Field(default=None, description="the image under its heat map, a data URL of a PNG")
     error: str | None = Field(default=None, description="what is wrong with the file; then there are no predictions")

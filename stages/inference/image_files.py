@@ -27,6 +27,7 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray | None
     conversions: list[str]
     error: str = ""
+    verdict: str | None = None  # not sure
 
 
 def find_images(patterns: Iterable[str]) -> list[Path]:
@@ -103,7 +104,8 @@ def _predict(
         if path in errors:
             yield Prediction(path, None, [], errors[path])
         else:
-            yield Prediction(path, next(probabilities), future.result()[1])
+            row = next(probabilities)
+            yield Prediction(path, row, future.result()[1], verdict=predictor.verdict(row))
 
 
 def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray, list[str]]:

@@ -35,7 +35,8 @@ def table(
     for each in predictions:
         answered |= not each.error
         cells = [f"{_padded(printable(name), longest)} {share:7.2%}" for name, share in _ranked(each, classes, top)]
-        note = f"  ({', '.join(each.conversions)})" if each.conversions else ""
+        notes = [*([each.verdict] if each.verdict else []), *each.conversions]
+        note = f"  ({', '.join(notes)})" if notes else ""
         yield f"{_padded(printable(str(each.path)), width)}  {'   '.join(cells) or 'invalid: ' + each.error}{note}"
     if answered and source == "synthetic":
         yield f"The model was {SYNTHETIC}."
@@ -52,9 +53,8 @@ def json_lines(predictions: Iterable[Prediction], classes: list[str], top: int, 
         else:
             ranked = _ranked(each, classes, top)
             entry["top"] = [{"class": name, "probability": round(share, 6)} for name, share in ranked]
-            entry["conversions"] = each.conversions
-            if source:
-                entry["source"] = source
+            facts = {"verdict": each.verdict, "conversions": each.conversions, "source": source}
+            entry |= {key: value for key, value in facts.items() if value is not None}
         before = json.dumps(entry, ensure_ascii=False)
     yield before
     yield "]"
@@ -64,11 +64,12 @@ def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int, s
     """One row a file, with class and probability of each rank. No cell is a formula for a spreadsheet."""
     ranks = range(1, min(top, len(classes)) + 1)
     columns = [f"{name}_{rank}" for rank in ranks for name in ("class", "probability")]
-    yield _row(["file", "error", "conversions", "source", *columns])
+    yield _row(["file", "error", "verdict", "conversions", "source", *columns])
     for each in predictions:
         cells = [cell for name, share in _ranked(each, classes, top) for cell in (name, f"{share:.6f}")]
         cells += [""] * (len(columns) - len(cells))
-        yield _row([str(each.path), each.error, "; ".join(each.conversions), source or "", *cells])
+        facts = [each.error, each.verdict or "", "; ".join(each.conversions), source or ""]
+        yield _row([str(each.path), *facts, *cells])
 
 
 def printable(text: str) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from stages.config.plugins import load_plugin
 from stages.data.jpeg import MAX_PIXELS
 from stages.inference.locate import find_weights, signature
+from stages.prediction.calibration import with_temperature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
@@ -121,8 +122,15 @@ class Predictor:
             Probabilities, float32 (images, classes).
         """
         if self._views is None:
-            return self._probabilities(pixels)
-        return mean_prediction(self._views(pixels), self._probabilities)[0]
+            found = self._probabilities(pixels)
+        else:
+            found = mean_prediction(self._views(pixels), self._probabilities)[0]
+        return with_temperature(found, self.signature.get("temperature", 1.0))
+
+    def verdict(self, probabilities: np.ndarray) -> str | None:
+        """Return "not sure" for the probabilities (classes,) of an image if they are too close, else None."""
+        limit = self.signature.get("not_sure_below")
+        return "not sure" if limit is not None and probabilities.max() < limit else None
 
     def explain(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Which parts of images speak for a class: the heat maps of Grad-CAM.

@@ -73,7 +73,13 @@ class Service:
             if heat is not None:
                 png = await loop.run_in_executor(self._decoders, draw_png, pixels, heat[0])
                 overlay = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        return Image(name=upload.name, predictions=predictions, conversions=conversions, overlay=overlay)
+        return Image(
+            name=upload.name,
+            predictions=predictions,
+            verdict=self._model.verdict(probabilities),
+            conversions=conversions,
+            overlay=overlay,
+        )
 
     def _warm_up(self) -> None:
         """Build the graphs, which the first request would wait for."""

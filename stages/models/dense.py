@@ -12,9 +12,9 @@ def build(
     input_shape: tuple[int, ...],
     num_classes: int,
     *,
-    units: Annotated[list[Annotated[int, Field(gt=0, lt=2**16)]], Field(min_length=1)],
+    units: list[Annotated[int, Field(gt=0, lt=2**16)]],
 ) -> "keras.Model":
-    """Flatten, one ReLU layer for each of `units`, softmax."""
+    """Flatten, one ReLU layer for each of `units`, which may be none, softmax."""
     import keras
     from keras import layers
 

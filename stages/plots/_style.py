@@ -4,6 +4,8 @@ Figures are made without pyplot, which keeps every figure in memory. Matplotlib 
 """
 
 import contextlib
+import itertools
+import unicodedata
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ BLUE, ORANGE = "#2b66c4", "#c4620a"
 # The same five for readers whose system is dark
 DARK = {INK: "#e6edf3", MUTED: "#9aa4ae", LINE: "#343b44", BLUE: "#6ba3f5", ORANGE: "#f0994a"}
 FILL = "#2b66c5"  # of heatmaps: readable under white text on both
-LONGEST = 20  # characters of a class name that fit
+LONGEST = 20  # of a class name, in Latin characters
 ALL_CLASSES = 40  # a figure with more classes than this shows some of them
 SOME_CLASSES = 20  # that many
 
@@ -75,8 +77,11 @@ def bars(axes: "Axes", values: Any, color: str) -> None:
 
 
 def short(name: str) -> str:
-    """A class name, cut if it is too long for a figure."""
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    """A class name, cut if it is too long for a figure. A character of East Asia takes the room of two."""
+    ends = list(itertools.accumulate(2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in name))
+    if not ends or ends[-1] <= LONGEST:
+        return name
+    return name[: sum(end < LONGEST for end in ends)] + "…"
 
 
 def percent(share: float, digits: int = 2) -> str:

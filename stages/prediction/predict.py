@@ -1,4 +1,4 @@
-"""Predictions of a saved model, a part of the test split at a time."""
+"""Predict splits with a model, a part at a time."""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.config.models import PartConfig
+from stages.config.models import ModelConfig, PartConfig
 from stages.config.plugins import load_plugin
 from stages.data import reader
 from stages.data.arrays import SplitArrays
 from stages.evaluation.predictions import Predictions
+from stages.prediction.calibration import fit_temperature, fit_threshold, with_temperature
 from stages.prediction.eval_batch_size import eval_batch_size
+from stages.prediction.saved_model import read_signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime.files import file_hash
 from stages.runtime.progress import progress
 
 if TYPE_CHECKING:
     import keras
+
+Parts = Callable[[int], Iterable[SplitArrays]]  # batch size → parts of a split
 
 PART_BYTES = 8 << 20  # of the inputs, or of the probabilities, of a part
 
@@ -40,7 +44,7 @@ def predict_records(
     Args:
         path: the .keras file. No code that it may bring along is run.
         dataset: its name.
-        image_size: as in `stages.data.reader.read`.
+        image_size: height and width to which images are resized, as in `stages.data.reader.read`.
         facts: recorded in the result.
         title: start of each line of progress.
         test_time: the test-time augmentation (TTA). `build(*, options)` in a module of stages/prediction/test_time
@@ -50,32 +54,18 @@ def predict_records(
     Yields:
         Predictions of some of the images, in the order of the records.
     """
-    shape, dtype = reader.input_spec(dataset, "test", image_size)
-    most = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 4 * len(facts.classes))
-
-    def parts(batch_size: int) -> Iterator[SplitArrays]:
-        size = max(1, PART_BYTES // most // batch_size) * batch_size
-        for batch in reader.batches(dataset, "test", size, image_size):
-            keys = np.array([key.decode() for key in batch["key"]], object)
-            yield SplitArrays(keys, batch["input"], batch["label"].astype(np.int32))
-
-    total = reader.info(dataset).splits["test"].num_examples
+    parts, total = _records(dataset, "test", image_size, len(facts.classes))
     yield from predict_parts(path, facts, title, test_time, parts, total)
 
 
 def predict_parts(
-    path: Path,
-    facts: Facts,
-    title: str,
-    test_time: PartConfig | None,
-    parts: Callable[[int], Iterable[SplitArrays]],
-    total: int,
+    path: Path, facts: Facts, title: str, test_time: PartConfig | None, parts: Parts, total: int
 ) -> Iterator[Predictions]:
     """Load a model and predict a split in parts; as `predict_records`, but for any split.
 
     Args:
         path: as in `predict_records`.
-        facts: recorded in the result.
+        facts: as in `predict_records`.
         title: as in `predict_records`.
         test_time: as in `predict_records`.
         parts: gives the parts of the split, each of a multiple of the given number of images, except for the last.
@@ -84,9 +74,70 @@ def predict_parts(
     import keras
 
     model = keras.models.load_model(path, compile=False, safe_mode=True)
+    signature, model_md5 = read_signature(path), file_hash(path, "md5")
+    temperature = signature.get("temperature", 1.0)
+    for part, probabilities, first in _predict(model, title, test_time, parts, total):
+        yield Predictions(
+            keys=part.keys,
+            true=part.labels,
+            predicted=_labels(probabilities),
+            probabilities=with_temperature(probabilities, temperature),
+            classes=facts.classes,
+            model_md5=model_md5,
+            parameters=model.count_params(),
+            compute_dtype=facts.compute_dtype,
+            validation_images=facts.validation_images,
+            predicted_without_tta=None if first is None else _labels(first),
+            temperature=temperature,
+            not_sure_below=signature.get("not_sure_below"),
+        )
+
+
+def calibrate(
+    model: "keras.Model", dataset: str, split: str, image_size: int | None, title: str, config: ModelConfig
+) -> dict[str, float | None]:
+    """Predict the validation split with a trained model; return `temperature` and `not_sure_below` of its signature.
+
+    Args:
+        model: the model.
+        dataset: its dataset's name.
+        split: the validation split, in the syntax of TFDS.
+        image_size: as in `predict_records`.
+        title: as in `predict_records`.
+        config: the model's entry in params.yaml.
+    """
+    parts, total = _records(dataset, split, image_size, model.output_shape[-1])
+    found = [(part.labels, each) for part, each, _ in _predict(model, title, config.test_time, parts, total)]
+    labels, probabilities = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    temperature = fit_temperature(probabilities, labels)
+    threshold = None
+    if config.abstain:
+        confidence = with_temperature(probabilities, temperature).max(axis=1)
+        threshold = fit_threshold(confidence, probabilities.argmax(axis=1) == labels, config.abstain.accuracy)
+    return {"temperature": temperature, "not_sure_below": threshold}
+
+
+def _records(dataset: str, split: str, image_size: int | None, classes: int) -> tuple[Parts, int]:
+    """Return what `predict_parts` takes of a split of records: its parts, and its number of images."""
+    shape, dtype = reader.input_spec(dataset, split, image_size)
+    most = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 4 * classes)
+
+    def parts(batch_size: int) -> Iterator[SplitArrays]:
+        size = max(1, PART_BYTES // most // batch_size) * batch_size
+        for batch in reader.batches(dataset, split, size, image_size):
+            keys = np.array([key.decode() for key in batch["key"]], object)
+            yield SplitArrays(keys, batch["input"], batch["label"].astype(np.int32))
+
+    return parts, reader.info(dataset).splits[split].num_examples
+
+
+def _predict(
+    model: "keras.Model", title: str, test_time: PartConfig | None, parts: Parts, total: int
+) -> Iterator[tuple[SplitArrays, np.ndarray, np.ndarray | None]]:
+    """Yield parts, their probabilities (images, classes), and with TTA those of the images as they are."""
     batch_size = eval_batch_size(model)
     views = load_plugin("prediction.test_time", test_time.name).build(**test_time.options) if test_time else None
-    steps, model_md5 = None, file_hash(path, "md5")
+    steps = None
     for part in parts(batch_size):
         if steps is None:
             batches = -(-total // batch_size) * (sum(1 for _ in views(part.inputs[:1])) if views else 1)
@@ -94,21 +145,9 @@ def predict_parts(
             next(steps)  # the first batch begins
         forward = partial(_probabilities, model, batch_size=batch_size, steps=steps)
         if views is None:
-            probabilities, first = forward(part.inputs), None
+            yield part, forward(part.inputs), None
         else:
-            probabilities, first = mean_prediction(views(part.inputs), forward)
-        yield Predictions(
-            keys=part.keys,
-            true=part.labels,
-            predicted=_labels(probabilities),
-            probabilities=probabilities,
-            classes=facts.classes,
-            model_md5=model_md5,
-            parameters=model.count_params(),
-            compute_dtype=facts.compute_dtype,
-            validation_images=facts.validation_images,
-            predicted_without_tta=None if first is None else _labels(first),
-        )
+            yield part, *mean_prediction(views(part.inputs), forward)
 
 
 def _probabilities(model: "keras.Model", images: np.ndarray, batch_size: int, steps: Iterator[Any]) -> np.ndarray:

@@ -12,6 +12,7 @@ import numpy as np
 from stages.data import reader
 from stages.inference.grad_cam import GradCam
 from stages.prediction.saved_model import read_signature
+from stages.reporting.drawings import kept
 from stages.reporting.results import Model
 from stages.runtime import paths
 from stages.runtime.files import open_input
@@ -62,6 +63,14 @@ def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[s
 
 
 def _explain(model: Model, inputs: dict[str, np.ndarray]) -> Heat:
+    chosen = model.misclassified[:IMAGES]
+    values = np.stack([inputs[key] for key in chosen["key"]])
+    found = kept(lambda: {"heat": _heat(model, values)}, "heat", model.md5, values, list(chosen["predicted"]))
+    return dict(zip(chosen["key"], found["heat"], strict=False))
+
+
+def _heat(model: Model, inputs: np.ndarray) -> np.ndarray:
+    """The heat maps of inputs (n, …), float32 (n, height, width); none of a model without convolutions."""
     path = paths.model(model.name)
     with open_input(path, f"train@{model.name}"):
         signature = read_signature(path)
@@ -69,10 +78,8 @@ def _explain(model: Model, inputs: dict[str, np.ndarray]) -> Heat:
     try:
         grad_cam = GradCam(network)
     except ValueError:  # it has no convolution
-        return {}
-    chosen = model.misclassified[:IMAGES]
-    labels = np.array([signature["classes"].index(name) for name in chosen["predicted"]])
+        return np.empty((0, 0, 0), np.float32)
+    labels = np.array([signature["classes"].index(name) for name in model.misclassified["predicted"][:IMAGES]])
     backbone = signature["backbone"]
     size = (backbone["image_size"],) * 2 if backbone else network.input_shape[1:3]
-    found = grad_cam(np.stack([inputs[key] for key in chosen["key"]]), labels, size)
-    return dict(zip(chosen["key"], found, strict=True))
+    return grad_cam(inputs, labels, size)

@@ -40,16 +40,16 @@ def distribution(counts: dict[str, dict[str, int]]) -> Figure:
 
 
 @styled
-def examples(images: dict[str, list[Image.Image]]) -> Figure:
-    """A row of images for each class, with its name in front."""
+def examples(images: dict[str, list[Image.Image]], note: str = "") -> Figure:
+    """A row of images for each class, with its name in front, and a note below."""
     cells = [[(image, "") for image in row] for row in images.values()]
-    return _mosaic(cells, labels=[short(name) for name in images])
+    return _mosaic(cells, note, labels=[short(name) for name in images])
 
 
 @styled
-def grid(images: list[tuple[Image.Image, str]], columns: int) -> Figure:
-    """Images in rows, with a caption of up to three short lines below each."""
-    return _mosaic([images[start : start + columns] for start in range(0, len(images), columns)])
+def grid(images: list[tuple[Image.Image, str]], columns: int, note: str = "") -> Figure:
+    """Images in rows, with a caption of up to three short lines below each, and a note below all."""
+    return _mosaic([images[start : start + columns] for start in range(0, len(images), columns)], note)
 
 
 def misclassified_caption(actual: str, predicted: str, confidence: float) -> str:
@@ -57,15 +57,16 @@ def misclassified_caption(actual: str, predicted: str, confidence: float) -> str
     return f"{short(actual)}\n→ {short(predicted)}\n{confidence:.0%}"
 
 
-def _mosaic(rows: list[list[tuple[Image.Image, str]]], labels: list[str] | None = None) -> Figure:
+def _mosaic(rows: list[list[tuple[Image.Image, str]]], note: str, labels: list[str] | None = None) -> Figure:
     """Captioned images in rows, painted as one image: separate axes for each would take seconds."""
     image = next(image for row in rows for image, _ in row)
     factor = max(1, round(MOSAIC / max(image.size)))
     width, height = (factor * side for side in image.size)
-    left = 170 if labels else GAP
+    left = 190 if labels else GAP
     below = 44 if any(caption for row in rows for _, caption in row) else 0
     columns = max(map(len, rows))
-    canvas = Image.new("RGB", (left + columns * (width + GAP), GAP + len(rows) * (height + below + GAP)), "white")
+    bottom = GAP + len(rows) * (height + below + GAP)
+    canvas = Image.new("RGB", (left + columns * (width + GAP), bottom + (20 if note else 0)), "white")
     figure = Figure(figsize=(canvas.width / 100, canvas.height / 100), dpi=100)
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
@@ -78,5 +79,6 @@ def _mosaic(rows: list[list[tuple[Image.Image, str]]], labels: list[str] | None 
             canvas.paste(image.resize((width, height), Image.Resampling.NEAREST), (start, top))
             if caption:
                 axes.text(start + width / 2, top + height + 3, caption, ha="center", va="top", size=7.5)
+    axes.text(GAP, bottom, note, va="top", size=7.5, color=MUTED)
     axes.imshow(canvas, aspect="auto", interpolation="nearest")
     return figure

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stages.runtime.errors import UserError
+from stages.runtime.temporary import check_history, missing_code
 
 INTERRUPTED = "interrupted: `dvc repro` continues after the last finished stage"
 
@@ -25,7 +26,12 @@ def run(command: Callable[..., None], *names: str) -> None:
     arguments = [re.sub(rf"^(.*:)?{module.stem}\w*@", "", argument) for argument in sys.argv[1:]]
     if len(arguments) != len(names):
         sys.exit(f"usage: python -m {' '.join([f'{module.parent.name}.{module.stem}', *map(str.upper, names)])}")
-    guard(lambda: command(*arguments))
+
+    def checked() -> None:
+        check_history()
+        command(*arguments)
+
+    guard(checked)
 
 
 def guard(command: Callable[[], None]) -> None:
@@ -45,12 +51,12 @@ def guard(command: Callable[[], None]) -> None:
     try:
         command()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {error}{missing_code()}")
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         sys.exit(f"error: {error.filename or 'no space left'}: {error.strerror}")
     except KeyboardInterrupt:
-        sys.exit("interrupted" if Path(sys.argv[0]).parent.name == "tools" else INTERRUPTED)
+        sys.exit("interrupted" if "tools" in Path(sys.argv[0]).parts[-3:] else INTERRUPTED)
     finally:
         sys.unraisablehook = report

@@ -1,5 +1,6 @@
 """Where every input and output lies, relative to the root of the repository. dvc.yaml names the same paths."""
 
+import os
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -8,6 +9,8 @@ CHECKED = Path("data/checked")  # an empty file: params.yaml is valid
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
 DECODED = Path(".dvc/tmp/decoded")  # temporary files of trainings that do not fit into memory, without names
 CONVERTED = Path(".dvc/tmp/converted.sqlite")  # may be removed: images are then decoded again
+# What the report drew; may be removed. `dvc exp run --temp`, which works in another folder, shares it
+DRAWINGS = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/drawings")
 PUBLISHED = Path("reports/published.yaml")
 MEASURED = Path("reports/measured")  # results on the real data, a folder for each seed
 PROBES = MEASURED / "probes.json"  # digest of each model's small training with today's code

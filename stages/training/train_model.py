@@ -82,7 +82,7 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     from stages.data import reader
     from stages.data.stream import open_split
     from stages.evaluation import predictions
-    from stages.prediction.predict import Facts, predict_records
+    from stages.prediction.predict import Facts, calibrate, predict_records
     from stages.prediction.saved_model import save
     from stages.training import checkpoint
     from stages.training.loop import train_epochs
@@ -118,7 +118,9 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
         rows[epoch] = row
         _write_history(name, rows)
         yield epoch, row
-    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]))
+    title = f"{name}: validation split"
+    calibration = calibrate(model, config.dataset, validation_split, config.image_size, title, config)
+    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]) | calibration)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     facts = Facts(classes, compute_dtype, len(validation))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.data.convert import convert, is_upright
+from stages.data.convert import HAS_HEIF, convert, is_upright
 from tests.data.test_jpeg import PATCHES, encode, make_image, rotated
 
 GRAY = PATCHES[..., :1]
@@ -139,6 +139,7 @@ def test_transparent_pixels_lie_on_white() -> None:
         (b"", "is not an image in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"),
         (b"text" * 99, "is not an image in JPEG, PNG, WebP, GIF, BMP, TIFF or AVIF"),
         (b"II*\0" + b"x" * 99, "is a TIFF file of a kind that cannot be read; convert it to PNG"),
+        (b"\0\0\0\x1cftypheic" + bytes(99), "is corrupt" if HAS_HEIF else "is a HEIC file: install pillow-heif .*"),
         (encode(make_image("F"), "TIFF"), "is corrupt: values of Pillow's mode F have no usual range; save it with .*"),
         *((encode(make_image(), kind)[:-60], "is truncated") for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "AVIF")),
         (png(9000, 9000, 8, 2, bytes(1000)), "has 9,000 x 9,000 pixels, more than 67,108,864"),

@@ -18,7 +18,7 @@ def write_model(
     channels: int = 3,
     policy: str = "float32",
     gain: float = 1,
-    source: str | None = None,
+    facts: dict[str, Any] | None = None,
     **changes: Any,
 ) -> ModelConfig:
     """Write a convolutional network for images of this height and width.
@@ -30,7 +30,7 @@ def write_model(
         channels: of an image.
         policy: the number format.
         gain: factor of the initial weights; the larger, the surer the model is.
-        source: synthetic or real, or None for a model that does not say.
+        facts: further values of its signature.
         changes: keys of its entry in params.yaml.
     """
     import keras
@@ -56,5 +56,5 @@ def write_model(
         "test_time": entry.test_time and entry.test_time.model_dump(),
         "backbone": None,
     }
-    save(model, path, signature | ({"source": source} if source else {}))
+    save(model, path, signature | (facts or {}))
     return entry

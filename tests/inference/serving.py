@@ -28,7 +28,7 @@ def save_model(path: Path) -> None:
     import_tensorflow(THREADS)
     model, _ = trained(config(architecture="cnn", units=[8], filters=[4], padding="same"))
     signature = {"classes": CLASSES, "dataset": "mnist", "image_size": 8, "channels": 1}
-    save(model, path, {**signature, "source": "synthetic", "test_time": None, "backbone": None})
+    save(model, path, {**signature, "source": "synthetic", "not_sure_below": 0.9, "test_time": None, "backbone": None})
 
 
 def image_file(level: int, kind: str = "JPEG", side: int = 24) -> bytes:

@@ -57,7 +57,8 @@ def test_predictor_gives_the_probabilities_of_the_evaluation_to_the_bit(
     records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, test_time: Any
 ) -> None:
     monkeypatch.chdir(records)
-    entry = write_model(tmp_path / "a.keras", CLASSES, test_time=test_time)
+    facts = {"temperature": 0.25, "not_sure_below": 0.5}
+    entry = write_model(tmp_path / "a.keras", CLASSES, test_time=test_time, facts=facts)
     predictor = Predictor(tmp_path / "a.keras", threads)
     test = reader.load("photos", "test", 16)
     upright = test.keys != "5"
@@ -67,6 +68,7 @@ def test_predictor_gives_the_probabilities_of_the_evaluation_to_the_bit(
     assert not np.array_equal(pixels[~upright], test.inputs[~upright])  # it lies on its side there
     expected = predict(tmp_path / "a.keras", test, entry.test_time, CLASSES).probabilities
     found = predictor.predict(files)
+    assert [predictor.verdict(row) for row in found] == ["not sure" if row.max() < 0.5 else None for row in found]
     assert found.dtype == np.float32 and predictor.classes == CLASSES
     np.testing.assert_array_equal(found[upright], expected[upright])
     predictor.batch_size = 2

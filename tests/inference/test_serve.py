@@ -110,6 +110,7 @@ def test_answers_are_those_of_the_predictor_for_bodies_and_forms(server: Server,
             np.testing.assert_allclose([found[name] for name in CLASSES], row, atol=1e-6)
             assert image["predictions"][0]["class"] == CLASSES[row.argmax()]
             assert image["conversions"] == []
+            assert image.get("verdict") == predictor.verdict(row)
     assert len(server.predict(files["a.jpg"], query="?k=1").json()["images"][0]["predictions"]) == 1
 
 
@@ -145,7 +146,8 @@ def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
         names, percents = [part for part in shown if "%" not in part], [part for part in shown if "%" in part]
         assert names == [CLASSES[label] for label in np.argsort(-row)]
         assert percents == [f"{100 * share:.1f} %" for share in -np.sort(-row)]
-        assert page.script("return document.getElementById('status').innerText") == f"{names[0]}, {percents[0]}"
+        said = f"{predictor.verdict(row)}: perhaps " if predictor.verdict(row) else ""
+        assert page.script("return document.getElementById('status').innerText") == f"{said}{names[0]}, {percents[0]}"
         assert page.wait("return document.getElementById('overlay').naturalWidth") > 0
         page.type_into("#photo", str(tmp_path / "text.png"))
         assert "is not an image" in page.wait("return document.querySelector('#status.wrong')?.innerText")

@@ -6,11 +6,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import font_manager
+from PIL import Image
 
 from stages.evaluation.predictions import Predictions
 from stages.plots import _registry, classes, confusion, curves, reliability
 from stages.plots._style import DARK, SOME_CLASSES
-from stages.reporting import embed as files
+from stages.reporting import drawings, figures, fonts
+from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.evaluation.test_metrics import CLASSES, FOUR
 from tests.reporting.project import AWKWARD, make_predictions
@@ -86,7 +89,7 @@ def test_a_plot_that_lacks_something_is_named(
 
 
 def test_a_heatmap_of_few_classes_has_names_and_shares() -> None:
-    found = texts(files.svg(confusion.figure(confusion.table(some_predictions(AWKWARD, 10, 0.7)))))
+    found = texts(drawings.svg(confusion.figure(confusion.table(some_predictions(AWKWARD, 10, 0.7)))))
     for name in ["<script>alert(1)</s…", "NA", "1", "$x^$", "a class whose name …", "T-shirt/top"]:
         assert found.count(name) == 2, name
     assert found.count("70") == found.count("30") == len(AWKWARD)
@@ -95,7 +98,7 @@ def test_a_heatmap_of_few_classes_has_names_and_shares() -> None:
 
 def test_a_heatmap_of_thirty_classes_has_no_numbers_in_its_cells() -> None:
     names = [f"class {number}" for number in range(30)]
-    found = texts(files.svg(confusion.figure(confusion.table(some_predictions(names, 10, 0.7)))))
+    found = texts(drawings.svg(confusion.figure(confusion.table(some_predictions(names, 10, 0.7)))))
     assert "class 29" in found
     assert "70" not in found
 
@@ -111,7 +114,7 @@ def test_tables_and_figures_are_bounded_for_any_number_of_classes(number: int) -
         assert len(table) <= 1681, name
         figure = plots[name].figure(table)
         assert max(figure.get_size_inches()) < 10, name
-        assert len(files.svg(figure)) < 100_000, name
+        assert len(drawings.svg(figure)) < 100_000, name
         assert plots[name].description(table, metrics, number)
     notes = [plot.note(table, number) for plot, table in ((confusion, confusion.table(predicted)),)]
     assert notes == ([f"Of {number:,} classes: the 20 that are confused most often."] if number > 40 else [""])
@@ -131,7 +134,7 @@ def test_confusion_of_many_classes_shows_the_most_confused_ones() -> None:
     assert len(table) == SOME_CLASSES**2
     cell = table.set_index(["actual", "predicted"]).loc[("class 70", "class 90")]
     assert (cell["count"], cell["share"]) == (5, 0.5)
-    found = texts(files.svg(confusion.figure(table)))
+    found = texts(drawings.svg(confusion.figure(table)))
     assert {"class 70", "class 90", "class 33", "class 12"} < set(found)
     assert "class 99" not in found
     assert confusion.summary(table, {}, 100).startswith("The largest confusion: 50.00\N{NO-BREAK SPACE}% of “class 70”")
@@ -180,7 +183,7 @@ def test_curves_of_a_single_epoch_have_markers() -> None:
 
 
 def test_svg_documents_follow_the_readers_colors_and_need_nothing_else() -> None:
-    document = files.svg(reliability.figure(reliability.table(FOUR)))
+    document = drawings.svg(reliability.figure(reliability.table(FOUR)))
     assert "prefers-color-scheme:dark" in document
     style, drawing = document.split("</style>", 1)
     for light, dark in DARK.items():
@@ -190,12 +193,39 @@ def test_svg_documents_follow_the_readers_colors_and_need_nothing_else() -> None
     assert ElementTree.fromstring(document).tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_figures_have_the_same_bytes_every_time(tmp_path: Path) -> None:
+def test_figures_have_the_same_bytes_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawn anew, and kept from an earlier report."""
     table = confusion.table(some_predictions(["$x^$", "b"], 10, 0.5))
-    for path in (tmp_path / "first.png", tmp_path / "second.png"):
-        files.save(confusion.figure(table), path)
-    first, second = (path.read_bytes() for path in sorted(tmp_path.iterdir()))
-    assert first == second
-    assert first.startswith(b"\x89PNG")
-    assert b"matplotlib" not in first.lower()
-    assert files.svg(confusion.figure(table)) == files.svg(confusion.figure(table))
+    monkeypatch.chdir(tmp_path)
+    first, kept = (drawings.draw(lambda: confusion.figure(table), "confusion", table) for _ in range(2))
+    (file,) = paths.DRAWINGS.iterdir()
+    file.write_bytes(file.read_bytes()[:-1000])  # by a full disk
+    again = drawings.draw(lambda: confusion.figure(table), "confusion", table)
+    assert first == kept == again
+    assert first.png.startswith(b"\x89PNG")
+    assert b"matplotlib" not in first.png.lower()
+    other = drawings.draw(lambda: confusion.figure(table[::-1]), "confusion", table[::-1])
+    assert other.png != first.png
+
+
+def test_class_names_in_any_script_are_drawn_without_boxes_and_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    """With no font on the system but Matplotlib's own: a browser shows the names, a file their code points."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
+    fonts.families.cache_clear()
+    names = ["猫", "狗", "قطة", "कुत्ता", "🦊", "$x$", "Straße", "犬" * 30, "कुत्ता " * 3]
+    table = confusion.table(some_predictions(names, 10, 0.7))
+    drawing = drawings.draw(lambda: confusion.figure(table), table)
+    assert {"猫", "狗", "قطة", "कुत्ता", "🦊", "$x$"} < set(texts(drawing.svg))
+    figure = confusion.figure(table)
+    lacking = fonts.choose(figure)
+    assert set("猫狗🦊क") <= lacking and not set("قطةß$") & lacking
+    fonts.spell_out(figure, lacking)
+    figure.draw_without_rendering()
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[:2] == ["U+732B", "U+72D7"] and labels[4:7] == ["U+1F98A", "$x$", "Straße"]
+    assert {len(label) for label in labels[7:]} == {20}
+    drawings.photographs(lambda: figures.examples({name: [Image.new("L", (28, 28))] for name in names}))
+    assert [str(warning.message) for warning in recwarn] == []

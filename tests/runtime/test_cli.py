@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from stages.runtime.errors import mask_urls
-from tests.conftest import ROOT, clone_of_work_tree, only, run
+from tests.conftest import ROOT, clone_of_work_tree, commit, only, run
 
 
 def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -36,6 +36,24 @@ def test_user_error_is_one_line_and_exit_code_1(project: Path, arguments: list[s
     assert done.returncode == 1
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_temporary_experiment_says_what_dvc_would_lose(project: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Its result, in a shallow clone; and code that was never added to Git."""
+    origin, shallow = tmp_path_factory.mktemp("origin"), tmp_path_factory.mktemp("shallow")
+    assert run(origin, "git", "init", "-q").returncode == 0
+    for message in ("one", "two"):
+        commit(origin, message)
+    assert run(shallow, "git", "clone", "-q", "--depth", "1", f"file://{origin}", ".").returncode == 0
+    command = [sys.executable, "-m", "stages.train", "mnist_dens"]
+    done = run(project, *command, PYTHONPATH=str(ROOT), DVC_EXP_NAME="able-cat", DVC_ROOT=str(shallow))
+    message = "error: this clone is shallow: DVC would lose this experiment; run `git fetch --unshallow` in it first\n"
+    assert (done.returncode, done.stderr) == (1, message)
+    (origin / "stages").mkdir()
+    (origin / "stages/mine.py").touch()
+    done = run(project, *command, PYTHONPATH=str(ROOT), DVC_EXP_NAME="able-cat", DVC_ROOT=str(origin))
+    hint = "this experiment has only files that Git has: run `git add stages/mine.py` if it needs that\n"
+    assert (done.returncode, done.stderr.partition("; this")[2]) == (1, hint.removeprefix("this"))
 
 
 def test_dvc_repro_in_a_subfolder_runs_a_stage(tmp_path: Path) -> None:
@@ -84,11 +102,14 @@ def command():
 @pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(
     ("package", "said"),
-    [("stages", "interrupted: `dvc repro` continues after the last finished stage\n"), ("tools", "interrupted\n")],
+    [
+        ("stages", "interrupted: `dvc repro` continues after the last finished stage\n"),
+        ("tools/search", "interrupted\n"),
+    ],
 )
 def test_ctrl_c_names_dvc_repro_in_stages_alone(tmp_path: Path, package: str, said: str) -> None:
     script = tmp_path / package / "wait.py"
-    script.parent.mkdir()
+    script.parent.mkdir(parents=True)
     script.write_text(f"{COMMAND}run(lambda: os.kill(os.getpid(), signal.SIGINT))", encoding="utf-8")
     done = run(tmp_path, sys.executable, str(script), PYTHONPATH=str(ROOT))
     assert (done.returncode, done.stderr) == (1, said)

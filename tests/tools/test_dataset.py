@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from stages.config import params
 from stages.runtime.errors import UserError
@@ -129,12 +130,15 @@ def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytes
 
 
 def test_entry_has_the_indentation_of_its_section(project: Path) -> None:
-    before = re.sub(r"(?m)^( +)", r"\1\1", Path("params.yaml").read_text(encoding="utf-8"))
-    Path("params.yaml").write_text(before, encoding="utf-8")
+    yaml = YAML()
+    yaml.width = 4096
+    yaml.indent(mapping=4, sequence=6, offset=4)
+    yaml.dump(yaml.load(Path("params.yaml")), Path("params.yaml"))
+    before = Path("params.yaml").read_text(encoding="utf-8")
     known = list(params.load().models)
     make("pets", write(project / "pets", names(4)))
     make("others", write(project / "others", names(4)))
-    assert list(params.load().models) == [*known, "pets_cnn", "others_cnn"]
+    assert set(params.load().models) == {*known, "pets_cnn", "others_cnn"}
     changes = difflib.ndiff(before.splitlines(), Path("params.yaml").read_text(encoding="utf-8").splitlines())
     assert not [line for line in changes if line.startswith("-")]
 
@@ -462,7 +466,7 @@ OTHERS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "column twice": (
         "list/a.csv",
         labels("a,b", header="path,label,label"),
-        "it has 2 columns 'label'; rename or remove",
+        "several columns are named 'label'; rename the others",
     ),
     "row without an image": (
         "a.parquet",
@@ -528,6 +532,21 @@ OTHERS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "pets",
         folder({f"{name}_{split}/a.jpg": image() for split in ("train", "test") for name in ("cat", "dog")}),
         "folders such as 'cat_test' and 'cat_train' seem to be splits of a class; arrange them as train/CLASS",
+    ),
+    "splits of a name beside others": (
+        "pets",
+        folder({f"seg_{split}/{name}": d for split in ("train", "test", "pred") for name, d in PETS.items()}),
+        "folders of splits, such as 'seg_test', lie beside others, such as 'seg_pred'; move one kind elsewhere",
+    ),
+    "flat folder with a table": (
+        "pets",
+        folder({"a.jpg": image(), "b.jpg": image(1), "labels.csv": b"path,label\na.jpg,a\nb.jpg,b\n"}),
+        "2 images are in no folder of a class; if 'labels.csv' lists them, give that: FROM=pets/labels.csv",
+    ),
+    "column twice in another case": (
+        "list/a.csv",
+        labels("a,b", header="path,label,Label"),
+        "several columns are named 'label'",
     ),
     "two folders of one split": (
         "pets",

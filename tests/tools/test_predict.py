@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and photographs, good and bad."""
     folder = tmp_path_factory.mktemp("predict")
     write_params(folder)
-    write_model(folder / "a.keras", CLASSES, source="synthetic")
+    write_model(folder / "a.keras", CLASSES, facts={"source": "synthetic", "not_sure_below": 1.01})
     photos = folder / "photos/Ελλάδα 猫"
     photos.mkdir(parents=True)
     (photos / "eins.JPG").write_bytes(encode(make_image()))
@@ -46,7 +46,7 @@ def test_files_folders_and_globs_are_predicted_whatever_the_encoding(folder: Pat
     assert done.returncode == 0
     found = {Path(entry["file"]).name: entry for entry in json.loads(done.stdout)}
     assert list(found) == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "nowhere.png"]  # each once
-    assert found["eins.JPG"]["source"] == "synthetic"
+    assert (found["eins.JPG"]["source"], found["eins.JPG"]["verdict"]) == ("synthetic", "not sure")
     assert found["nowhere.png"]["error"] == "does not exist"
     assert found["corrupt.png"]["error"] == "is truncated"
     assert found["new\nline.jpeg"]["conversions"] == ["EXIF orientation"]
@@ -84,7 +84,7 @@ def test_wrong_arguments_are_one_line_before_tensorflow_is_imported(folder: Path
 def predictions() -> list[Prediction]:
     shares = np.array([0.25, 0.0, 0.75], np.float32)
     names = ["=cmd|' /C calc'!A0.png", "猫猫.png", "a\nb\udcff.png", "-1.png"]
-    found = [Prediction(Path(name), shares, []) for name in names[:2]]
+    found = [Prediction(Path(names[0]), shares, [], verdict="not sure"), Prediction(Path(names[1]), shares, [])]
     found.append(Prediction(Path(names[2]), shares, ["palette", "transparency"]))
     return [*found, Prediction(Path(names[3]), None, [], "is truncated")]
 
@@ -104,17 +104,37 @@ def test_cells_of_csv_are_no_formulas_and_rows_are_lines() -> None:
     lines = list(csv_lines(predictions(), CLASSES, 2, "synthetic"))
     assert len(lines) == 5 and not any("\n" in line for line in lines)
     header, *rows = csv.reader(io.StringIO("\n".join(lines)))
-    assert header == ["file", "error", "conversions", "source", "class_1", "probability_1", "class_2", "probability_2"]
-    assert rows[0] == ["'=cmd|' /C calc'!A0.png", "", "", "synthetic", "'=1+1", "0.750000", "猫", "0.250000"]
-    assert rows[2][0] == r"a\nb\udcff.png" and rows[2][2] == "palette; transparency"
-    assert rows[3] == ["'-1.png", "is truncated", "", "synthetic", "", "", "", ""]
+    assert header == [
+        "file",
+        "error",
+        "verdict",
+        "conversions",
+        "source",
+        "class_1",
+        "probability_1",
+        "class_2",
+        "probability_2",
+    ]
+    assert rows[0] == [
+        "'=cmd|' /C calc'!A0.png",
+        "",
+        "not sure",
+        "",
+        "synthetic",
+        "'=1+1",
+        "0.750000",
+        "猫",
+        "0.250000",
+    ]
+    assert rows[2][0] == r"a\nb\udcff.png" and rows[2][3] == "palette; transparency"
+    assert rows[3] == ["'-1.png", "is truncated", "", "", "synthetic", "", "", "", ""]
 
 
 def test_columns_of_the_table_stand_below_each_other() -> None:
     paths = [each.path for each in predictions()]
     lines = list(table(predictions(), CLASSES, 2, "real", width(paths)))
     assert lines == [
-        "=cmd|' /C calc'!A0.png  =1+1  75.00%   猫    25.00%",
+        "=cmd|' /C calc'!A0.png  =1+1  75.00%   猫    25.00%  (not sure)",
         "猫猫.png                =1+1  75.00%   猫    25.00%",
         r"a\nb\udcff.png          =1+1  75.00%   猫    25.00%  (palette, transparency)",
         "-1.png                  invalid: is truncated",

@@ -88,7 +88,7 @@ def test_promotion_registers_tags_and_describes_the_champion(
     got = run(repository, "dvc", "artifacts", "get", ".", NAME, "--stage", "champion", "--out", str(tmp_path / "got"))
     assert got.returncode == 0, got.stderr
     assert (tmp_path / "got").read_bytes() == paths.model(NAME).read_bytes()
-    assert run(repository, "dvc", "status").stdout == "Data and pipelines are up to date.\n"
+    assert run(repository, "dvc", "status", f"evaluate@{NAME}").stdout == "Data and pipelines are up to date.\n"
     card = (repository / f"reports/cards/{NAME}.md").read_text(encoding="utf-8")
     head = run(repository, "git", "rev-parse", "HEAD").stdout.strip()
     md5 = file_hash(paths.model(NAME), "md5")
@@ -167,7 +167,7 @@ def test_promotion_in_a_deleted_experiment_says_how_to_restore_it(repository: Pa
 
 def test_promote_says_the_reason_and_does_not_alarm(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On synthetic data there is nothing to judge; a problem comes before the judgement; a name is asked for."""
-    with pytest.raises(UserError, match=r"^no name is given; name one of models in params\.yaml: mnist_dense, mnist"):
+    with pytest.raises(UserError, match=r"^no name is given; name one of models in params\.yaml: fashion_mnist_lene"):
         promote("", "1")
     write_fake_params(repository)  # synthetic
     with pytest.raises(UserError, match="mnist_cnn: not promoted: nothing to judge; not judged, synthetic data: mnist"):

@@ -200,8 +200,8 @@ def test_outputs_that_are_not_the_committed_ones_are_explained(tmp_path: Path) -
         (folder / "bits").write_text(bits, encoding="utf-8")
         (folder / "code").write_text(code, encoding="utf-8")
         (folder / "reports/a").unlink(missing_ok=True)
-        code, output, error = reproduce(folder, 1)
-        assert (code, error) == (0, "")
+        returned, output, error = reproduce(folder, 1)
+        assert (returned, error) == (0, "")
         return output.splitlines()[-1]
 
     assert reproduce_with("1", "").startswith("done: ")

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from dvc.api import DVCFileSystem
 
-from tests.conftest import CopyFolder, run
+from tests.conftest import CopyFolder, commit, run
 from tools.compare import experiments
 
 MODEL = "evaluate@mnist_dense"
@@ -73,6 +73,7 @@ def test_named_experiments_are_the_only_ones_compared(repository: Path) -> None:
 
 
 def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None:
+    commit(repository, "a commit, after which `dvc exp show` shows none of them")
     assert cells(tool(repository, "tools.compare.experiments")) == [
         ["mnist_dense", "better", "learning_rate=0.0005", "95.00%", "90.00%", "+5.00", "95.00%"],
         ["mnist_dense", "other-seed", "seed=1", "90.00%", "90.00%", "+0.00", "90.00%"],
@@ -84,7 +85,7 @@ def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None
 def test_models_that_head_lacks_stay_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     trained = {"first": ["x", "y"], "second": ["y", "x"], "HEAD": []}
 
-    def revision(name: str) -> SimpleNamespace:
+    def revision(rev: str, name: str = "HEAD") -> SimpleNamespace:
         accuracies = {"validation_accuracy": 0.9, "accuracy": 0.8}
         found = {model: SimpleNamespace(metrics=accuracies, seed=1) for model in trained[name]}
         return SimpleNamespace(metrics=found, trainings=found, params={}, commit="")

@@ -1,4 +1,4 @@
-"""`make experiments`: what each DVC experiment of HEAD changed, and the accuracy of each model it trained.
+"""`make experiments`: what each DVC experiment changed against HEAD, and the accuracy of each model it trained.
 
 `dvc exp show` has a column for each metric of each model: with two models it is wider than a screen. Here a model is a
 row. The best validation accuracy comes first: select by it. The test accuracy stands beside it as information.
@@ -14,12 +14,12 @@ Row = tuple[int, str, float, list[str]]  # sorted by place in HEAD, model, negat
 def show() -> None:
     """Print a row for each experiment and each model that it trained differently from HEAD, models apart."""
     head = Revision("HEAD")
-    rows = [row for name, rev, state in experiments() for row in _rows(name, Revision(rev), state, head)]
+    rows = [row for name, rev, state in experiments() for row in _rows(name, Revision(rev, name=name), state, head)]
     if rows:
         columns = ["Model", "Experiment", "Params", "Validation", "HEAD", "Points", "Test"]
         print(table(columns, [cells for *_, cells in sorted(rows)], "lllrrrr"))
     else:
-        print(f"no experiments of HEAD ({head.commit[:7]}): `dvc exp run -S models.mnist_cnn.epochs=3` makes one")
+        print("no experiments: `dvc exp run -S models.mnist_cnn.epochs=3` makes one")
 
 
 def _rows(name: str, experiment: Revision, state: str, head: Revision) -> list[Row]:

@@ -17,17 +17,18 @@ def seeds(names: str) -> None:
     old one. Trainings that differ in params, code or data have separate rows.
 
     Args:
-        names: of experiments or other revisions, with spaces between; empty for HEAD and all its experiments.
+        names: experiments or other revisions, with spaces between; empty for HEAD and all experiments.
 
     Raises:
         UserError: there is no such revision, or nothing to compare.
     """
-    chosen = names.split() or ["HEAD", *(name for name, _, state in experiments() if not state)]
+    every = {"HEAD": "HEAD"} | {name: rev for name, rev, state in experiments() if not state}
+    chosen = {name: name for name in names.split()} or every
     found = pd.DataFrame(
         [
             [name, model, training.seed, json.dumps([training.params, training.deps], sort_keys=True), training]
-            for name in chosen
-            for model, training in Revision(name).trainings.items()
+            for name, rev in chosen.items()
+            for model, training in Revision(rev, name=name).trainings.items()
         ],
         columns=["revision", "model", "seed", "config", "training"],
     )

@@ -153,6 +153,8 @@ def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
                 f"{source}: which column has the {what}s? Name one of {', '.join(known)[:300]}: "
                 f"python -m tools.data.dataset NAME {source} --{what} COLUMN"
             )
+        if not columns[what] and [column.lower() for column in known].count((chosen[what] or "").lower()) > 1:
+            raise UserError(f"{source}: several columns are named {chosen[what]!r}; rename the others, or name one")
     if not columns["label"]:
         _check_one_label(source, known)
     has_paths = table.has_paths(source, chosen["image"])

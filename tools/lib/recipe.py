@@ -2,8 +2,11 @@
 
 from typing import Any, NamedTuple
 
+from stages.backbones._networks import BUILT_IN
+
 TINY = 64  # pixels: features of a backbone that was trained on 224 pixels say little of smaller images
-MANY = 20_000  # images: an hour or more of features on a few cores; enough to train a network from scratch
+IMAGE_SIZE = 224  # pixels that backbones take
+PARTS = {"optimizer": {"name": "adam"}, "schedule": {"name": "constant"}, "loss": {"name": "cross_entropy"}}
 
 
 class Facts(NamedTuple):
@@ -28,40 +31,46 @@ class Recipe(NamedTuple):
     reason: str
 
 
-def choose(dataset: str, facts: Facts) -> Recipe:
-    """Choose a head on VGG16's features for few photos, and a small network from scratch for the rest."""
-    tiny = facts.short_side < TINY or facts.channels == 1
-    if not tiny and facts.images <= MANY:
-        name = f"{dataset}_vgg16"
-        features: dict[str, Any] | None
-        features = {"dataset": dataset, "backbone": "vgg16", "image_size": 224, "compute_dtype": "auto"}
-        reason = (
-            f"{facts.images:,} photos are too few to train a network from scratch: a small head on the features of "
-            "VGG16, which was trained on ImageNet. Fine-tuning it may gain a few points: docs/transfer.md."
-        )
-        model: dict[str, Any] = {"dataset": name, "architecture": "dense", "units": [256]}
-        model |= {"learning_rate": 0.0001, "batch_size": 32, "epochs": 30, "compute_dtype": "float32"}
+def choose(dataset: str, facts: Facts, backbone: str | None = None) -> Recipe:
+    """Choose a linear head on a backbone's features for photos, and a small network from scratch for the rest.
+
+    Args:
+        dataset: name of the dataset.
+        facts: what is known of its images.
+        backbone: name of a network; None: the one in Git, unless the images are too small for it.
+    """
+    if backbone is None and (facts.short_side < TINY or facts.channels == 1):
+        recipe = _from_scratch(dataset, facts)
     else:
-        name, features = f"{dataset}_cnn", None
-        reason = (
-            f"{facts.short_side} pixels are few for a backbone that was trained on 224: a small network from scratch."
-            if tiny
-            else f"{facts.images:,} images are enough to train a small network from scratch; to compute the features "
-            "of a backbone would take hours on a few cores."
-        )
-        model = {"dataset": dataset}
-        size = facts.size if facts.channels == 1 else None  # color images are stored as files, which may differ in size
-        if size is None or size[0] != size[1]:
-            model["image_size"] = max(8, min(facts.short_side, TINY))
-        filters = [32, 64, 128] if tiny else [32, 64, 128, 256]
-        model |= {"architecture": "cnn", "filters": filters, "padding": "same", "units": [256]}
-        model |= {"learning_rate": 0.001, "batch_size": 64, "epochs": 20, "compute_dtype": "auto"}
-    model |= {"optimizer": {"name": "adam"}, "schedule": {"name": "constant"}, "loss": {"name": "cross_entropy"}}
-    model |= {"patience": 5, "restore_best": True}
+        recipe = on_features(dataset, backbone or BUILT_IN)
     if facts.largest_class > 2 * facts.smallest_class:
-        model["class_weight"] = "balanced"
-        reason += (
-            f" The largest class has {facts.largest_class:,} images, the smallest {facts.smallest_class:,}: each class "
-            "has the same weight."
-        )
+        recipe.model["class_weight"] = "balanced"
+        sizes = f"The largest class has {facts.largest_class:,} images, the smallest {facts.smallest_class:,}"
+        return recipe._replace(reason=f"{recipe.reason} {sizes}: each class has the same weight.")
+    return recipe
+
+
+def on_features(dataset: str, backbone: str) -> Recipe:
+    """A linear head on the mean features of a backbone."""
+    name = f"{dataset}_{backbone.partition('_')[0]}"
+    features = {"dataset": dataset, "backbone": backbone, "image_size": IMAGE_SIZE, "pooling": "avg"}
+    features["compute_dtype"] = "auto"
+    model = {"dataset": name, "architecture": "dense", "units": [], **PARTS, "learning_rate": 0.001, "batch_size": 32}
+    model |= {"epochs": 50, "compute_dtype": "float32", "patience": 5, "restore_best": True}
+    reason = (
+        f"A linear head on the features of {backbone}, which was trained on ImageNet. `make finetune MODEL={name}` "
+        "trains the backbone, too: docs/transfer.md."
+    )
     return Recipe(name, features, model, reason)
+
+
+def _from_scratch(dataset: str, facts: Facts) -> Recipe:
+    model: dict[str, Any] = {"dataset": dataset}
+    size = facts.size if facts.channels == 1 else None  # color images are stored as files, which may differ in size
+    if size is None or size[0] != size[1]:
+        model["image_size"] = max(8, min(facts.short_side, TINY))
+    model |= {"architecture": "cnn", "filters": [32, 64, 128], "padding": "same", "units": [256], **PARTS}
+    model |= {"learning_rate": 0.001, "batch_size": 64, "epochs": 20, "compute_dtype": "auto"}
+    model |= {"patience": 5, "restore_best": True}
+    reason = f"{facts.short_side} pixels are few for a backbone that was trained on 224: a small network from scratch."
+    return Recipe(f"{dataset}_cnn", None, model, reason)

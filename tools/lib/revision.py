@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dvc.api import exp_show
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.repo.brancher import switch
@@ -16,13 +15,16 @@ from dvc.scm import resolve_rev
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.evaluation.predictions import Predictions, parse
 from stages.reporting.environments import describe
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import PARSE_ERRORS
-from tools.lib.significance import Untestable
+from tools.lib import git
 
+if TYPE_CHECKING:
+    from stages.evaluation.predictions import Predictions
+
+QUEUE = Path(".dvc/tmp/exps/celery")  # DVC's, of `dvc exp run --queue`
 ABSENT = "–"  # in a cell without a value
 REPRODUCED = "refs/reproduced"  # Git does not push these by default
 
@@ -120,12 +122,15 @@ class Revision:
         """The validation accuracy of an evaluated model, and its number of images."""
         return self.metrics[model]["validation_accuracy"], self.metrics[model]["validation_images"]
 
-    def predictions(self, model: str) -> Predictions:
+    def predictions(self, model: str) -> "Predictions":
         """The predictions of a model.
 
         Raises:
             Untestable: neither the cache nor a remote has them in today's format.
         """
+        from stages.evaluation.predictions import parse
+        from tools.lib.significance import Untestable
+
         try:
             return parse(io.BytesIO(self._output(paths.predictions(model)) or b""))
         except PARSE_ERRORS:
@@ -154,10 +159,12 @@ def reference(commit: str, source: str | None = None) -> str:
 
 
 def experiments() -> Iterator[tuple[str, str, str]]:
-    """Name, revision and state of each DVC experiment of HEAD; the state of a finished one is empty."""
-    for row in exp_show():
-        if row["Experiment"]:
-            yield row["Experiment"], row["rev"], "" if row["State"] in (None, "Success") else row["State"].lower()
+    """Name, revision and state of each DVC experiment, of every commit; the state of a finished one is empty."""
+    for experiment in git.experiments():
+        yield experiment.name, experiment.ref, ""
+    for task in Repo().experiments.celery_queue.status() if QUEUE.exists() else ():
+        if task["status"] != "Success":
+            yield task["name"] or task["rev"][:7], task["rev"], task["status"].lower()
 
 
 def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, str, str]]:

@@ -11,7 +11,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, partial, reduce
 from operator import getitem
@@ -98,7 +98,9 @@ def repro(jobs: str, targets: str) -> None:
     begin = time.monotonic()
     with _interrupts() as interrupts, LOG.open("w", encoding="utf-8") as log:
         order = _order_of_one_job(list(stages))
-        processes = {name: partial(_reproduce, repo, stages[name], order) for name in stale}
+        processes: dict[str, Callable[[], None]] = {
+            name: partial(_reproduce, repo, stages[name], order) for name in stale
+        }
         failed = _run_all(plan, processes, needed_memory, interrupts, log)
         if interrupts:
             sys.exit(INTERRUPTED)
@@ -163,7 +165,7 @@ class Plan:
 
 def _run_all(
     plan: Plan,
-    processes: dict[str, Callable[[], None]],
+    processes: Mapping[str, Callable[[], None]],
     needed_memory: Callable[[str], int],
     interrupts: list[int],
     log: TextIO,

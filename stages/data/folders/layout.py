@@ -77,23 +77,24 @@ def _folders_of_splits(source: Path, folders: set[str]) -> dict[str, str]:
     """The split of each folder; empty if they are classes."""
     found = {name: kind for name in sorted(folders) if (kind := split_of(name))}
     if len(found) == len(folders) and len({rest for _, rest in found.values()}) == 1:
-        splits = {name: split for name, (split, _) in found.items()}
         first: dict[str, str] = {}
-        for name, split in splits.items():
+        for name, (split, _) in found.items():
             if (other := first.setdefault(split, name)) != name:
                 raise UserError(f"{source}: the folders {other!r} and {name!r} are both for {split}; make them one")
-        return splits
-    if named := [name for name, (_, rest) in found.items() if not rest]:
-        raise UserError(
-            f"{source}: folders of splits, such as {named[0]!r}, lie beside others, such as "
-            f"{min(folders - {*named})!r}; move one kind elsewhere, or rename a class that has the name of a split"
-        )
+        return {name: split for name, (split, _) in found.items()}
     by_rest: dict[str, list[str]] = defaultdict(list)
     for name, (_, rest) in found.items():
         by_rest[rest].append(name)
-    if several := next((names for names in by_rest.values() if len(names) > 1), None):
+    splits: list[list[str]] = [names for rest, names in by_rest.items() if not rest or len(names) > 1]
+    if len(splits) > 1:
+        longest = max(splits, key=len)
         raise UserError(
-            f"{source}: folders such as {_listed(several)} seem to be splits of a class; arrange them as train/CLASS"
+            f"{source}: folders such as {_listed(longest)} seem to be splits of a class; arrange them as train/CLASS"
+        )
+    for names in splits:
+        raise UserError(
+            f"{source}: folders of splits, such as {names[0]!r}, lie beside others, such as "
+            f"{min(folders - {*names})!r}; move one kind elsewhere, or rename a class that has the name of a split"
         )
     return {}
 
@@ -119,7 +120,7 @@ def _check_subfolders(source: Path, images: list[list[str]]) -> None:
 
 def _listed(names: Iterable[str]) -> str:
     first, *others = sorted(names)
-    return f"{first!r} and {others[0]!r}" if len(others) == 1 else f"{first!r} and {len(others):,} others"
+    return f"{first!r} and {f'{len(others):,} others' if others[1:] else repr(*others)}"
 
 
 def split_names(entries: dict[str, Entry]) -> list[str]:

@@ -65,9 +65,11 @@ def list_images(source: Path, columns: TableConfig | None) -> Listing:
         entries, ignored = layout.by_folders(source, (file.name for file in files(source)))
         listing = Listing(source, entries, ignored, partial(files, source))
     if not listing.entries:
+        tables = [name for name in listing.ignored if name.lower().endswith(table.TABLES)]
+        advice = listing.left_out or "arrange it so"
+        advice += f"; if {tables[0]!r} lists them, give that: FROM={source / tables[0]}" if tables else ""
         raise UserError(
-            f"{source}: it has no images in folders of classes, such as CLASS/a.jpg or train/CLASS/a.jpg; "
-            f"{listing.left_out or 'arrange it so'}"
+            f"{source}: it has no images in folders of classes, such as CLASS/a.jpg or train/CLASS/a.jpg; {advice}"
         )
     return listing
 
