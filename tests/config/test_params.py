@@ -102,7 +102,7 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     ),
     (
         lambda v: v["features"]["imagenette_vgg16"].update(backbone="resnet50"),
-        "weights.resnet50: missing: features.imagenette_vgg16 needs it; add it (docs/transfer.md)",
+        "weights.resnet50: missing: features.imagenette_vgg16 needs it; add `resnet50: {}`",
     ),
     (lambda v: v["train"].update(epochs="25"), "train.epochs: '25': "),
     (lambda v: v["train"].update(epochs=True), "train.epochs: True: "),
