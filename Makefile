@@ -74,6 +74,9 @@ dataset: setup ## make the folder, archive or table FROM of images the dataset N
 finetune: setup ## add a model that trains the backbone of the head MODEL, too; docs/transfer.md
 	@$(RUN) python -m tools.data.head "$$MODEL"
 
+new: setup ## turn this clone into your own project: the sample's entries and results leave
+	@$(RUN) python -m tools.data.new
+
 cluster: setup-cluster ## the same with `engine: ray`, with 32 stages at a time
 	@$(RUN) python -m tools.run.cluster "$$JOBS" "$$TARGETS"
 
@@ -89,7 +92,10 @@ test: setup ## the tests
 test-slow: setup ## the tests that take long: forty kills, corrupt caches, runs beside a queue, some benchmarks
 	@$(RUN) pytest -m slow
 
-test-cluster: setup-cluster ## the tests of Ray and of object storage, which `make test` skips if they are not installed
+test-new: setup ## turn this clone into your own project: the sample's entries and results leave
+	@$(RUN) python -m tools.data.new
+
+cluster: setup-cluster ## the tests of Ray and of object storage, which `make test` skips if they are not installed
 	@$(RUN) pytest -n 0 tests/robustness/test_cluster.py tests/robustness/test_storage.py
 
 check: setup ## style and types
@@ -146,7 +152,7 @@ predict: setup ## classes of IMAGES="file folder glob" according to MODEL; pytho
 	@$(RUN) python -m tools.use.predict "$$MODEL" $$IMAGES
 
 export: setup ## MODEL as LiteRT files in data/export, in float32 and with 8-bit integers
-	@$(RUN) python -m tools.run.check_params
+	@$(RUN) python -m stages.check
 	@$(RUN) python -m tools.lib.unlock
 	@$(RUN) python -m tools.release.export "$$MODEL"
 

@@ -35,8 +35,9 @@ def export(name: str) -> None:
 
     splits = reader.info(model.dataset).splits
     with open_input(paths.model(name), f"train@{name}"):
-        twin = litert.float32_twin(paths.model(name))
-        source = read_signature(paths.model(name)).get("source")
+        signature = read_signature(paths.model(name))
+        source = signature.get("source")
+        twin = litert.float32_twin(paths.model(name), signature.get("temperature", 1.0))
 
     def first(split: str, count: int) -> Any:
         count = min(count, splits[split].num_examples)

@@ -21,6 +21,7 @@ from ruamel.yaml import YAML
 from stages.runtime.numerics import import_tensorflow
 
 ROOT = Path(__file__).parent.parent
+SAMPLE = next(filter(Path.exists, [ROOT / "tests/sample", ROOT]))  # `make new` moves the sample out of the way
 TINY = {"train": 40, "test": 20}
 SECONDS = Path(".dvc/tmp/seconds.json")  # of each stage, in the folder of `copy_reproduced`
 LONG = [
@@ -48,7 +49,7 @@ LONG = [
 def pytest_sessionstart() -> None:
     """Start TensorFlow in each worker process as a stage does: the number of threads cannot be changed afterwards."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        import_tensorflow(YAML(typ="safe").load(ROOT / "params.yaml")["threads"])
+        import_tensorflow(YAML(typ="safe").load(SAMPLE / "params.yaml")["threads"])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -82,7 +83,7 @@ def _yaml() -> YAML:
 @functools.cache
 def _params() -> Any:
     """The repository's params.yaml; hundreds of tests change a copy of it."""
-    return _yaml().load(ROOT / "params.yaml")
+    return _yaml().load(SAMPLE / "params.yaml")
 
 
 def only(values: Any, *models: str) -> None:
@@ -126,6 +127,9 @@ def copy_work_tree(folder: Path) -> None:
         if (ROOT / file).is_file():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / file, folder / file)
+    if SAMPLE != ROOT:
+        shutil.copytree(SAMPLE, folder, dirs_exist_ok=True)
+        shutil.rmtree(folder / "tests/sample")
     assert run(folder, "git", "init", "-q", "-b", "main").returncode == 0
 
 

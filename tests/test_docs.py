@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.conftest import ROOT, run
+from tests.conftest import ROOT, SAMPLE, run
 
 CODE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"(?<!`)\]\(([^()\s]+)\)")
@@ -80,7 +80,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / path).write_text(content, encoding="utf-8")
     yaml = YAML()
     yaml.width = 4096
-    values = yaml.load(ROOT / "params.yaml")
+    values = yaml.load(SAMPLE / "params.yaml")
     for language, content in BLOCK.findall(text):
         if language == "python" and content not in modules.values():
             with (folder / "stages/evaluation/metrics.py").open("a", encoding="utf-8") as file:
@@ -97,7 +97,7 @@ def yaml_models(folder: Path) -> Iterator[Any]:
 
 
 def test_examples_of_extending_are_valid_configuration(extended: Path) -> None:
-    done = run(extended, "python", "-m", "tools.run.check_params")
+    done = run(extended, "python", "-m", "stages.check")
     assert (done.returncode, done.stderr) == (0, "")
     assert any(model["architecture"] == "pooled_cnn" for model in yaml_models(extended))
 

@@ -20,7 +20,7 @@ from stages.config import params
 from stages.config.datasets import MirrorConfig
 from stages.runtime.cli import INTERRUPTED
 from stages.runtime.errors import UserError
-from tests.conftest import ROOT, copy_work_tree, run
+from tests.conftest import ROOT, SAMPLE, copy_work_tree, run
 from tests.data.mirror_server import BODY, CUT, PAGE, Server, mirror, send, serve
 
 MIRROR = {"url": "file:///nowhere", "hash": "md5:" + "0" * 32}
@@ -41,7 +41,7 @@ def _dump(values: Any, path: Path) -> None:
 
 def write_entry(folder: Path, files: dict[str, list[MirrorConfig]]) -> None:
     """Write params.yaml to `folder` with `files` as its only entry: weights named net."""
-    values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+    values = YAML(typ="safe", pure=True).load(SAMPLE / "params.yaml")
     listed = {file: [one.model_dump() for one in mirrors] for file, mirrors in files.items()}
     values |= {
         "source": "real",
@@ -159,7 +159,7 @@ def test_without_a_network_there_is_one_attempt_one_message_and_an_entry_to_past
 
 def write_datasets(folder: Path, change: Callable[[Any], None]) -> None:
     """Write params.yaml to `folder` with its datasets and weights only, and what `change` does to it."""
-    values = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+    values = YAML(typ="safe", pure=True).load(SAMPLE / "params.yaml")
     for dataset in values["datasets"].values():
         dataset["synthetic"] = {"train": 20, "test": 10}
     values |= {"features": {}, "not_in_pretraining": {}, "models": {}, "gates": {}, "search": {}}

@@ -42,7 +42,9 @@ def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for key, image, label in images("cifar10", 40)
     ]
     writer.write("cifar10", classes, ["train", "test"], examples)
-    write_model(paths.model(name), classes, 32, 3, "mixed_bfloat16", gain=4, facts={"source": "synthetic"})
+    write_model(
+        paths.model(name), classes, 32, 3, "mixed_bfloat16", gain=4, facts={"source": "synthetic", "temperature": 0.5}
+    )
     test = reader.load("cifar10", "test")
     predictions.write(paths.predictions(name), predict(paths.model(name), test, None, classes, "bfloat16"))
     return tmp_path

@@ -128,9 +128,9 @@ def test_removing_models_leaves_nothing_of_them_for_the_report(clone: Path) -> N
 
 def test_change_of_a_models_entry_reruns_only_that_model(clone: Path) -> None:
     before = outputs(clone)
-    edit(clone, "units: [100]", "units: [101]")
+    edit(clone, "    - 100\n", "    - 101\n")
     assert repro(clone) == {"train@mnist_dense", "evaluate@mnist_dense", "report"}
-    edit(clone, "units: [101]", "units: [100]")
+    edit(clone, "    - 101\n", "    - 100\n")
     assert repro(clone, "evaluate@mnist_dense") == set()  # DVC's run cache has the model and its metrics
     after = outputs(clone)
     assert {path for path in before if after[path] != before[path]} == {
@@ -156,7 +156,7 @@ def test_result_of_another_machine_from_the_cache_is_named(clone: Path) -> None:
 
 def test_invalid_parameter_is_one_line_before_any_work(clone: Path) -> None:
     text = (clone / "params.yaml").read_text(encoding="utf-8")
-    edit(clone, "units: [100]", "units: [100]\n    unitts: 3")
+    edit(clone, "    - 100\n", "    - 100\n    unitts: 3\n")
     done = run(clone, "dvc", "repro", "train@mnist_dense")
     (clone / "params.yaml").write_text(text, encoding="utf-8")
     assert done.returncode != 0

@@ -15,13 +15,17 @@ from stages.prediction.saved_model import load_in
 from stages.runtime import numerics
 
 
-def float32_twin(path: Path) -> keras.Model:
+def float32_twin(path: Path, temperature: float) -> keras.Model:
     """Load a model with all its layers in float32: LiteRT has no bfloat16, and float32 gives the same bytes every time.
 
     Args:
         path: the .keras file. No code that it may bring along is run.
+        temperature: divides the logits, in the weights of the last layer that computes them.
     """
-    return load_in(path, "float32")
+    twin = load_in(path, "float32")
+    layers = [layer for layer in twin._flatten_layers() if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)]
+    layers[-1].set_weights([weights / temperature for weights in layers[-1].get_weights()])
+    return twin
 
 
 def to_float32(model: keras.Model) -> bytes:

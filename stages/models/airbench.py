@@ -36,11 +36,11 @@ def build(
     Args:
         input_shape: (height, width, channels).
         num_classes: width of the softmax layer.
-        mean: of the pixels from 0 to 1, for each channel.
-        std: of these pixels, for each channel.
-        widths: of each group.
-        convolutions: in each group.
-        norm_momentum: of the moving averages of batch normalization, which learns offsets but no scales.
+        mean: mean of the pixels from 0 to 1, for each channel.
+        std: standard deviation of these pixels, for each channel.
+        widths: filters of each group.
+        convolutions: number in each group.
+        norm_momentum: momentum of the moving averages of batch normalization, which learns offsets but no scales.
         logit_scale: factor before the softmax.
         residual: whether all convolutions of a group but the first form a residual block.
         random_whitening_bias: the bias of `whitening` starts at random instead of zero.

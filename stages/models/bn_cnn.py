@@ -25,8 +25,8 @@ def build(
     Args:
         input_shape: (height, width, channels).
         num_classes: width of the softmax layer.
-        filters: of each convolution.
-        units: of each fully connected layer.
+        filters: number in each convolution.
+        units: number in each fully connected layer.
         norm_momentum: share of its moving averages that batch normalization keeps in a step.
     """
     import keras

@@ -24,9 +24,9 @@ def build(
     Args:
         input_shape: (height, width, channels).
         num_classes: width of the softmax layer.
-        mean: of the pixels from 0 to 1.
-        std: of these pixels.
-        widths: of each block.
+        mean: mean of the pixels from 0 to 1.
+        std: standard deviation of these pixels.
+        widths: filters of each block.
     """
     import keras
     from keras import layers

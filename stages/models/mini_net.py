@@ -28,10 +28,10 @@ def build(
     Args:
         input_shape: (height, width, channels); other heights and widths have the same weights.
         num_classes: width of the softmax layer.
-        channel_groups: of each grouped convolution.
-        reduction: of the channels in squeeze-and-excitation.
-        widths: of the output of each block; each but the first block halves height and width.
-        inner_widths: of the grouped convolution in each block, as many as `widths`.
+        channel_groups: groups of each grouped convolution.
+        reduction: factor that divides the channels in squeeze-and-excitation.
+        widths: channels of each block's output; each but the first block halves height and width.
+        inner_widths: channels of the grouped convolution in each block, as many as `widths`.
     """
     import keras
     from keras import layers

@@ -30,10 +30,10 @@ def build(
     Args:
         input_shape: (height, width, channels); other heights and widths have the same weights.
         num_classes: width of the softmax layer.
-        mean: of the pixels from 0 to 1, for each channel.
-        std: of these pixels, for each channel.
+        mean: mean of the pixels from 0 to 1, for each channel.
+        std: standard deviation of these pixels, for each channel.
         stem: filters of each convolution before the blocks.
-        widths: of each stage; each but the first halves height and width.
+        widths: filters of each stage; each but the first halves height and width.
         blocks: residual blocks of two convolutions in each stage, as many numbers as `widths` has.
         activation: after each batch normalization and each block.
     """

@@ -23,7 +23,9 @@ def notes() -> Iterator[str]:
         stage = f"{path.parent.name}@{path.stem}"
         with open_input(path, stage) as file:
             found = json.load(file)
-            other = {key: found.get(key, "unknown") for key in here if found.get(key) != here[key]}
+            other = {
+                key: found[key] for key in here if found.get(key, here[key]) != here[key]
+            }  # portable: versions alone
         if other:
             stages[describe(other)].append(stage)
     for other_machine, names in stages.items():

@@ -106,7 +106,7 @@ class TrainedModel:
 
     def _params(self) -> Params:
         """params.yaml as the model was trained: dvc.lock has the values of then."""
-        values: Any = YAML(typ="safe").load(self._read(paths.PARAMS))
+        values: Any = YAML(typ="safe", pure=True).load(self._read(paths.PARAMS))
         for key, value in self.stages[f"train@{self.name}"]["params"][paths.PARAMS.as_posix()].items():
             section, _, entry = key.partition(".")
             values[section] = {**values[section], entry: value} if entry else value

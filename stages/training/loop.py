@@ -78,7 +78,7 @@ def train_epochs(
             "learning_rate": float(rate),
         }
         state.rows.append(row)
-        if val_loss < state.best_loss:
+        if val_loss < state.best_loss - config.min_improvement:
             state.best_loss, state.best_epoch = val_loss, epoch
             state.best_weights = model.get_weights() if config.restore_best else []
         if checkpoint_path and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:

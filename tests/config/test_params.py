@@ -27,16 +27,16 @@ from stages.config.plugins import load_plugin
 from stages.config.references import OPTIONAL_PARTS, PART_LISTS, PARTS
 from stages.config.schema import Params
 from stages.runtime.errors import UserError
-from tests.conftest import ROOT, only, write_params
+from tests.conftest import ROOT, SAMPLE, only, write_params
 
-REAL = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")
+REAL = YAML(typ="safe", pure=True).load(SAMPLE / "params.yaml")
 HALVES = {"test_fraction": 0.5, "validation_fraction": 0.5}
 AUDIT = {"similarity": 0.8, "ratio": 0.35, "folds": 5}
 MIRRORS = ["file:///x#md5=" + "0" * 32]
 
 
 def test_params_file_of_repository_is_valid() -> None:
-    values = params.load(ROOT / "params.yaml")
+    values = params.load(SAMPLE / "params.yaml")
     assert values.datasets
     assert values.models
 
@@ -102,7 +102,7 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     ),
     (
         lambda v: v["features"]["imagenette_vgg16"].update(backbone="resnet50"),
-        "weights.resnet50: missing: features.imagenette_vgg16 needs it; add it (docs/transfer.md)",
+        "weights.resnet50: missing: features.imagenette_vgg16 needs it; add `resnet50: {}`",
     ),
     (lambda v: v["train"].update(epochs="25"), "train.epochs: '25': "),
     (lambda v: v["train"].update(epochs=True), "train.epochs: True: "),
@@ -284,7 +284,7 @@ def test_load_of_other_yaml_is_a_one_line_error(tmp_path: Path) -> None:
 
 
 def test_load_resolves_anchors_and_merge_keys(tmp_path: Path) -> None:
-    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    text = (SAMPLE / "params.yaml").read_text(encoding="utf-8")
     text = text.replace("train:\n", "train: &train\n", 1).replace("features:\n", "features:\n  <<: {}\n", 1)
     (tmp_path / "params.yaml").write_text(text.replace("  epochs:\n", "  <<: {epochs: 3}\n", 1), encoding="utf-8")
     assert params.load(tmp_path / "params.yaml").train.epochs == 3
@@ -298,9 +298,9 @@ def test_load_resolves_anchors_and_merge_keys(tmp_path: Path) -> None:
 )
 def test_experiment_changes_one_line_of_params(tmp_path: Path, change: str) -> None:
     """DVC writes the whole file anew, and every list without its comments."""
-    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (tmp_path / "params.yaml").write_bytes((SAMPLE / "params.yaml").read_bytes())
     apply_overrides(str(tmp_path / "params.yaml"), [change])
-    before, after = ((folder / "params.yaml").read_text(encoding="utf-8").splitlines() for folder in (ROOT, tmp_path))
+    before, after = ((folder / "params.yaml").read_text(encoding="utf-8").splitlines() for folder in (SAMPLE, tmp_path))
     parts = difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes()
     assert [(what, last - first) for what, first, last, *_ in parts if what != "equal"] == [("replace", 1)]
 

@@ -15,10 +15,10 @@ from PIL import Image
 
 from stages.config import params
 from stages.runtime.numerics import import_tensorflow
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SAMPLE
 from tests.training.small import CLASSES, config, trained
 
-THREADS = params.load(ROOT / "params.yaml").threads
+THREADS = params.load(SAMPLE / "params.yaml").threads
 
 
 def save_model(path: Path) -> None:

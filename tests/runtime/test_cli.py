@@ -64,7 +64,7 @@ def test_dvc_repro_in_a_subfolder_runs_a_stage(tmp_path: Path) -> None:
 
 
 def test_missing_params_is_one_line(tmp_path: Path) -> None:
-    done = stage(tmp_path, "tools.run.check_params")
+    done = stage(tmp_path, "stages.check")
     assert (done.returncode, done.stderr) == (1, "error: params.yaml: No such file or directory\n")
 
 
@@ -140,7 +140,7 @@ def test_entry_modules_import_nothing_heavy() -> None:
         f"stages.{name}"
         for name in ("download", "preprocess", "preprocess_folder", "extract", "train", "evaluate", "report")
     ]
-    modules += ["tools.release.tracking", "tools.run.cluster", "tools.run.check_params", "stages.tracking.server"]
+    modules += ["tools.release.tracking", "tools.run.cluster", "stages.check", "stages.tracking.server"]
     code = (
         f"import sys, json, importlib\nfor name in {modules}: importlib.import_module(name)\n"
         "heavy = ('tensorflow', 'keras', 'mlflow', 'ray', 'pandas', 'sklearn', 'matplotlib')\n"

@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 
 from stages.config import params
 from stages.runtime.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, SAMPLE
 from tests.data.photos import write_photos
 from tests.data.test_folder import image, names, pack_tar, pack_zip, write, write_parquet
 from tools.data import audit_data
@@ -32,7 +32,7 @@ NO_COLUMNS = dict.fromkeys(("image", "label", "split", "group"))
 @pytest.fixture(autouse=True)
 def published_params(project: Path) -> None:
     """The params.yaml of the repository, byte by byte, instead of a smaller one."""
-    (project / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    (project / "params.yaml").write_bytes((SAMPLE / "params.yaml").read_bytes())
 
 
 def make(name: str, source: Path | str, group: str | None = None, skip_invalid: bool = False, **columns: str) -> None:
@@ -466,7 +466,7 @@ OTHERS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "column twice": (
         "list/a.csv",
         labels("a,b", header="path,label,label"),
-        "it has 2 columns 'label'; rename or remove",
+        "several columns are named 'label'; rename the others",
     ),
     "row without an image": (
         "a.parquet",

@@ -1,4 +1,4 @@
-"""`make dataset BACKBONE=` and `make finetune`: heads on backbones, and what continues their training."""
+"""`make dataset BACKBONE=` and `make finetune`: entries for heads on backbones and for fine-tuned models."""
 
 from pathlib import Path
 

@@ -240,7 +240,7 @@ def test_search_ends_if_dvc_stores_no_results(
     (tmp_path / "dvc").write_text("#!/bin/sh\n", encoding="utf-8")
     (tmp_path / "dvc").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(UserError, match="search mnist_cnn: DVC stored no result of 3 trials; see"):
+    with pytest.raises(UserError, match="search mnist_cnn: DVC ran 3 trials and stored no result; see"):
         search.search("mnist_cnn", "3", "1", "tpe")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, commit, run
+from tests.conftest import SAMPLE, commit, run
 from tools.run import verify
 
 
@@ -15,7 +15,7 @@ def test_project_is_verified_wherever_it_lies_in_its_repository(
 ) -> None:
     folder = tmp_path / subfolder
     folder.mkdir(exist_ok=True)
-    (folder / "dvc.lock").write_bytes((ROOT / "dvc.lock").read_bytes())
+    (folder / "dvc.lock").write_bytes((SAMPLE / "dvc.lock").read_bytes())
     assert run(tmp_path, "git", "init", "-q").returncode == 0
     commit(tmp_path, "all")
     monkeypatch.chdir(folder)

@@ -13,7 +13,7 @@ from stages.config.models import ModelConfig
 from stages.runtime import paths
 from stages.runtime.files import file_hash
 from stages.tracking import runs as tracked
-from tests.conftest import ROOT, run, write_params
+from tests.conftest import SAMPLE, run, write_params
 
 DIGEST = "0123456789abcdef0123456789abcdef.dir"
 LOCK = f"stages:\n  preprocess@mnist:\n    outs:\n    - {{path: data/records/mnist, md5: {DIGEST}}}\n"
@@ -56,7 +56,7 @@ def model(folder: Path) -> Path:
 
 def model_config() -> ModelConfig:
     """The configuration of mnist_dense in params.yaml."""
-    values = YAML(typ="safe").load(ROOT / "params.yaml")
+    values = YAML(typ="safe").load(SAMPLE / "params.yaml")
     return ModelConfig.model_validate(values["models"]["mnist_dense"])
 
 

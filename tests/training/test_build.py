@@ -7,9 +7,9 @@ from stages.config import params
 from stages.prediction.eval_batch_size import MAX_EVAL_BATCH, eval_batch_size
 from stages.runtime.errors import UserError
 from stages.training.network import build_model, without_cast
-from tests.conftest import ROOT
+from tests.conftest import SAMPLE
 
-VALUES = params.load(ROOT / "params.yaml")
+VALUES = params.load(SAMPLE / "params.yaml")
 SHAPES = {
     "mnist": (28, 28, 1),
     "fashion_mnist": (28, 28, 1),

@@ -7,9 +7,9 @@ from stages.config import params
 from stages.data.reader import SplitArrays
 from stages.training.loop import train_epochs
 from stages.training.network import build_model
-from tests.conftest import ROOT
+from tests.conftest import SAMPLE
 
-VALUES = params.load(ROOT / "params.yaml")
+VALUES = params.load(SAMPLE / "params.yaml")
 SHAPES = {"mnist": (28, 28, 1), "fashion_mnist": (28, 28, 1), "cifar10": (32, 32, 3), "imagenette_vgg16": (7, 7, 512)}
 
 

@@ -146,7 +146,9 @@ class Revision:
     def _load(self, path: Path) -> dict[str, Any]:
         """The content of a YAML or JSON file; empty if there is none."""
         try:
-            return YAML(typ="safe").load(self._files.read_text(path.as_posix(), encoding="utf-8")) or {}
+            text = self._files.read_text(path.as_posix(), encoding="utf-8")
+            # Not in C: before, DVC wrote params.yaml as that parser refuses it
+            return YAML(typ="safe", pure=path == paths.PARAMS).load(text) or {}
         except FileNotFoundError:
             return {}
         except YAMLError as error:

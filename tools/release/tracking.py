@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
 
 from stages.config import params
 from stages.runtime import paths
@@ -49,6 +50,7 @@ def _trained() -> Iterator[tuple[str, TrainedModel]]:
     from dvc.api import DVCFileSystem
 
     known, yaml = set[str](), YAML(typ="safe")
+    pure = YAML(typ="safe", pure=True)  # it also reads what DVC wrote before, which the parser in C refuses
     for experiment in (None, *experiments()):
         files = DVCFileSystem(rev=experiment.ref) if experiment else None
 
@@ -58,8 +60,8 @@ def _trained() -> Iterator[tuple[str, TrainedModel]]:
         tags = {"dvc_experiment": experiment.name, "dvc_baseline": experiment.baseline} if experiment else {}
         try:
             stages = yaml.load(read(paths.LOCK))["stages"]
-            names = yaml.load(read(paths.PARAMS))["models"]
-        except FileNotFoundError:  # nothing was reproduced
+            names = pure.load(read(paths.PARAMS))["models"]
+        except (FileNotFoundError, LookupError, YAMLError):  # nothing was reproduced, or by another version
             continue
         for model in (TrainedModel(name, stages, read, tags) for name in names):
             if model.model_md5 and model.model_md5 not in known:

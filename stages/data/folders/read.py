@@ -41,11 +41,8 @@ class Listing:
     def left_out(self) -> str:
         """How many pictures are left out, and what to do; empty if none are."""
         outside = sum(map(is_image, self.ignored))
-        return "; ".join(
-            filter(
-                None, [unreadable(self.ignored), f"{outside:,} images are in no folder of a class" if outside else ""]
-            )
-        )
+        what = f"{outside:,} images are in no folder of a class" if outside else ""
+        return "; ".join(filter(None, [unreadable(self.ignored), what]))
 
     def images(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
         """The name of each image, in the order of the source, and a function that reads it."""
@@ -167,7 +164,8 @@ def checked_examples(
         names = dict(zip(config.classes, config.as_dataset().class_names, strict=True))
         entries, counts = correct(entries, Path(config.corrections), names)
         listing = replace(listing, entries=entries)
-        print(f"{config.corrections}: " + ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items())))
+        numbers = ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
+        print(f"{config.corrections}: {numbers or 'nothing to correct'}")
     for entry in entries.values():
         if entry.class_name not in labels:
             raise UserError(
