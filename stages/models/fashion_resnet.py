@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from stages.config.types import Width
+
 if TYPE_CHECKING:
     import keras
 
-Width = Annotated[int, Field(gt=0, lt=2**16)]
 EPSILON = 1.001e-5  # PyTorch's 1e-5 in float32 is less than cuDNN takes
 
 
@@ -24,9 +25,9 @@ def build(
     Args:
         input_shape: (height, width, channels).
         num_classes: width of the softmax layer.
-        mean: of the pixels from 0 to 1.
-        std: of these pixels.
-        widths: of each block.
+        mean: mean of the pixels from 0 to 1.
+        std: standard deviation of these pixels.
+        widths: width of each block.
     """
     import keras
     from keras import layers
