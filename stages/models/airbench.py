@@ -29,8 +29,8 @@ def build(
 ) -> "keras.Model":
     """Whitening convolution, a group of convolutions and one 2×2 pooling for each of `widths`, 3×3 pooling, softmax.
 
-    The layer `whitening` has random weights; give it those of the images by `initialize: [{name: whitening, …}]`, and do
-    not train its kernel. Each 3×3 convolution starts as the identity of its first channels.
+    The layer `whitening` has random weights; give it those of the images by `initialize: [{name: whitening, …}]`, and
+    do not train its kernel. Each 3×3 convolution starts as the identity of its first channels.
 
     Args:
         input_shape: (height, width, channels).
