@@ -36,8 +36,8 @@ def eager(
         images: number of training images; a ninth as many are used for validation.
         shape: height, width and channels.
         classes: number of classes.
-        batch_size: from params.yaml.
-        learning_rate: from params.yaml.
+        batch_size: the model's, as in params.yaml.
+        learning_rate: the model's, as in params.yaml.
     """
     sys.path.append(str(FOLDER))
     import torch

@@ -77,14 +77,16 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     text = (ROOT / "docs/extending.md").read_text(encoding="utf-8")
     modules = dict(MODULE.findall(text))
     for path, content in modules.items():
-        (folder / path).write_text(content, encoding="utf-8")
+        if not (folder / path).exists():  # a reader may have used the example under its own name
+            (folder / path).write_text(content, encoding="utf-8")
     yaml = YAML()
     yaml.width = 4096
     values = yaml.load(SAMPLE / "params.yaml")
     for language, content in BLOCK.findall(text):
         if language == "python" and content not in modules.values():
-            with (folder / "stages/evaluation/metrics.py").open("a", encoding="utf-8") as file:
-                file.write(f"\n\n{content}")
+            metrics = folder / "stages/evaluation/metrics.py"
+            present = metrics.read_text(encoding="utf-8")
+            metrics.write_text(present if content in present else f"{present}\n\n{content}", encoding="utf-8")
         if language == "yaml" and not content.startswith(" "):
             for section, entries in yaml.load(content).items():
                 values[section].update(entries)

@@ -53,6 +53,7 @@ def matching(pattern: str, wanted: str) -> AfterValidator:
 
 
 Positive = Annotated[int, Field(gt=0, lt=2**31)]
+Width = Annotated[int, Field(gt=0, lt=2**16)]  # channels or units of a layer
 Rate = Annotated[float, Field(gt=0)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

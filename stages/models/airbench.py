@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from stages.config.types import Fraction
+from stages.config.types import Fraction, Width
 
 if TYPE_CHECKING:
     import keras
 
-Width = Annotated[int, Field(gt=0, lt=2**16)]
 Channels = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1, max_length=3)]
 
 
@@ -30,17 +29,23 @@ def build(
 ) -> "keras.Model":
     """Whitening convolution, a group of convolutions and one 2×2 pooling for each of `widths`, 3×3 pooling, softmax.
 
-    The layer `whitening` has random weights; give it those of the images by `initialize: {whitening: …}`, and do not
-    train its kernel. Each 3×3 convolution starts as the identity of its first channels.
+    The layer `whitening` has random weights; give it those of the images by `initialize: [{name: whitening, …}]`, and
+    do not train its kernel. Each 3×3 convolution starts as the identity of its first channels.
 
     Args:
         input_shape: (height, width, channels).
         num_classes: width of the softmax layer.
         mean: mean of the pixels from 0 to 1, for each channel.
         std: standard deviation of these pixels, for each channel.
+<<<<<<< HEAD
         widths: filters of each group.
         convolutions: number in each group.
         norm_momentum: momentum of the moving averages of batch normalization, which learns offsets but no scales.
+=======
+        widths: width of each group.
+        convolutions: number of convolutions in each group.
+        norm_momentum: momentum of batch normalization's moving averages; it learns offsets but no scales.
+>>>>>>> h-w
         logit_scale: factor before the softmax.
         residual: whether all convolutions of a group but the first form a residual block.
         random_whitening_bias: the bias of `whitening` starts at random instead of zero.

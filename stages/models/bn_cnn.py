@@ -4,12 +4,10 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from stages.config.types import Fraction
+from stages.config.types import Fraction, Width
 
 if TYPE_CHECKING:
     import keras
-
-Width = Annotated[int, Field(gt=0, lt=2**16)]
 
 
 def build(
@@ -25,8 +23,13 @@ def build(
     Args:
         input_shape: (height, width, channels).
         num_classes: width of the softmax layer.
+<<<<<<< HEAD
         filters: number in each convolution.
         units: number in each fully connected layer.
+=======
+        filters: number of filters of each convolution.
+        units: width of each fully connected layer.
+>>>>>>> h-w
         norm_momentum: share of its moving averages that batch normalization keeps in a step.
     """
     import keras

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
+from stages.config.types import Width
+
 if TYPE_CHECKING:
     import keras
-
-Width = Annotated[int, Field(gt=0, lt=2**16)]
 
 
 def build(

@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from stages.config.types import Width
+
 if TYPE_CHECKING:
     import keras
 
-Width = Annotated[int, Field(gt=0, lt=2**16)]
 EPSILON = 1.001e-5  # PyTorch's 1e-5 in float32 is less than cuDNN takes
 
 
@@ -26,7 +27,11 @@ def build(
         num_classes: width of the softmax layer.
         mean: mean of the pixels from 0 to 1.
         std: standard deviation of these pixels.
+<<<<<<< HEAD
         widths: filters of each block.
+=======
+        widths: width of each block.
+>>>>>>> h-w
     """
     import keras
     from keras import layers

@@ -4,12 +4,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from stages.config.types import Positive
+from stages.config.types import Positive, Width
 
 if TYPE_CHECKING:
     import keras
 
-Width = Annotated[int, Field(gt=0, lt=2**16)]
 Channels = Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1, max_length=3)]
 EPSILON = 1.001e-5  # PyTorch's 1e-5 in float32 is less than cuDNN takes
 
@@ -33,7 +32,11 @@ def build(
         mean: mean of the pixels from 0 to 1, for each channel.
         std: standard deviation of these pixels, for each channel.
         stem: filters of each convolution before the blocks.
+<<<<<<< HEAD
         widths: filters of each stage; each but the first halves height and width.
+=======
+        widths: width of each stage; each but the first halves height and width.
+>>>>>>> h-w
         blocks: residual blocks of two convolutions in each stage, as many numbers as `widths` has.
         activation: after each batch normalization and each block.
     """

@@ -6,7 +6,7 @@ Both are fitted on the validation split after training and stored in the model's
 import numpy as np
 
 SMALLEST = np.finfo(np.float32).tiny  # probability whose logarithm is taken; a float32 softmax may give 0
-BOUNDS = (-3.0, 3.0)  # of the temperature's logarithm
+BOUNDS = (-3.0, 3.0)  # lowest and highest logarithm of the temperature
 SPREAD = 0.5  # of its prior: a few images that are all correct would else make a model sure of everything
 NEVER_SURE = 1.01  # above every confidence
 

@@ -64,10 +64,10 @@ def predict_parts(
     """Load a model and predict a split in parts; as `predict_records`, but for any split.
 
     Args:
-        path: as in `predict_records`.
-        facts: as in `predict_records`.
-        title: as in `predict_records`.
-        test_time: as in `predict_records`.
+        path: the model's file.
+        facts: what is recorded beside the predictions.
+        title: start of each line of progress.
+        test_time: the test-time augmentation, or None.
         parts: gives the parts of the split, each of a multiple of the given number of images, except for the last.
         total: number of images of the split.
     """
@@ -103,7 +103,7 @@ def calibrate(
         dataset: its dataset's name.
         split: the validation split, in the syntax of TFDS.
         image_size: as in `predict_records`.
-        title: as in `predict_records`.
+        title: start of each line of progress.
         config: the model's entry in params.yaml.
     """
     parts, total = _records(dataset, split, image_size, model.output_shape[-1])

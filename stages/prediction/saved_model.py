@@ -66,7 +66,7 @@ def read_signature(path: Path) -> dict[str, Any]:
         source: synthetic or real: what these images are.
         kernels: the instructions that it was trained with, as in params.yaml.
         image_size: height and width of the square images that it takes; null if it takes features.
-        channels: of an image.
+        channels: number of channels of an image.
         temperature: by which the logarithms of its probabilities are divided.
         not_sure_below: the confidence below which its answer is "not sure"; null: it always answers.
         test_time: the part of params.yaml that augments an image for prediction, or null.

@@ -25,12 +25,14 @@ def build_loss(config: PartConfig, num_classes: int) -> Loss:
     import tensorflow as tf
 
     loss: Loss = build_plugin("training.losses", config)
-    losses = loss(tf.zeros(2, tf.int32), tf.fill((2, num_classes), 1 / num_classes))
-    if tuple(losses.shape) != (2,):
-        raise UserError(
-            f"stages/training/losses/{config.name}.py: the loss of 2 examples has the shape {tuple(losses.shape)}: "
-            "return (2,), one loss for each example, without a mean or sum over them"
-        )
+    uniform = tf.fill((2, num_classes), 1 / num_classes)
+    for targets in (tf.zeros(2, tf.int32), uniform):  # labels, and what mixup makes of them
+        losses = loss(targets, uniform)
+        if tuple(losses.shape) != (2,):
+            raise UserError(
+                f"stages/training/losses/{config.name}.py: the loss of 2 examples has the shape {tuple(losses.shape)}: "
+                "return (2,), one loss for each example, without a mean or sum over them"
+            )
     return loss
 
 

@@ -27,7 +27,7 @@ def write_model(
         path: the file.
         classes: their names.
         image_size: height and width.
-        channels: of an image.
+        channels: number of channels of an image.
         policy: the number format.
         gain: factor of the initial weights; the larger, the surer the model is.
         facts: further values of its signature.

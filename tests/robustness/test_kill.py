@@ -64,10 +64,10 @@ def kill_at_random(folder: Path, took: dict[str, float], times: int, seed: int) 
     """Run `dvc repro` until it succeeds, and kill its process group on the way with SIGKILL and SIGTERM in turn.
 
     Args:
-        folder: of the clone.
+        folder: the clone's folder.
         took: the seconds of each stage; the kill comes at a random moment of them.
         times: the number of kills in each stage.
-        seed: of the random moments.
+        seed: seeds the random moments.
 
     Returns:
         The number of kills in each stage.

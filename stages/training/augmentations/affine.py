@@ -15,7 +15,7 @@ def build(seed: int, *, rotation: Range = 0.0, translation: Range = 0.0, zoom: R
     """Transform each image around its center; pixels from outside repeat the border.
 
     Args:
-        seed: of the random numbers.
+        seed: seeds the random numbers.
         rotation: the largest angle as a fraction of a full turn, both ways.
         translation: the largest shift as a fraction of height and width, both ways, each axis for itself.
         zoom: the largest change of the scale 1, both ways, each axis for itself.

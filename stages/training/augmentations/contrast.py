@@ -8,7 +8,7 @@ def build(seed: int, *, factor: Fraction) -> Augmentation:
     """Multiply the distance of each pixel from the mean of its channel.
 
     Args:
-        seed: of the random numbers.
+        seed: seeds the random numbers.
         factor: the largest change of the multiplier 1, both ways.
     """
     import keras

@@ -15,8 +15,8 @@ def build(seed: int, *, alpha: Annotated[float, Field(gt=0, le=1)]) -> Augmentat
     On several devices, the neighbor is on the same device.
 
     Args:
-        seed: of the random numbers.
-        alpha: of the distribution Beta(alpha, alpha), from which the area outside of the box is drawn. The box is
+        seed: seeds the random numbers.
+        alpha: parameter of Beta(alpha, alpha), from which the area outside of the box is drawn. The box is
             centered on a random pixel, and what lies outside of the image is cut off.
     """
     import tensorflow as tf

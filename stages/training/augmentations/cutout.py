@@ -11,7 +11,7 @@ def build(seed: int, *, size: Positive, fill: Fill = 0.0) -> Augmentation:
     """Erase a square at a random place. It lies wholly inside the image.
 
     Args:
-        seed: of the random numbers.
+        seed: seeds the random numbers.
         size: the side of the square in pixels.
         fill: its new pixels, from 0 to 255: one number, or red, green and blue.
     """

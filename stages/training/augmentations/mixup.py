@@ -14,8 +14,8 @@ def build(seed: int, *, alpha: Annotated[float, Field(gt=0, le=1)]) -> Augmentat
     On several devices, the neighbor is on the same device.
 
     Args:
-        seed: of the random numbers.
-        alpha: of the distribution Beta(alpha, alpha), from which each image's own share is drawn.
+        seed: seeds the random numbers.
+        alpha: parameter of Beta(alpha, alpha), from which each image's own share is drawn.
     """
     import tensorflow as tf
 

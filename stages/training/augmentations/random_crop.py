@@ -17,7 +17,7 @@ def build(seed: int, *, padding: Positive, mode: Literal["reflect", "constant"],
     """Crop each image for itself.
 
     Args:
-        seed: of the random numbers.
+        seed: seeds the random numbers.
         padding: pixels on each side.
         mode: pad by reflection without repeating the border, or with a constant.
         fill: the constant, from 0 to 255: one number, or red, green and blue.

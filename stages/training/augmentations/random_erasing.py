@@ -11,7 +11,7 @@ def build(seed: int, *, size: Positive, max_squares: Positive) -> Augmentation:
     The noise is normal, with the mean and the standard deviation of all pixels of the batch, and clipped to pixels.
 
     Args:
-        seed: of the random numbers.
+        seed: seeds the random numbers.
         size: the side of a square in pixels.
         max_squares: the largest number of squares; each number from 0 on has the same probability.
     """

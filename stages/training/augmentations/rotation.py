@@ -8,7 +8,7 @@ def build(seed: int, *, factor: Fraction) -> Augmentation:
     """Rotate around the center; pixels from outside are filled by reflection.
 
     Args:
-        seed: of the random numbers.
+        seed: seeds the random numbers.
         factor: the largest angle as a fraction of a full turn, both ways.
     """
     import keras

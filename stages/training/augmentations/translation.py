@@ -8,7 +8,7 @@ def build(seed: int, *, factor: Fraction) -> Augmentation:
     """Shift each axis for itself; what comes in from outside repeats the border.
 
     Args:
-        seed: of the random numbers.
+        seed: seeds the random numbers.
         factor: the largest shift as a fraction of height and width, both ways.
     """
     import keras

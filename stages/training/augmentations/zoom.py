@@ -8,7 +8,7 @@ def build(seed: int, *, factor: Fraction) -> Augmentation:
     """Zoom and keep the aspect ratio; pixels from outside are filled by reflection.
 
     Args:
-        seed: of the random numbers.
+        seed: seeds the random numbers.
         factor: the largest change of height and width as a fraction, both ways.
     """
     import keras

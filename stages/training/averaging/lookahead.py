@@ -64,7 +64,7 @@ def build(
     """Return the slow weights, which start as the weights of `model`.
 
     Args:
-        model: whose trained weights have slow weights beside them.
+        model: the trained model; slow weights are kept beside its own.
         steps: number of steps of the training.
         every: number of steps between two updates.
         decay: the share of itself that a slow weight keeps in an update.

@@ -12,9 +12,9 @@ def update_step(optimizer: Any, gradient: "tf.Tensor", variable: "keras.Variable
 
     Args:
         optimizer: a built `keras.optimizers.Adam` without AMSGrad, or a subclass of it.
-        gradient: of the loss by the variable.
+        gradient: gradient of the loss by the variable.
         variable: trained in place.
-        learning_rate: of this step.
+        learning_rate: this step's learning rate.
     """
     import tensorflow as tf
 

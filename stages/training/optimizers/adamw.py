@@ -15,7 +15,7 @@ def build(
     """Return AdamW for the current distribution strategy; on one device it uses TensorFlow's kernel of Adam.
 
     Args:
-        learning_rate: in use until a schedule sets another.
+        learning_rate: the learning rate until a schedule sets another.
         weight_decay: a step shrinks every weight by this share of the learning rate.
         beta_1: the share of the mean gradient that a step keeps.
         beta_2: the share of the mean squared gradient that a step keeps.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-COEFFICIENTS = 3.4445, -4.7750, 2.0315  # of the polynomial, which moves all singular values towards 1
+COEFFICIENTS = 3.4445, -4.7750, 2.0315  # coefficients of the polynomial that moves all singular values towards 1
 
 
 def build(
@@ -20,10 +20,10 @@ def build(
     In bfloat16 models the matrices are multiplied in bfloat16, otherwise in float32.
 
     Args:
-        learning_rate: in use until a schedule sets another.
+        learning_rate: the learning rate until a schedule sets another.
         momentum: m ← momentum · m + gradient.
         nesterov: step by gradient + momentum · m instead of m.
-        iterations: of Newton and Schulz, which make the step's matrix almost orthogonal.
+        iterations: number of Newton-Schulz iterations, which make the step's matrix almost orthogonal.
         normalize_weights: before a step, scale each kernel to a norm of the root of its number of outputs.
     """
     import keras

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-THRESHOLD = 5.0  # of the number of gradients that the mean squared gradient stands for; below it, momentum alone
+THRESHOLD = 5.0  # number of gradients that the mean squared gradient stands for; below it, momentum alone
 
 
 def build(
@@ -17,7 +17,7 @@ def build(
     """Return RAdam; together with `averaging: {name: lookahead}` it is Ranger.
 
     Args:
-        learning_rate: in use until a schedule sets another.
+        learning_rate: the learning rate until a schedule sets another.
         beta_1: the share of the mean gradient that a step keeps.
         beta_2: the share of the mean squared gradient that a step keeps.
         epsilon: added to the root of the mean squared gradient after its bias was corrected.

@@ -17,7 +17,7 @@ def build(
     Keras's own puts the learning rate into m, so a schedule acts on it with a delay, and shrinks w beside the gradient.
 
     Args:
-        learning_rate: in use until a schedule sets another.
+        learning_rate: the learning rate until a schedule sets another.
         momentum: the share of m that a step keeps.
         nesterov: step by g + momentum · m instead of m.
         weight_decay: the share of the weights that is added to the gradient.
