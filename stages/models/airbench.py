@@ -37,15 +37,9 @@ def build(
         num_classes: width of the softmax layer.
         mean: mean of the pixels from 0 to 1, for each channel.
         std: standard deviation of these pixels, for each channel.
-<<<<<<< HEAD
-        widths: filters of each group.
-        convolutions: number in each group.
-        norm_momentum: momentum of the moving averages of batch normalization, which learns offsets but no scales.
-=======
         widths: width of each group.
         convolutions: number of convolutions in each group.
         norm_momentum: momentum of batch normalization's moving averages; it learns offsets but no scales.
->>>>>>> h-w
         logit_scale: factor before the softmax.
         residual: whether all convolutions of a group but the first form a residual block.
         random_whitening_bias: the bias of `whitening` starts at random instead of zero.

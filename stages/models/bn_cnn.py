@@ -23,13 +23,8 @@ def build(
     Args:
         input_shape: (height, width, channels).
         num_classes: width of the softmax layer.
-<<<<<<< HEAD
-        filters: number in each convolution.
-        units: number in each fully connected layer.
-=======
         filters: number of filters of each convolution.
         units: width of each fully connected layer.
->>>>>>> h-w
         norm_momentum: share of its moving averages that batch normalization keeps in a step.
     """
     import keras

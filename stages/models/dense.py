@@ -1,8 +1,6 @@
 """Fully connected layers on the flattened input."""
 
-from typing import TYPE_CHECKING, Annotated
-
-from pydantic import Field
+from typing import TYPE_CHECKING
 
 from stages.config.types import Width
 
@@ -14,11 +12,7 @@ def build(
     input_shape: tuple[int, ...],
     num_classes: int,
     *,
-<<<<<<< HEAD
-    units: list[Annotated[int, Field(gt=0, lt=2**16)]],
-=======
-    units: Annotated[list[Width], Field(min_length=1)],
->>>>>>> h-w
+    units: list[Width],
 ) -> "keras.Model":
     """Flatten, one ReLU layer for each of `units`, which may be none, softmax."""
     import keras

@@ -27,11 +27,7 @@ def build(
         num_classes: width of the softmax layer.
         mean: mean of the pixels from 0 to 1.
         std: standard deviation of these pixels.
-<<<<<<< HEAD
-        widths: filters of each block.
-=======
         widths: width of each block.
->>>>>>> h-w
     """
     import keras
     from keras import layers

@@ -27,15 +27,9 @@ def build(
     Args:
         input_shape: (height, width, channels); other heights and widths have the same weights.
         num_classes: width of the softmax layer.
-<<<<<<< HEAD
-        channel_groups: groups of each grouped convolution.
-        reduction: factor that divides the channels in squeeze-and-excitation.
-        widths: channels of each block's output; each but the first block halves height and width.
-=======
         channel_groups: number of groups of each grouped convolution.
         reduction: factor by which squeeze-and-excitation reduces the channels.
         widths: output channels of each block; each but the first block halves height and width.
->>>>>>> h-w
         inner_widths: channels of the grouped convolution in each block, as many as `widths`.
     """
     import keras

@@ -10,11 +10,7 @@ def build(network: "keras.Model", *, train_batch_norm: bool = False) -> "keras.M
     """Prepare the network for fine-tuning.
 
     Args:
-<<<<<<< HEAD
-        network: network from the stage `join`: uint8 pixels → backbone → head.
-=======
         network: the network that the stage `join` writes: uint8 pixels → backbone → head.
->>>>>>> h-w
         train_batch_norm: whether to train the backbone's batch normalization. Otherwise it keeps its statistics, scales
             and offsets: the small batches of fine-tuning would destroy in a few steps what it has learned.
     """

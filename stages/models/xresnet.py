@@ -32,11 +32,7 @@ def build(
         mean: mean of the pixels from 0 to 1, for each channel.
         std: standard deviation of these pixels, for each channel.
         stem: filters of each convolution before the blocks.
-<<<<<<< HEAD
-        widths: filters of each stage; each but the first halves height and width.
-=======
         widths: width of each stage; each but the first halves height and width.
->>>>>>> h-w
         blocks: residual blocks of two convolutions in each stage, as many numbers as `widths` has.
         activation: after each batch normalization and each block.
     """
