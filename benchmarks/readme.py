@@ -9,9 +9,9 @@ from stages.reporting.markdown import table as markdown_table
 # What these say is in a document; here are only the heading and the links
 ELSEWHERE = {
     "profile": "performance.md",
-    "scaling": "scaling.md",
+    "scaling": "cluster.md",
     "audit": "audit.md",
-    "streaming": "scaling.md",
+    "streaming": "cluster.md",
     "transfer": "transfer.md",
 }
 PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "torch")  # whose versions are shown; the JSON file has all

@@ -1,4 +1,4 @@
-"""The figures of docs/scaling.md: rates of one core and of one machine, the overhead of Ray, and how it scales.
+"""The figures of docs/cluster.md: rates of one core and of one machine, the overhead of Ray, and how it scales.
 
 Needs requirements-cluster.txt. The images are synthetic and have the size of ImageNet's, in pixels and bytes.
 """

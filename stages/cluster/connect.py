@@ -6,6 +6,7 @@ packages of requirements.txt and requirements-cluster.txt, but neither this repo
 
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.numerics import silent
 
 STORE = 1 << 30  # bytes of memory for objects, if the cluster is this machine
+LONGEST = 30  # characters of TMPDIR: Ray makes sockets there, whose paths have at most 107, and 103 on macOS
 
 
 @contextmanager
@@ -42,6 +44,8 @@ def connected() -> Iterator[str]:
         return
     address = os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
+    if len(tempfile.gettempdir()) > LONGEST:
+        local["_temp_dir"] = "/tmp/ray"
     try:
         with silent():  # Ray reports that its log level is set
             ray.init(
