@@ -192,8 +192,9 @@ def test_secrets_of_urls_appear_in_no_output(
         small(values)
         values["source"] = source
         for mirrors in values["datasets"]["mnist"]["files"].values():
-            for mirror in mirrors:
-                mirror["url"] = "http://user:hunter2@127.0.0.1:1/a.gz?token=hunter2"
+            for number, mirror in enumerate(mirrors):
+                secret = "http://user:hunter2@127.0.0.1:1/a.gz?token=hunter2"
+                mirrors[number] = f"{secret}#{mirror.partition('#')[2]}"
 
     write_params(Path(), change)
     preprocess("mnist")
@@ -310,7 +311,7 @@ def test_name_in_params_that_is_a_command_is_not_run(
     clone = clone_of_work_tree(tmp_path / "clone", lambda values: only(values, "mnist_dense"))
     (clone / "data/records/mnist").mkdir(parents=True)  # DVC checks that the deps of a training exist
     write_params(clone, lambda values: values[section].update({name: values[section][entry]}))
-    done = run(clone, "dvc", "repro", "--single-item", f"{stage}@{name}")
+    done = run(clone, "dvc", "repro", f"{stage}@{name}")
     assert done.returncode != 0
     assert f"error: params.yaml: {section}" in done.stderr
     assert not list(tmp_path.rglob("pwned"))
