@@ -92,9 +92,6 @@ test: setup ## the tests
 test-slow: setup ## the tests that take long: forty kills, corrupt caches, runs beside a queue, some benchmarks
 	@$(RUN) pytest -m slow
 
-new: setup ## turn this clone into your own project: the sample's entries and results leave
-	@$(RUN) python -m tools.data.new
-
 test-cluster: setup-cluster ## the tests of Ray and of object storage, which `make test` skips if they are not installed
 	@$(RUN) pytest -n 0 tests/robustness/test_cluster.py tests/robustness/test_storage.py
 
