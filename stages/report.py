@@ -17,7 +17,7 @@ def report() -> None:
     orphans.remove_orphans(config)
     models, datasets = results.models(config), results.datasets(config)
     archives: dict[str, DatasetConfig | WeightsConfig] = {**config.datasets, **config.weights}
-    synthetic = [name for name, entry in archives.items() if config.is_synthetic(entry)]
+    synthetic = sorted(name for name, entry in archives.items() if config.is_synthetic(entry))
     with atomic_write(paths.REPORT) as part:
         part.write_text(
             page.render("README.md.j2", models=models, datasets=datasets, synthetic=synthetic), encoding="utf-8"

@@ -32,7 +32,8 @@ def render(template: str, **values: Any) -> str:
         all_metrics=METRICS,
         columns=columns,
         measured=any(model.measured for model in models),
-        near_chance=[model.name for model in models if model.near_chance],
+        outdated=any(model.measured and model.outdated for model in models),
+        published=any(model.published for model in models),
         published_range=published_range,
     )
 

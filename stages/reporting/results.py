@@ -1,7 +1,7 @@
 """Read the results that the report shows: the evaluated models, and the data that they were trained on."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -19,8 +19,8 @@ from stages.evaluation import predictions
 from stages.evaluation.metrics import METRICS
 from stages.evaluation.predictions import Predictions
 from stages.plots import _registry
+from stages.reporting import measured
 from stages.reporting.measured import MeasuredResult
-from stages.reporting.measured import read as read_measured
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import open_input
@@ -53,14 +53,10 @@ class Model:
     misclassified: pd.DataFrame
     md5: str  # of the model file
     published: PublishedResult | None = None  # None on synthetic data, too: the two cannot be compared
-    not_in_pretraining: NotInPretrainingConfig | None = None
+    not_in_pretraining: NotInPretrainingConfig | None = None  # likewise
     measured: MeasuredResult | None = None  # on the real data, with several seeds
+    outdated: bool = False  # whether other code or params than today's were measured
     synthetic: bool = False
-
-    @property
-    def near_chance(self) -> bool:
-        """Whether synthetic data left the model no better than twice the accuracy of a guess."""
-        return self.synthetic and self.metrics["accuracy_low"] < 2 / self.num_classes
 
 
 @dataclass(frozen=True)
@@ -74,19 +70,27 @@ class Dataset:
 
 
 def models(params: Params) -> list[Model]:
-    """All models of params.yaml, in its order.
+    """All models of params.yaml: those on own images first, then by dataset, then from the most accurate.
 
     Raises:
         UserError: a file is missing or corrupt.
     """
-    published, measured = published_results(), read_measured()
-    return [_model(name, params, published.get(name), measured.get(name)) for name in params.models]
+    published, results, outdated = published_results(), measured.read(), measured.outdated(params)
+    found = [
+        replace(_model(name, params, published.get(name)), measured=results.get(name), outdated=name in outdated)
+        for name in params.models
+    ]
+    own = params.folders
+    return sorted(
+        found,
+        key=lambda model: (model.image_dataset not in own, model.image_dataset, -model.metrics["accuracy"], model.name),
+    )
 
 
 def datasets(params: Params) -> list[Dataset]:
-    """All datasets of params.yaml, in its order. Errors as in `models`."""
+    """All datasets of params.yaml, own images first. Errors as in `models`."""
     found = []
-    for name, config in params.datasets.items():
+    for name, config in sorted(params.datasets.items(), key=lambda item: (item[0] not in params.folders, item[0])):
         stage = params.preprocess_stage(name)
         with open_input(paths.counts(name), stage) as file:
             counts = COUNTS.validate_json(file.read())
@@ -111,14 +115,14 @@ def misclassified(predicted: Predictions) -> pd.DataFrame:
     return wrong.sort_values(["confidence", "key"], ascending=[False, True]).head(MISCLASSIFIED)
 
 
-def _model(name: str, params: Params, published: PublishedResult | None, measured: MeasuredResult | None) -> Model:
+def _model(name: str, params: Params, published: PublishedResult | None) -> Model:
     with open_input(paths.metrics(name), f"evaluate@{name}") as file:
         metrics = json.load(file)
         values = [metrics[key] for key in REQUIRED] + [metrics[key] for key in METRICS if key in metrics]
         if not all(isinstance(value, int | float) for value in values):
             raise ValueError("some values are not numbers")
     predicted = predictions.read(name)
-    image_dataset = params.image_dataset(name)
+    image_dataset, synthetic = params.image_dataset(name), params.is_model_synthetic(name)
     return Model(
         name=name,
         config=params.resolved_models[name],
@@ -131,10 +135,9 @@ def _model(name: str, params: Params, published: PublishedResult | None, measure
         },
         misclassified=misclassified(predicted),
         md5=predicted.model_md5,
-        published=None if params.is_model_synthetic(name) else published,
-        not_in_pretraining=params.not_in_pretraining.get(image_dataset),
-        measured=measured,
-        synthetic=params.is_model_synthetic(name),
+        published=None if synthetic else published,
+        not_in_pretraining=None if synthetic else params.not_in_pretraining.get(image_dataset),
+        synthetic=synthetic,
     )
 
 

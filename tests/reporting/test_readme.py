@@ -6,7 +6,7 @@ from pathlib import Path
 from stages.config import params
 from stages.config.schema import Params
 from stages.evaluation import metrics
-from stages.reporting import page, results
+from stages.reporting import measured, page, results
 
 METRICS = {
     **dict.fromkeys(set(metrics.METRICS) - {"accuracy_without_tta"}, 0.5),
@@ -36,6 +36,7 @@ def all_models(config: Params) -> list[results.Model]:
             misclassified=None,
             md5="",
             published=published if name == "mnist_dense" else None,
+            not_in_pretraining=config.not_in_pretraining.get(config.image_dataset(name)),
         )
         for name, model in config.models.items()
     ]
@@ -68,6 +69,18 @@ def test_accuracy_without_tta_is_a_column_if_any_model_has_tta(project: Path) ->
     assert "| Test accuracy | Without TTA | Macro-F1 |" in text
     assert "| 90.67% (90.00% – 91.00%) |  | 0.906 |" in text
     assert "| 90.67% (90.00% – 91.00%) | 89.01% | 0.906 |" in text
+
+
+def test_an_outdated_measurement_and_synthetic_data_are_marked_in_the_row(project: Path) -> None:
+    runs = measured.MeasuredResult([{"accuracy": 0.97}, {"accuracy": 0.98}], [{}, {}])
+    first, second, third, *_ = (replace(model, measured=runs) for model in all_models(params.load()))
+    text = render([first, replace(second, outdated=True), replace(third, synthetic=True)], [], [])
+    rows = [line for line in text.splitlines() if "](history/" in line]
+    assert [row.endswith("| 97.50% ± 0.71 |") for row in rows] == [True, False, True]
+    assert rows[1].endswith("| 97.50% ± 0.71 \\* |")
+    assert "\\* measured with other params, code or library versions than today’s." in text
+    assert [f"| {third.config.dataset} (synthetic) |" in row for row in rows] == [False, False, True]
+    assert "measured with other" not in render([first], [], [])
 
 
 def test_the_caution_names_the_synthetic_data(reported: Path) -> None:

@@ -18,20 +18,34 @@ def folder(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_class_names_stay_as_they_are(folder: Path) -> None:
-    model = results.models(params.load())[0]
+    model = results.models(params.load())[-1]
+    assert model.name == "mnist_dense"
     assert list(model.tables["classes"]["class"])[: len(AWKWARD)] == AWKWARD
     assert list(model.tables["confusion"]["predicted"])[: len(AWKWARD)] == AWKWARD
 
 
 def test_a_model_on_features_has_the_images_of_their_dataset(folder: Path) -> None:
-    models = results.models(params.load())
-    assert [model.name for model in models] == MODELS
-    assert [model.image_dataset for model in models] == ["mnist", "cifar10", "imagenette"]
-    assert models[1].md5 == f"{1:032x}"
+    models = {model.name: model for model in results.models(params.load())}
+    assert {name: models[name].image_dataset for name in MODELS} == dict(
+        zip(MODELS, ("mnist", "cifar10", "imagenette"), strict=True)
+    )
+    assert models[MODELS[1]].md5 == f"{1:032x}"
+
+
+def test_leaderboard_is_in_one_order_own_images_first(folder: Path) -> None:
+    """By dataset, accuracy and name, whatever the order of params.yaml."""
+    config = params.load()
+    names = [model.name for model in results.models(config)]
+    assert names == ["cifar10_small_cnn_augmented", "imagenette_vgg16", "mnist_dense"]
+    turned = config.model_copy(update={"models": dict(reversed(config.models.items())), "folders": {"mnist": None}})
+    assert [model.name for model in results.models(turned)] == ["mnist_dense", *names[:2]]
+    assert [dataset.name for dataset in results.datasets(turned)] == ["mnist", "cifar10", "imagenette"]
 
 
 def test_a_model_on_synthetic_data_has_no_published_result(folder: Path) -> None:
-    assert [model.published is not None for model in results.models(params.load())] == [True, False, False]
+    found = results.models(params.load())
+    assert [model.name for model in found if model.published is not None] == ["mnist_dense"]
+    assert not any(model.not_in_pretraining for model in found if model.synthetic)
 
 
 def test_misclassified_images_are_in_the_order_of_confidence() -> None:
