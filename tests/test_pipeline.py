@@ -28,10 +28,10 @@ def small(values: Any) -> None:
 
 
 def repro(folder: Path, *arguments: str) -> set[str]:
-    """`dvc repro`: the stages that ran."""
+    """`dvc repro`: the stages that ran, besides `check`, which a change of params.yaml makes stale."""
     done = run(folder, "dvc", "repro", *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
-    return set(re.findall(r"Running stage '([^']+)'", done.stdout))
+    return set(re.findall(r"Running stage '([^']+)'", done.stdout)) - {"check"}
 
 
 def edit(folder: Path, old: str, new: str) -> None:
