@@ -62,7 +62,10 @@ def test_exported_files_agree_with_the_model_and_have_the_same_bytes_in_every_pr
     assert printed.err == ""
     assert printed.out.endswith(f"{name} was trained on synthetic data: its answers say nothing about real images\n")
     files = [paths.export(name, kind) for kind in ("float32", "int8")]
-    first, metrics = [path.read_bytes() for path in files], json.loads(paths.export_metrics(name).read_text("utf-8"))
+    first, metrics = (
+        [path.read_bytes() for path in files],
+        json.loads(paths.export_metrics(name).read_text(encoding="utf-8")),
+    )
     assert metrics["source"] == "synthetic"
     assert metrics["images"] == metrics["calibration_images"] == 40
     assert metrics["float32"]["agreement"] >= 0.95  # bfloat16 rounds
@@ -104,7 +107,10 @@ def test_int8_file_takes_raw_pixels_of_dark_images_and_disagreement_fails(traine
         UserError, match=r"float32.tflite: not written: 7.* of 40 predictions agree .*, less than 80%; "
     ):
         export.export(name)
-    assert not int8.exists() and json.loads(paths.export_metrics(name).read_text())["int8"]["agreement"] < 0.8
+    assert (
+        not int8.exists()
+        and json.loads(paths.export_metrics(name).read_text(encoding="utf-8"))["int8"]["agreement"] < 0.8
+    )
 
 
 def test_predictions_of_other_images_are_one_line(trained: Path) -> None:

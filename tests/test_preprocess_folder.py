@@ -185,7 +185,8 @@ def test_corrections_relabel_and_drop_and_move_no_image(project: Path) -> None:
     before = records()
     table.write_text(
         f"\ufeff{HEADER.replace(',', ';')}cat/000.jpg;cat;dog;audit\n"
-        "dog/001.jpg;a dog;a cat;\ndog/002.jpg;;drop;\ncat/003.jpg;cat;;\n"
+        "dog/001.jpg;a dog;a cat;\ndog/002.jpg;;drop;\ncat/003.jpg;cat;;\n",
+        encoding="utf-8",
     )
     after = records(corrections="data/corrections/pets.csv")
     changed = {
@@ -203,7 +204,7 @@ def test_corrections_relabel_and_drop_and_move_no_image(project: Path) -> None:
         'cat/000.jpg,,dog,"two\nlines"\ncat/1.jpg,,,': "line 4: 'cat/1.jpg' is no image",
         "cat/000.jpg,,dog,a,b": "row 1: it has 5 values for 4 columns",
     }.items():
-        table.write_text(f"{HEADER}{row}\n")
+        table.write_text(f"{HEADER}{row}\n", encoding="utf-8")
         with pytest.raises(UserError, match=f"^data/corrections/pets.csv: {re.escape(message)}"):
             preprocess_folder.preprocess_folder("flowers")
     with pytest.raises(UserError, match=r"folders.flowers.corrections: .*it should be a CSV file in data/corrections"):

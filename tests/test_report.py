@@ -78,7 +78,7 @@ def test_only_what_changed_is_drawn_again(reported: Path, tmp_path: Path, monkey
     before, drawn = hashes(Path("reports")), set(paths.DRAWINGS.iterdir())
     shutil.rmtree("reports/figures")
     history = paths.history("mnist_dense")
-    history.write_text(history.read_text().replace("0.", "0.1"))
+    history.write_text(history.read_text(encoding="utf-8").replace("0.", "0.1"), encoding="utf-8")
     report.report()
     assert len(set(paths.DRAWINGS.iterdir()) - drawn) == 1
     after = hashes(Path("reports"))

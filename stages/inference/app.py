@@ -65,7 +65,7 @@ def create_app(name: str, model: Predictor, limits: Limits) -> FastAPI:
         return Health(status="ok", model=name, source=model.source, classes=model.classes, max_bytes=limits.max_bytes)
 
     for path, file in (("/", "page.html"), ("/docs", "docs.html")):
-        app.add_route(path, _page(resources.files("stages.inference").joinpath(file).read_text("utf-8")))
+        app.add_route(path, _page(resources.files("stages.inference").joinpath(file).read_text(encoding="utf-8")))
     return app
 
 

@@ -476,7 +476,7 @@ def test_names_of_classes_may_contain_a_word_for_splits(project: Path) -> None:
 def test_header_with_spaces_and_rows_that_end_in_delimiters_are_read(project: Path) -> None:
     root = write(project / "pets", names(8))
     rows = "".join(f"{name}, {name[:3]} ,,\n" for name in names(8))
-    (root / "t.csv").write_text(f"path, label\n{rows}\n")
+    (root / "t.csv").write_text(f"path, label\n{rows}\n", encoding="utf-8")
     examples, _, _ = read(root, table=TableConfig(file="t.csv", image="path", label="label"))
     assert {key for _, key in examples} == set(names(8))
 

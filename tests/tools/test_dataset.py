@@ -391,7 +391,9 @@ def labels(*values: str, header: str = "path,label") -> Callable[[Path], None]:
 
     def prepare(root: Path) -> None:
         write(root.parent, {f"{index}.jpg": image(index) for index in range(len(values))})
-        root.write_text(f"{header}\n" + "".join(f"{index}.jpg,{value}\n" for index, value in enumerate(values)))
+        root.write_text(
+            f"{header}\n" + "".join(f"{index}.jpg,{value}\n" for index, value in enumerate(values)), encoding="utf-8"
+        )
 
     return prepare
 

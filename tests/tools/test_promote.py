@@ -44,7 +44,7 @@ def train(folder: Path, units: int, is_logged: bool = True) -> None:
     model = keras.Sequential([keras.Input((4,), dtype="uint8"), keras.layers.Dense(units, activation="softmax")])
     save(model, paths.model(NAME), SIGNATURE)
     paths.environment("train", NAME).write_text(
-        json.dumps({"threads": "4", "processor": "a", "compute_dtype": "float32"})
+        json.dumps({"threads": "4", "processor": "a", "compute_dtype": "float32"}), encoding="utf-8"
     )
     assert run(folder, "dvc", "commit", "-q", "-f", f"train@{NAME}").returncode == 0
     if is_logged:
@@ -172,7 +172,7 @@ def test_promote_says_the_reason_and_does_not_alarm(repository: Path, capsys: py
     write_fake_params(repository)  # synthetic
     with pytest.raises(UserError, match="mnist_cnn: not promoted: nothing to judge; not judged, synthetic data: mnist"):
         promote("mnist_cnn", "")
-    paths.model("mnist_cnn").write_text("other")
+    paths.model("mnist_cnn").write_text("other", encoding="utf-8")
     with pytest.raises(UserError, match=r"mnist_cnn\.keras: not the model of dvc\.lock in HEAD"):
         promote("mnist_cnn", "1")
     assert "judge" not in capsys.readouterr().out

@@ -79,10 +79,12 @@ def write_trained(name: str, epochs: int = 3) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     save_model(paths.model(name))
     rows = [",".join(map(str, (epoch, *ROW.values()))) for epoch in range(1, epochs + 1)]
-    history.write_text("\n".join([",".join(("epoch", *ROW)), *rows]) + "\n")
-    outs[-1].write_text(json.dumps({"compute_dtype": "float32"}))
-    metrics.write_text(json.dumps({"accuracy": 0.75, "images": 20, "validation_accuracy": 0.25, "epochs": epochs}))
-    table.write_text("actual,predicted\n")
+    history.write_text("\n".join([",".join(("epoch", *ROW)), *rows]) + "\n", encoding="utf-8")
+    outs[-1].write_text(json.dumps({"compute_dtype": "float32"}), encoding="utf-8")
+    metrics.write_text(
+        json.dumps({"accuracy": 0.75, "images": 20, "validation_accuracy": 0.25, "epochs": epochs}), encoding="utf-8"
+    )
+    table.write_text("actual,predicted\n", encoding="utf-8")
     given = {key: values[key] for key in ("threads", "seed", "train")} | {f"models.{name}": values["models"][name]}
     lock = YAML(typ="safe").load(paths.LOCK)
     records = {"path": f"data/records/{values['models'][name]['dataset']}", "md5": DIGEST}

@@ -356,7 +356,7 @@ def test_commit_is_the_projects_own(folder: Path, monkeypatch: pytest.MonkeyPatc
     commit(folder, "outer")
     inner = folder / "inner"
     inner.mkdir()
-    (inner / "dvc.yaml").write_text("stages: {}\n")
+    (inner / "dvc.yaml").write_text("stages: {}\n", encoding="utf-8")
     monkeypatch.chdir(inner)
     assert "mlflow.source.git.commit" not in logger._tags()
     commit(folder, "with inner")

@@ -99,7 +99,7 @@ def test_training_has_the_same_bytes_whatever_the_environment_says(
     plain = {name: value for name, value in os.environ.items() if name in ("PATH", "SYSTEMROOT")}
     plain |= {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "plain")}
     (tmp_path / "home/.keras").mkdir(parents=True)
-    (tmp_path / "home/.keras/keras.json").write_text(json.dumps(KERAS_JSON))
+    (tmp_path / "home/.keras/keras.json").write_text(json.dumps(KERAS_JSON), encoding="utf-8")
     hostile = plain | HOSTILE | {"HOME": str(tmp_path / "home"), "KERAS_HOME": str(tmp_path / "home/.keras")}
     processes = {}
     for name, environment in (("plain", plain), ("hostile", hostile)):

@@ -167,7 +167,7 @@ def _dvc(folder: Path, *arguments: str) -> str:
     environment = python_environment(folder, "real")
     printed = ""
     with subprocess.Popen(
-        ["dvc", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, text=True
+        ["dvc", *arguments], cwd=folder, env=environment, stdout=subprocess.PIPE, encoding="utf-8"
     ) as process:
         for line in process.stdout or ():
             print(line, end="", file=sys.stderr, flush=True)

@@ -54,7 +54,9 @@ def probe(stages: Sequence[str], project: Path = Path()) -> dict[str, str]:
             folder = Path(stack.enter_context(TemporaryDirectory()))
             command = [sys.executable, "-m", "tools.lib.probes", str(project.absolute() / paths.PARAMS), *part]
             log = stack.enter_context((folder / "log").open("w+", encoding="utf-8"))
-            run = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+            run = subprocess.Popen(
+                command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, encoding="utf-8"
+            )
             processes.append((stack.enter_context(run), log))
         for process, log in processes:
             lines = process.stdout or ()
