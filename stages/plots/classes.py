@@ -38,7 +38,6 @@ def figure(table: pd.DataFrame) -> "Figure":
         axes.set_xticks([0, 0.5, 1], ["0", "50", "100"])
         for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
             label.set_horizontalalignment(side)  # within the panel: the next one begins beside it
-    figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr]
     panels[0].set_yticks(range(len(table)), [short(name) for name in table["class"]])
     return figure
 
