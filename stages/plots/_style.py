@@ -40,6 +40,7 @@ RC = {
     "ytick.color": LINE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
+    "figure.constrained_layout.wspace": 0.06,  # the ends of two axes do not touch
     "legend.frameon": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "report",

@@ -36,9 +36,9 @@ def figure(table: pd.DataFrame) -> "Figure":
         axes.set_xlim(0, 1)
         axes.set_title(f"{'F1' if column == 'f1' else column}, %", loc="left")
         axes.set_xticks([0, 0.5, 1], ["0", "50", "100"])
-        for label, side in zip(axes.get_xticklabels(), ("left", "center", "right"), strict=True):
-            label.set_horizontalalignment(side)  # within the panel: the next one begins beside it
-    figure.get_layout_engine().set(wspace=0.08)  # type: ignore[union-attr]
+        first, _, last = axes.get_xticklabels()  # within the panel: the next one begins beside it
+        first.set_horizontalalignment("left")
+        last.set_horizontalalignment("right")
     panels[0].set_yticks(range(len(table)), [short(name) for name in table["class"]])
     return figure
 
