@@ -80,6 +80,8 @@ def test_a_table_that_pandas_reads_has_the_columns(tmp_path: Path) -> None:
         "model": "0" * 32,
         "compute_dtype": "float32",
         "validation_images": 500,
+        "temperature": 1.0,
+        "not_sure_below": None,
     }
     assert table["probabilities"][0].dtype == np.float32
 

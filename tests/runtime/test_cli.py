@@ -58,7 +58,7 @@ def test_temporary_experiment_says_what_dvc_would_lose(project: Path, tmp_path_f
 
 def test_dvc_repro_in_a_subfolder_runs_a_stage(tmp_path: Path) -> None:
     clone = clone_of_work_tree(tmp_path, lambda values: only(values, "mnist_dense"))
-    done = run(clone / "stages", "dvc", "repro", "--single-item", "../dvc.yaml:download@mnist")
+    done = run(clone / "stages", "dvc", "repro", "../dvc.yaml:download@mnist")
     assert done.returncode == 0, done.stderr
     assert (clone / "data/raw/mnist").is_dir()
 

@@ -50,9 +50,9 @@ def test_models_within_the_limits_pass_and_are_named(values: Any) -> None:
     assert judged(values, base, mnist_dense=0.968, mnist_cnn=0.982) == (
         True,
         [
-            "mnist_dense: validation accuracy 96.80% (96.44% to 97.13%), test accuracy 50.00%",
             "mnist_cnn: validation accuracy 98.20% (97.92% to 98.44%), test accuracy 50.00%",
-            "gate passed; judged: mnist_dense, mnist_cnn; not judged, synthetic data: cifar10_cnn",
+            "mnist_dense: validation accuracy 96.80% (96.44% to 97.13%), test accuracy 50.00%",
+            "gate passed; judged: mnist_cnn, mnist_dense; not judged, synthetic data: cifar10_cnn",
         ],
     )
 
@@ -60,11 +60,11 @@ def test_models_within_the_limits_pass_and_are_named(values: Any) -> None:
 def test_models_beyond_the_limits_fail_and_are_named(values: Any) -> None:
     passed, lines = judged(values, mnist_dense=0.96, mnist_cnn=0.979)
     assert (passed, len(lines)) == (False, 6)
-    assert lines[0] == "mnist_dense: validation accuracy 96.00% (95.60% to 96.37%) is below min_accuracy, 97.00%"
-    assert lines[1].startswith("mnist_dense: validation accuracy 97.80% at main, 96.00% now: dropped 1.80 points (1.3")
-    assert lines[1].endswith("); max_drop: 0.50")
-    assert lines[2].startswith("mnist_cnn: validation accuracy 98.80% at main, 97.90% now: dropped 0.90 points (")
-    assert lines[-1].startswith("gate failed; judged: mnist_dense, mnist_cnn; ")
+    assert lines[0].startswith("mnist_cnn: validation accuracy 98.80% at main, 97.90% now: dropped 0.90 points (")
+    assert lines[1] == "mnist_dense: validation accuracy 96.00% (95.60% to 96.37%) is below min_accuracy, 97.00%"
+    assert lines[2].startswith("mnist_dense: validation accuracy 97.80% at main, 96.00% now: dropped 1.80 points (1.3")
+    assert lines[2].endswith("); max_drop: 0.50")
+    assert lines[-1].startswith("gate failed; judged: mnist_cnn, mnist_dense; ")
 
 
 def test_interval_of_a_difference_is_newcombes() -> None:
@@ -84,7 +84,7 @@ def test_gates_of_another_schema_at_the_base_are_named(values: Any) -> None:
     old = values | {"gates": {"mnist_dense": {"floor": 0.9}}}
     passed, lines = judged(values, revision(old, "main"))
     assert passed
-    assert "; limits of the workspace, those of main have another schema: mnist_dense, mnist_cnn, " in lines[-1]
+    assert "; limits of the workspace, those of main have another schema: cifar10_cnn, mnist_cnn, mnist_dense" in lines[-1]
 
 
 def test_model_without_metrics_is_one_line(values: Any) -> None:
@@ -97,7 +97,7 @@ def test_model_without_metrics_is_one_line(values: Any) -> None:
 def test_base_with_other_validation_images_is_not_compared(values: Any) -> None:
     passed, lines = judged(values, revision(values, "main", 1000, mnist_dense=0.999))
     assert passed
-    assert "; not compared with main, new or on other validation images: mnist_dense, mnist_cnn; " in lines[-1]
+    assert "; not compared with main, new or on other validation images: mnist_cnn, mnist_dense" in lines[-1]
 
 
 def test_gate_that_judges_nothing_fails_unless_it_has_no_limits(values: Any) -> None:
