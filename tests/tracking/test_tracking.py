@@ -312,10 +312,10 @@ def test_runs_names_the_run_of_each_model(
         log.log_model(path)
     save_model(path.with_stem("mnist_cnn"))
     tracking.main("runs")
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == f"mnist_dense: run {runs()[0].info.run_id} in experiment mnist"
-    assert said[1].startswith("mnist_cnn: no run in this MLflow; ")
-    assert said[2] == "fashion_mnist_dense: no model; run `dvc repro train@fashion_mnist_dense` or `dvc pull`"
+    said = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert said["mnist_dense"] == f"run {runs()[0].info.run_id} in experiment mnist"
+    assert said["mnist_cnn"].startswith("no run in this MLflow; ")
+    assert said["fashion_mnist_dense"] == "no model; run `dvc repro train@fashion_mnist_dense` or `dvc pull`"
     with pytest.raises(UserError, match="snyc: no such command; `sync` logs"):
         tracking.main("snyc")
 
