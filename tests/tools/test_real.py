@@ -42,4 +42,4 @@ def test_real_data_are_downloaded_once_and_an_uncommitted_change_is_reviewed_and
     # The second side takes the archives from the run cache.
     assert done.stderr.count("Running stage 'download@mnist'") == 1
     assert run(folder, "git", "status", "--porcelain").stdout == before
-    assert not (folder / "data/raw").exists()
+    assert not (folder / "data/raw/mnist").exists()
