@@ -52,7 +52,7 @@ def test_clone_pulls_only_what_it_needs(tmp_path: Path, storage: str) -> None:
     printed = dvc(second, "repro", "--pull", "--allow-missing", "evaluate@mnist_dense")
     assert re.findall("Running stage '(.*)'", printed) == ["train@mnist_dense", "evaluate@mnist_dense"]
     assert (second / "data/records/mnist").exists()
-    assert not (second / "data/raw").exists() and not (second / "data/models/mnist_cnn.keras").exists()
+    assert not (second / "data/raw/mnist").exists() and not (second / "data/models/mnist_cnn.keras").exists()
 
     (second / "params.yaml").write_text(text, encoding="utf-8")
     dvc(second, "pull")
