@@ -50,13 +50,14 @@ def changed_models(text: str) -> list[str]:
 def test_base_not_reproduced_reports_every_model_as_changed_and_gives_the_advice(clone: Path) -> None:
     text = tool(clone, "tools.compare.review", "origin/main").stdout
     assert len(changed_models(text)) == 3
-    assert "from another kind of machine or other packages: `mnist_dense`, `fashion_mnist_lenet`." in text
+    assert "from another kind of machine or other packages: `fashion_mnist_lenet`, `mnist_dense`." in text
     assert "`make base BASE=origin/main` reproduces the base on this machine." in text
     assert (
         "`origin/main` was produced on: an unknown machine (`make base BASE=origin/main` reproduces it here)." in text
     )
     assert "The workspace: processor b." in text
-    assert "No paired test, no predictions of origin/main in the cache or a remote: `mnist_dense`" in text
+    models = "`fashion_mnist_lenet`, `mnist_cnn`, `mnist_dense`"
+    assert f"No paired test, no predictions of origin/main in the cache or a remote: {models}" in text
 
 
 def test_base_reproduced_leaves_only_the_real_change_with_a_paired_test(clone: Path) -> None:

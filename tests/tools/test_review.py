@@ -95,7 +95,7 @@ def test_clone_without_predictions_has_the_metrics(repository: Path, tmp_path: P
     assert cells(text, "mnist_dense")[:4] == ["90.00%", "95.00%", "+5.00", "0.020"]
     assert cells(text, "mnist_dense")[-3:] == ["–", "–", "–"]
     missing = "no predictions of first in the cache or a remote"
-    assert f"No paired test, {missing}: `mnist_dense`, `mnist_cnn`, `fashion_mnist_lenet`." in text
+    assert f"No paired test, {missing}: `fashion_mnist_lenet`, `mnist_cnn`, `mnist_dense`." in text
     assert "`make plots BASE=first`" in text
 
 

@@ -126,7 +126,7 @@ def test_base_and_pull_request_on_a_runner(copy_fake_repository: CopyFolder, tmp
     assert "On synthetic data" in review and "On synthetic data" not in real
     gate = real[real.index("## Gate") :]
     assert "mnist_cnn: validation accuracy 39.25% (" in gate and "is below min_accuracy, 85.00%" in gate
-    assert "gate failed; judged: mnist_dense, mnist_cnn, fashion_mnist_lenet; " in gate
+    assert "gate failed; judged: fashion_mnist_lenet, mnist_cnn, mnist_dense; " in gate
     assert "limits of origin/main apply, the workspace has others: mnist_cnn" in gate
     assert run(runner, "git", "diff", "--stat", "params.yaml").stdout == ""
     hostile = run(runner, "make", "--silent", "review", BASE="main;touch${IFS}here")
