@@ -47,9 +47,17 @@ LONG = [
 
 
 def pytest_sessionstart() -> None:
-    """Start TensorFlow in each worker process as a stage does: the number of threads cannot be changed afterwards."""
+    """Start TensorFlow in each worker process as a stage does: the number of threads cannot be changed afterwards.
+
+    Nor can the kernels, once they have computed something: a training in bfloat16 after a first product with portable
+    kernels aborts the process. So the native ones compute here, before a test that asks for others.
+    """
     if "PYTEST_XDIST_WORKER" in os.environ:
-        import_tensorflow(YAML(typ="safe").load(SAMPLE / "params.yaml")["threads"])
+        import_tensorflow(YAML(typ="safe").load(SAMPLE / "params.yaml")["threads"], "native")
+        import tensorflow as tf
+
+        tf.function(tf.matmul, jit_compile=True)(tf.ones([8, 8]), tf.ones([8, 8]))  # XLA's
+        tf.nn.conv2d(tf.ones([1, 8, 8, 8]), tf.ones([3, 3, 8, 8]), 1, "SAME")  # oneDNN's
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
