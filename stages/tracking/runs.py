@@ -7,7 +7,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Mapping
-from importlib.metadata import distributions
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -122,15 +123,17 @@ def log_model(client: "MlflowClient", run_id: str, name: str, path: Path) -> Non
         Schema([TensorSpec(np.dtype(str(tensor.dtype)), (-1, *tensor.shape[1:]))])
         for tensor in (model.inputs[0], model.outputs[0])
     )
-    installed = {package.name.replace("_", "-"): package.version for package in distributions()}
-    needed = [each for each in ("tensorflow-cpu", "tensorflow", "keras", "numpy", "mlflow") if each in installed]
+    requirements = []
+    for package in ("tensorflow-cpu", "tensorflow", "keras", "numpy", "mlflow"):
+        with suppress(PackageNotFoundError):  # one of the two TensorFlows
+            requirements.append(f"{package}=={version(package)}")
     with warnings.catch_warnings(), mlflow.start_run(run_id):
         warnings.simplefilter("ignore")
         mlflow.keras.log_model(
             model,
             name=name,
             signature=ModelSignature(inputs, outputs),
-            pip_requirements=[f"{each}=={installed[each]}" for each in needed],
+            pip_requirements=requirements,
             tags={"model_md5": model_md5},
         )
     client.set_tag(run_id, "model_md5", model_md5)  # last: a run with it is complete

@@ -135,6 +135,7 @@ class Trainer:
             for variable in self.model.non_trainable_variables:
                 variable.assign(keras.ops.convert_to_numpy(variable))
 
+    @tf.autograph.experimental.do_not_convert  # a second of each training; conditions on tensors are tf.cond
     def _on_devices(
         self,
         step: Callable[[Batch], tuple[tf.Tensor, tf.Tensor]],
