@@ -37,9 +37,9 @@ def extract(name: str) -> None:
         total = sum(split.num_examples for split in dataset.splits.values())
         load = partial(features.shard_extractor, name, config, total, values.threads, kernels, weights)
         if values.engine == "ray":
-            from stages.cluster.tasks import run_on_nodes
+            from stages.cluster.remote import run_on_nodes
 
-            results = stack.enter_context(closing(run_on_nodes(tasks, load, [weights], values.threads, gpus=True)))
+            results = stack.enter_context(closing(run_on_nodes(tasks, load, [weights], values.threads)))
             finished = progress(results, total, name, "images", lambda result: result[0].argument.images)
         else:
             finished = run_tasks(tasks, load())

@@ -7,8 +7,7 @@ packages of requirements.txt and requirements-cluster.txt, but neither this repo
 import logging
 import os
 import tempfile
-import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ def connected() -> Iterator[str]:
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
     os.environ.setdefault("RAY_worker_niceness", "0")  # workers on this machine have the priority of this process
     try:
-        import ray.data
+        import ray
     except ImportError:
         raise UserError(
             "params.yaml: engine: ray is not installed; run `make setup-cluster`, or set it to local"
@@ -56,11 +55,6 @@ def connected() -> Iterator[str]:
             )
     except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
         raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}{_hint()}") from None
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="ray.data")  # it warns that few items cannot use many processes
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    context.execution_options.preserve_order = True  # otherwise skipped files are listed in any order
     try:
         yield ray.get_runtime_context().gcs_address
     finally:
@@ -79,24 +73,3 @@ def amounts(resource: str) -> list[int]:
     import ray
 
     return [int(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]]
-
-
-def put_files(inputs: Iterable[Path]) -> dict[str, Any]:
-    """Put files, and all files of folders, into Ray's memory.
-
-    Returns:
-        References to their contents by their paths.
-    """
-    import ray
-
-    files = [path for given in inputs for path in (given, *given.rglob("*")) if path.is_file()]
-    return {str(path): ray.put(path.read_bytes()) for path in files}
-
-
-def get_files(files: Mapping[str, Any]) -> None:
-    """Write what `put_files` returned to the same paths in the working directory, so that errors name known paths."""
-    import ray
-
-    for path, reference in files.items():
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        Path(path).write_bytes(ray.get(reference))

@@ -29,7 +29,6 @@ from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, remove
 from stages.runtime.progress import progress
-from stages.runtime.tasks import Function, Result, Task
 
 SORT_BUFFER = 64 << 20  # bytes of examples that are sorted at once, so that a shard finds its own side by side
 PNG_BATCH = 256  # images that are encoded at once
@@ -37,7 +36,6 @@ PNG_COMPRESSION = 3  # zlib's default takes half as long again and saves nothing
 
 Encoded = tuple[str, str, bytes, int]  # an example with the bytes of its input
 Read = Callable[[], Iterable[Checked]]
-Run = Callable[[list[Task], Function], Iterator[tuple[Task, Result]]]
 Counts = dict[str, dict[str, int]]  # images of each class of each split
 Skipped = dict[str, dict[str, str]]  # for each split: key and what is wrong
 
@@ -73,7 +71,7 @@ def write(name: str, classes: list[str], splits: Collection[str], examples: Iter
     Raises:
         UserError: a split is empty, or a key occurs twice in it.
     """
-    _write(name, classes, list(splits), [lambda: ((example, "") for example in examples)], run_here, None)
+    _write(name, classes, list(splits), [lambda: ((example, "") for example in examples)], None)
 
 
 def write_checked(
@@ -83,7 +81,6 @@ def write_checked(
     source: Path,
     skip_invalid: bool,
     splits: Sequence[str] = SPLITS,
-    run: Run | None = None,
 ) -> None:
     """Write data/records/NAME, data/counts/NAME.json and data/skipped/NAME.json.
 
@@ -94,24 +91,18 @@ def write_checked(
         source: where the images come from, for messages.
         skip_invalid: leave invalid images out instead of raising an error.
         splits: names of the splits.
-        run: runs tasks, by default in this process; another one needs `inputs` that pickle can store.
 
     Raises:
         UserError: an image is invalid and `skip_invalid` is false, or a class has no training images; or as `write`.
     """
     if not skip_invalid:
         inputs = [partial(_reject_invalid, read, source) for read in inputs]
-    counts, skipped = _write(name, classes, splits, inputs, run or run_here, source)
+    counts, skipped = _write(name, classes, splits, inputs, source)
     write_json(counts, paths.counts(name))
     write_json(skipped, paths.skipped(name))
     print(", ".join(f"{split}: {sum(found.values()):,} images" for split, found in counts.items()))
     if number := sum(map(len, skipped.values())):
         print(f"skipped {number:,} files that are not valid images: {paths.skipped(name)}")
-
-
-def run_here(tasks: list[Task], function: Function) -> Iterator[tuple[Task, Result]]:
-    """Run one task after the other in this process."""
-    return ((task, function(task.argument, task.output)) for task in tasks)
 
 
 def write_json(table: Any, target: Path) -> None:
@@ -130,16 +121,15 @@ def _reject_invalid(read: Read, source: Path) -> Iterator[Checked]:
 
 
 def _write(
-    name: str, classes: list[str], splits: Sequence[str], inputs: Sequence[Read], run: Run, source: Path | None
+    name: str, classes: list[str], splits: Sequence[str], inputs: Sequence[Read], source: Path | None
 ) -> tuple[Counts, Skipped]:
     """Write data/records/NAME. If there is a `source`, each class must have training images."""
     skipped: Skipped = {split: {} for split in splits}
     with atomic_write(paths.records(name)) as folder:
         unsorted = folder / "parts"
         unsorted.mkdir(parents=True)
-        tasks = [Task(read, (), unsorted / f"{number}") for number, read in enumerate(inputs)]
-        written = {task.output: part for task, part in run(tasks, partial(_write_part, name, splits))}
-        parts = {task.output: written[task.output] for task in tasks}  # in the order of the inputs
+        files = [unsorted / f"{number}" for number in range(len(inputs))]
+        parts = {file: _write_part(name, splits, read, file) for file, read in zip(files, inputs, strict=True)}
         places = {split: [part.places for part in parts.values()] for split in splits}
         for number, split in enumerate(splits):
             places[split] = [found[found["split"] == number] for found in places[split]]
@@ -148,13 +138,11 @@ def _write(
         counts = {split: _count(np.concatenate(found), classes) for split, found in places.items()}
         if absent := [label for label, count in counts[splits[0]].items() if not count and source]:
             raise UserError(f"{source}: class {absent[0]!r} has no training images; remove it from classes or add some")
-        infos, shards = {}, []
+        infos = {}
         for split in splits:
             slices, infos[split] = _shards(name, split, list(parts), places[split])
             for index, found in enumerate(slices):
-                shards.append(Task(found, (), shard_path(folder, name, split, index, len(slices))))
-        for _ in run(shards, _write_shard):
-            pass
+                _write_shard(found, shard_path(folder, name, split, index, len(slices)))
         remove(unsorted)
         write_info(folder, name, classes, next(p.first for p in parts.values() if p.first is not None), infos)
     return counts, skipped

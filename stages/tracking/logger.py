@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from stages.config.models import ModelConfig
 from stages.runtime import paths
 from stages.runtime.dvc_lock import output_hash
-from stages.tracking import parent, runs, server
+from stages.tracking import runs, server
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -99,11 +99,10 @@ def training(name: str, model: ModelConfig, extra: Mapping[str, object], checkpo
 
 
 def _tags() -> dict[str, str]:
-    """Where a run comes from: DVC experiment and its baseline, search, Git commit. Unknown ones are left out."""
+    """Where a run comes from: DVC experiment and its baseline, Git commit. Unknown ones are left out."""
     tags = {
         "dvc_experiment": os.environ.get("DVC_EXP_NAME"),
         "dvc_baseline": os.environ.get("DVC_EXP_BASELINE_REV"),
-        "mlflow.parentRunId": os.environ.get(parent.VARIABLE),
     }
     with suppress(OSError):  # git is not installed
         # Two revisions: only a commit of this project, not of a repository around it, has the dvc.yaml of this folder.

@@ -1,9 +1,8 @@
-"""Records of many inputs, whoever reads which, are those of one, to the byte."""
+"""Records of many inputs are those of one, to the byte."""
 
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,16 +10,11 @@ from tensorflow_datasets.core.utils import shard_utils
 
 from stages.data import writer
 from stages.data.examples import Checked, Example
-from stages.data.writer import run_here, write_checked
+from stages.data.writer import write_checked
 from stages.runtime.errors import UserError
 
 CLASSES = ["a", "b"]
 SOURCE = Path("raw")
-
-
-def backwards(tasks: Any, function: Any) -> Iterator[Any]:
-    """Run tasks in another order than they were asked for."""
-    return run_here(tasks[::-1], function)
 
 
 def checked(examples: list[Example], invalid: tuple[str, ...] = ()) -> Iterator[Checked]:
@@ -50,7 +44,7 @@ def test_many_inputs_give_the_bytes_of_one(project: Path, monkeypatch: pytest.Mo
     inputs = [found[:10], [], found[10:11], found[11:150], found[150:]]
     monkeypatch.setattr(writer, "SORT_BUFFER", 1000)
     reads = [partial(checked, part, invalid) for part in inputs]
-    write_checked("images", CLASSES, reads, SOURCE, True, run=backwards)
+    write_checked("images", CLASSES, reads, SOURCE, True)
     assert [contents(folder) for folder in folders] == expected
     assert len([name for name in expected[0] if "-train.tfrecord-" in name]) > 4
 
@@ -59,7 +53,7 @@ def test_errors_are_those_of_one_input(project: Path) -> None:
     def error_of(*inputs: list[Example], invalid: tuple[str, ...] = ()) -> str:
         reads = [partial(checked, part, invalid) for part in inputs]
         with pytest.raises(UserError) as caught:
-            write_checked("images", CLASSES, reads, SOURCE, False, run=backwards)
+            write_checked("images", CLASSES, reads, SOURCE, False)
         assert not Path("data").exists() or not list(Path("data/records").iterdir())
         return str(caught.value)
 

@@ -17,9 +17,7 @@ import mlflow
 import psutil
 import pytest
 
-from stages.download import download
-from tests.conftest import ROOT, clone_of_work_tree, environment, only, run, write_params
-from tests.mounts import NAMESPACE, needs_mounts
+from tests.conftest import ROOT, clone_of_work_tree, environment, only, run
 
 pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
 
@@ -97,10 +95,10 @@ def cluster() -> Iterator[Any]:
 
 
 def busy_node(cluster: Any, process: Any) -> Any:
-    """Wait for one of `worker_nodes` on which a process of a pool works. Which one comes first depends on the load."""
+    """Wait for one of `worker_nodes` on which a process runs a task. Which one comes first depends on the load."""
     while True:
         for node in cluster.worker_nodes:
-            if any(title.startswith("ray::_Worker.run") for title in titles(node)):
+            if any(title.startswith("ray::_run_task") for title in titles(node)):
                 return node
         assert process.poll() is None
         time.sleep(0.01)
@@ -139,18 +137,6 @@ def test_node_lost_during_extract_changes_no_bytes(local: Path, tmp_path: Path, 
     assert_same(local, tmp_path / "ray")
 
 
-def test_corrupt_archive_on_a_node_is_one_line(project: Path) -> None:
-    folder = project / "data/raw/imagenette"
-    download("imagenette")
-    (archive,) = folder.iterdir()
-    archive.write_bytes(archive.read_bytes()[:-5000])
-    set_engine(project, "ray")
-    done = run(project, sys.executable, "-m", "stages.preprocess", "imagenette", PYTHONPATH=str(ROOT), RAY_ADDRESS="")
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: data/raw/imagenette/{archive.name}: ") and done.stderr.count("\n") == 1
-    assert not (project / "data/records/imagenette").exists()
-
-
 def test_corrupt_weights_on_a_node_are_one_line(local: Path, project: Path) -> None:
     for path in ("data/raw/vgg16", "data/records/imagenette"):
         shutil.copytree(local / path, project / path)
@@ -174,56 +160,10 @@ def test_training_without_records_on_a_node_is_one_line(project: Path, cluster: 
     assert not (project / "data").exists()
 
 
-OFTEN_SAVED = """
-from stages import train
-from stages.runtime import cli
-
-def often_saved(*arguments):  # Ray sends a function of this module whole
-    from stages.training import checkpoint, train_model
-    checkpoint.SECONDS_BETWEEN = 0.0
-    yield from train_model.run(*arguments)
-
-train.run = often_saved
-cli.run(train.train, "model")
-"""
-
-
-def test_archives_of_classes_are_read_on_all_nodes_to_the_same_bytes(project: Path, cluster: Any) -> None:
-    classes = ["n01440764", "n01443537", "n01484850"]
-    names = ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "validation_labels.txt"]
-    entry = {
-        "format": "imagenet",
-        "files": {name: [{"url": f"file:///data/{name}", "hash": f"md5:{0:032}"}] for name in names},
-        "classes": classes,
-        "synthetic": {"train": 24, "test": 21},
-    }
-    write_params(project, lambda values: values["datasets"].update(imagenet=entry))
-    download("imagenet")
-    command = [sys.executable, "-m", "stages.preprocess", "imagenet"]
-    environment = {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
-    found = []
-    for engine in ("local", "ray"):
-        set_engine(project, engine)
-        done = run(project, *command, **environment)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == "train: 24 images, test: 21 images\n"
-        files = [path for path in Path("data").rglob("*") if path.is_file() and "raw" not in path.parts]
-        found.append({path: path.read_bytes() for path in files})
-        shutil.rmtree("data/records")
-    assert found[0] == found[1]
-    set_engine(project, "ray")
-    archive = project / "data/raw/imagenet" / names[0]
-    archive.write_bytes(archive.read_bytes()[:-12000])
-    done = run(project, *command, **environment)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: data/raw/imagenet/{names[0]}: corrupt") and done.stderr.count("\n") == 1
-    assert not list(project.glob("data/records/*"))
-
-
 TASKS = """
 import sys, time
 from pathlib import Path
-from stages.cluster.tasks import run_on_nodes
+from stages.cluster.remote import run_on_nodes
 from stages.runtime.tasks import Task
 
 def load():
@@ -232,41 +172,28 @@ def load():
         path.write_text(prefix)
         time.sleep(0.5)
         path.write_text(prefix + Path(f"in/{argument}").read_text())
-        return Path("seen").exists()
     return copy
 
 Path("out").mkdir()
 tasks = [Task(n, (Path(f"in/{n}"),), Path(f"out/{n}")) for n in range(12)]
-for task, seen in run_on_nodes(tasks, load, [Path("in/prefix")], 1):
-    print(task.argument, seen, flush=True)
+for task, _ in run_on_nodes(tasks, load, [Path("in/prefix")], 1):
+    print(task.argument, flush=True)
 """
 
 
-@pytest.fixture
-def task_inputs(tmp_path: Path) -> Path:
-    folder = tmp_path / "project"
-    (folder / "in").mkdir(parents=True)
-    (folder / "seen").touch()
+def test_tasks_of_a_lost_node_are_repeated_and_leave_nothing_behind(tmp_path: Path, cluster: Any) -> None:
+    (tmp_path / "in").mkdir()
     for name in ("prefix", *range(12)):
-        (folder / f"in/{name}").write_text(f"<{name}>", encoding="utf-8")
-    return folder
-
-
-def assert_complete(folder: Path) -> None:
-    """All files are there, whole, and nothing else."""
-    assert {path.name: path.read_text(encoding="utf-8") for path in (folder / "out").iterdir()} == {
-        str(n): f"<prefix><{n}>" for n in range(12)
-    }
-
-
-def test_tasks_of_a_lost_node_are_repeated_and_leave_nothing_behind(task_inputs: Path, cluster: Any) -> None:
+        (tmp_path / f"in/{name}").write_text(f"<{name}>", encoding="utf-8")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
-    process = subprocess.Popen([sys.executable, "-c", TASKS], cwd=task_inputs, env=environment)
+    process = subprocess.Popen([sys.executable, "-c", TASKS], cwd=tmp_path, env=environment)
     victim = busy_node(cluster, process)
     time.sleep(0.2)  # in the middle of a task, when half a file is written
     cluster.remove_node(victim, allow_graceful=False)
     assert process.wait() == 0
-    assert_complete(task_inputs)
+    assert {path.name: path.read_text(encoding="utf-8") for path in (tmp_path / "out").iterdir()} == {
+        str(n): f"<prefix><{n}>" for n in range(12)
+    }
 
 
 def test_cluster_with_a_token_is_used_with_it_and_refuses_others_in_one_line(project: Path, tmp_path: Path) -> None:
@@ -309,25 +236,3 @@ def test_cluster_with_a_token_is_used_with_it_and_refuses_others_in_one_line(pro
         finally:
             node.terminate()
             node.wait()
-
-
-@needs_mounts
-def test_node_that_does_not_see_the_project_gets_and_sends_files(task_inputs: Path, tmp_path: Path) -> None:
-    """A node with another disk in the place of the project, beside one that has the project but no processors."""
-    from ray.cluster_utils import Cluster
-
-    head = {"num_cpus": 0, "object_store_memory": 100_000_000, "include_dashboard": False}
-    nodes = Cluster(initialize_head=True, head_node_args=head)
-    start = f"{BIN}/ray start --address={nodes.address} --num-cpus=2 --object-store-memory=100000000 --block"
-    script = f"mount -t tmpfs none {task_inputs}; cd /; exec {start}"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_ADDRESS": nodes.address}
-    other = subprocess.Popen([*NAMESPACE, "sh", "-euc", script], stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-    try:
-        done = run(task_inputs, sys.executable, "-c", TASKS, **environment)
-    finally:
-        other.terminate()
-        other.wait()
-        nodes.shutdown()
-    assert done.returncode == 0, done.stderr
-    assert sorted(done.stdout.split("\n")) == sorted(["", *(f"{n} False" for n in range(12))])
-    assert_complete(task_inputs)

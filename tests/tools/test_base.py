@@ -90,7 +90,7 @@ def test_dvc_names_a_reproduction_in_metrics_diff(clone: Path) -> None:
 
 def test_revision_that_cannot_be_reproduced_is_one_line(clone: Path) -> None:
     done = tool(clone, "tools.compare.base", "nowhere")
-    assert done.stderr == "error: nowhere: unknown Git revision 'nowhere'; fetch it, or name another revision\n"
+    assert done.stderr == "error: 'nowhere': no such revision; fetch it, or name a branch, tag, commit or experiment\n"
     (clone / "tests/tools/fake_stages.py").write_text("raise SystemExit(3)", encoding="utf-8")
     commit(clone, "broken")
     shutil.rmtree(clone / ".dvc/cache/runs")

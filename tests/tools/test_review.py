@@ -134,7 +134,7 @@ def test_added_removed_and_stale_models_are_listed(repository: Path, tmp_path: P
 
 
 def test_unknown_revision_is_one_line(repository: Path) -> None:
-    for base, message in (("nowhere", "nowhere: unknown Git revision 'nowhere'; "), ("", "the revision: empty; ")):
+    for base, message in (("nowhere", "'nowhere': no such revision; "), ("", "'': no such revision; ")):
         done = run(repository, sys.executable, "-m", "tools.compare.review", base)
         assert (done.returncode, done.stdout) == (1, "")
         assert done.stderr.startswith(f"error: {message}")

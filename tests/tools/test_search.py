@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-import psutil
 import pytest
-from optuna.trial import TrialState
+from optuna.distributions import FloatDistribution
 
 from stages.config import params
 from stages.config.search import ParameterConfig
 from stages.runtime.errors import UserError
 from tests.conftest import commit, run, write_params
 from tests.tools.fake_pipeline import fake_repository, write_fake_params
-from tools.lib import search_space, search_study
-from tools.lib.search_study import SearchStudy
+from tools.lib import search_space
+from tools.lib.trials import FOLDER
 from tools.search import search
+from tools.search.search import Search
 
 RATES = {"learning_rate": {"low": 0.0005, "high": 0.006, "log": True}}
 GRID = {"learning_rate": {"choices": [0.001, 0.007, 0.009]}}  # the second fails, the loss of the third is not a number
@@ -74,8 +74,9 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def study(name: str = "mnist_dense", sampler: str = "tpe", count: int = 7) -> SearchStudy:
-    return SearchStudy(params.load(), name, sampler, count)
+def opened(name: str = "mnist_dense", sampler: str = "tpe") -> Search:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    return Search(params.load(), name, sampler)
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -83,137 +84,107 @@ def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(repository)
-    found = study()
+    found = opened()
     for rate in (0.0021, 0.0022, 0.0023, 0.0024, 0.0025):  # enough for the pruner
         found.study.add_trial(
             optuna.trial.create_trial(
                 params={"learning_rate": rate},
-                distributions=search_space.distributions(found.space),
+                distributions={"learning_rate": FloatDistribution(0.0005, 0.006, log=True)},
                 value=0.8,
                 intermediate_values={1: 0.8, 2: 0.8},
             )
         )
     found.study.enqueue_trial({"learning_rate": 0.0009})  # that of HEAD would not train again
-    logs = repository / ".dvc/tmp/search/mnist_dense"
+    logs, digest = repository / ".dvc/tmp/search/mnist_dense", found.study.study_name
 
-    interrupted = start(repository, logs / "tpe-5.log")
+    interrupted = start(repository, logs / f"{digest}-5.log")
     refused = run(repository, *arguments("mnist_dense", 7))
     message = "error: search mnist_dense: another search of this model runs; wait for it, or raise its JOBS\n"
     assert (refused.returncode, refused.stderr) == (1, message)
     interrupted.send_signal(signal.SIGINT)
-    _, said = interrupted.communicate(timeout=300)
+    printed, said = interrupted.communicate(timeout=300)
     assert interrupted.returncode == 1
+    assert "trial 5: started; learning_rate=0.0009; .dvc/tmp/search/" in printed
     assert "interrupted after 5 of 7 trials: the same command resumes" in said
     assert folders(repository) == []
 
-    killed = start(repository, logs / "tpe-6.log")
+    killed = start(repository, logs / f"{digest}-6.log")
     killed.kill()
     killed.communicate()
-    found = study()
-    orphan = found.study.trials[6].user_attrs["process"][0]
-    assert psutil.pid_exists(orphan)
-    found.study.enqueue_trial({"learning_rate": 0.004})
+    opened().study.enqueue_trial({"learning_rate": 0.004})
 
     done = run(repository, *arguments("mnist_dense", 7))
     assert done.returncode == 0, done.stderr
-    assert not psutil.pid_exists(orphan)
     assert folders(repository) == []
-    states = {(row["learning_rate"], row["state"]): row for row in rows(repository, "mnist_dense-tpe")[5:]}
-    assert set(states) == {("0.0009", "complete"), ("0.004", "pruned")}
-    assert states["0.0009", "complete"]["validation_accuracy"] == "0.91"
-    best = f"search-mnist_dense-tpe-{states['0.0009', 'complete']['trial']}"
+    states = {(row["learning_rate"], row["state"]): row for row in rows(repository, "mnist_dense")[5:]}
+    assert set(states) == {("0.0009", "fail"), ("0.0009", "complete"), ("0.004", "pruned")}
+    assert states["0.0009", "complete"]["value"] == "0.91"
+    best = f"search-mnist_dense-{digest}-{states['0.0009', 'complete']['number']}"
     assert experiments(repository) == {best}
     assert f"dvc exp apply {best}" in done.stdout
-    assert (repository / "reports/search/mnist_dense-tpe-values.png").stat().st_size > 1000
+    assert (repository / "reports/search/mnist_dense-values.png").stat().st_size > 1000
     assert run(repository, "git", "status", "--porcelain", "--untracked-files=no").stdout == ""
 
 
-def test_failed_trials_in_parallel_do_not_end_the_search(repository: Path) -> None:
-    done = run(repository, *arguments("mnist_cnn", 3, jobs=2, sampler="grid"))
+def test_grid_in_parallel_with_failures_ends_and_is_not_repeated(repository: Path) -> None:
+    done = run(repository, *arguments("mnist_cnn", 9, jobs=2, sampler="grid"))
     assert done.returncode == 0, done.stderr
-    found = {row["learning_rate"]: (row["state"], row["error"]) for row in rows(repository, "mnist_cnn-grid")}
+    found = {row["learning_rate"]: (row["state"], row["error"]) for row in rows(repository, "mnist_cnn")}
     assert found == {
         "0.001": ("complete", ""),
-        "0.007": ("failed", "error: fake: no"),
-        "0.009": ("failed", "the loss is not a number"),
+        "0.007": ("fail", "error: fake: no"),
+        "0.009": ("fail", "the loss is not a number"),
     }
     (best,) = {name for name in experiments(repository) if "mnist_cnn" in name}
     assert run(repository, "dvc", "exp", "apply", best).returncode == 0
     metrics = json.loads((repository / "reports/metrics/mnist_cnn.json").read_text(encoding="utf-8"))
     assert metrics["validation_accuracy"] == 0.9
-
-
-@pytest.fixture
-def without_dvc(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The folder of the test is no DVC repository."""
-    monkeypatch.setattr(search_study, "identity", lambda name, space: {})
-
-
-@pytest.mark.usefixtures("without_dvc")
-def test_interrupted_trials_do_not_change_the_values_that_are_tried(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tried = []
-    for interrupt in (None, 3):
-        (folder := tmp_path / str(interrupt)).mkdir()
-        monkeypatch.chdir(folder)
-        write_params(folder, lambda values: values["train"].update(epochs=None))
-        found = study()
-        values: list[Any] = []
-        while len(values) < 9:
-            trial = found.ask()
-            assert trial is not None
-            if trial.number == interrupt:
-                found = study()  # as in the next process
-                found.put_back(trial.number)
-                continue
-            values.append(trial.params)
-            found.study.tell(trial, 1 - abs(trial.params["learning_rate"] - 0.003))
-        tried.append(values)
-    assert tried[0] == tried[1]
-    assert tried[0][0] == {"learning_rate": 0.001, "batch_size": 128}  # params.yaml's own come first
+    assert run(repository, "git", "checkout", ".").returncode == 0
+    again = run(repository, *arguments("mnist_cnn", 9, sampler="grid"))
+    assert (again.returncode, "started" in again.stdout) == (0, False)
 
 
 def test_trials_of_other_params_code_or_data_do_not_count(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What dvc.yaml declares decides; an augmentation without options is a difference, too."""
     monkeypatch.chdir(repository)
 
-    def write(change_params: Callable[[Any], object]) -> None:
+    def digest(change_params: Callable[[Any], object] = lambda values: None) -> str:
         def both(values: Any) -> None:
             change(values)
             change_params(values)
 
         write_fake_params(repository, both)
+        return opened("fashion_mnist_lenet").study.study_name
 
-    def refused(message: str, change_params: Callable[[Any], object]) -> None:
-        write(change_params)
-        with pytest.raises(UserError, match=re.escape(f"fashion_mnist_lenet.db: its trials had {message}: ")):
-            study("fashion_mnist_lenet")
-        write_fake_params(repository, change)
-        study("fashion_mnist_lenet")
-
-    study("fashion_mnist_lenet").study.add_trial(optuna.trial.create_trial(value=0.5))
-    refused("train.epochs = null, now it is 3", lambda values: values["train"].update(epochs=3))
-    name = "datasets.fashion_mnist.synthetic.train"
-    refused(
-        f"{name} = 40, now it is 900",
+    changes: list[Callable[[Any], object]] = [
+        lambda values: values["train"].update(epochs=3),
         lambda values: values["datasets"]["fashion_mnist"].update(synthetic={"train": 900, "test": 20}),
-    )
-    augmented = [{"name": "horizontal_flip"}]
-    refused(
-        'models.fashion_mnist_lenet.augment.0.name = –, now it is "horizontal_flip"',
-        lambda values: values["models"]["fashion_mnist_lenet"].update(augment=augmented),
-    )
+        lambda values: values["models"]["fashion_mnist_lenet"].update(augment=[{"name": "horizontal_flip"}]),
+        lambda values: values["search"].update(fashion_mnist_lenet={"batch_size": {"choices": [8, 16]}}),
+    ]
+    before = digest()
+    found = {before, *map(digest, changes)}
     module = repository / "stages/models/lenet.py"
     code = module.read_text(encoding="utf-8")
     module.write_text(code.replace("relu", "tanh"), encoding="utf-8")
-    done = run(repository, *arguments("fashion_mnist_lenet", 1))
-    assert (done.returncode, "its trials had another stages/models: restore that, or" in done.stderr) == (1, True)
+    found.add(digest())
     module.write_text(code, encoding="utf-8")
-    write(lambda values: values["train"].update(batch_size=64))
+    assert len(found) == len(changes) + 2
+    # The values of params.yaml that a search replaces decide nothing
+    assert digest(lambda values: values["models"]["fashion_mnist_lenet"].update(learning_rate=0.005)) != before
     with pytest.raises(UserError, match=re.escape("params.yaml: train.batch_size: it overrides the values")):
-        study("fashion_mnist_lenet")
-    write_fake_params(repository, change)
+        digest(lambda values: values["train"].update(batch_size=64))
+    assert digest() == before
+
+
+def test_first_trial_has_the_values_of_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_params(tmp_path, lambda values: values["train"].update(epochs=None))
+    values = params.load()
+    space = search_space.space(values, "mnist_dense")
+    assert search_space.current(values.models["mnist_dense"], space) == {"learning_rate": 0.001, "batch_size": 128}
+    space["batch_size"] = ParameterConfig(choices=[16, 32])
+    assert search_space.current(values.models["mnist_dense"], space) is None
 
 
 def test_search_refuses_what_dvc_would_lose(repository: Path, tmp_path: Path) -> None:
@@ -233,52 +204,28 @@ def test_search_refuses_what_dvc_would_lose(repository: Path, tmp_path: Path) ->
 
 
 def test_search_ends_if_dvc_stores_no_results(
-    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    repository: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Whatever the reason is: here, a `dvc` that does nothing."""
     monkeypatch.chdir(repository)
     (tmp_path / "dvc").write_text("#!/bin/sh\n", encoding="utf-8")
     (tmp_path / "dvc").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
-    with pytest.raises(UserError, match="search mnist_cnn: DVC ran 3 trials and stored no result; see"):
-        search.search("mnist_cnn", "3", "1", "tpe")
+    with pytest.raises(UserError, match="search fashion_mnist_lenet: no trial succeeded; their logs are in"):
+        search.search("fashion_mnist_lenet", "9", "1", "tpe")
+    assert capsys.readouterr().out.count("DVC stored no result of search-fashion_mnist_lenet-") == 3
 
 
-def test_corrupt_study_is_one_sentence(project: Path) -> None:
-    assert run(project, "git", "init", "-q").returncode == 0
-    path = project / ".dvc/tmp/search/mnist_dense.db"
-    path.parent.mkdir(parents=True)
-    path.write_text("text", encoding="utf-8")
+@pytest.mark.parametrize("text", ["text", "text\n", "{}\n"])
+def test_corrupt_study_is_one_sentence(repository: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.chdir(repository)
+    path = repository / ".dvc/tmp/search/mnist_dense.journal"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
         search.search("mnist_dense", "1", "1", "tpe")
-    assert str(caught.value) == (
-        ".dvc/tmp/search/mnist_dense.db: file is not a database; if the disk is full, free some space, or remove the "
-        "file to start again, which also removes the experiments of the trials"
-    )
-
-
-@pytest.mark.usefixtures("without_dvc")
-def test_grid_has_at_most_as_many_points_as_trials_and_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    space = {
-        "learning_rate": ParameterConfig(low=0.001, high=0.1, log=True),
-        "batch_size": ParameterConfig(choices=[16, 32, 64, 128]),
-        "epochs": ParameterConfig(low=3, high=4),
-    }
-    points = search_space.grid(space, 12)
-    assert len(points) == 12
-    assert {point["epochs"] for point in points} == {3, 4}
-    assert {round(float(point["learning_rate"] or 0), 9) for point in points} == {0.001, 0.01, 0.1}
-    assert {point["batch_size"] for point in points} == {16, 128}
-    assert len(search_space.grid({"batch_size": space["batch_size"]}, 12)) == 4
-
-    monkeypatch.chdir(tmp_path)
-    write_params(tmp_path, lambda values: values["train"].update(epochs=None))
-    found, tried = study(sampler="grid", count=4), []
-    while trial := found.ask():
-        tried.append(trial.params)
-        found.study.tell(trial, state=TrialState.FAIL)
-    assert tried == search_space.grid(found.space, 4)
-    assert len(tried) == 4
+    path.unlink()
+    assert str(caught.value) == ".dvc/tmp/search/mnist_dense.journal: corrupt; remove it to start again"
 
 
 @pytest.mark.parametrize(
@@ -286,9 +233,12 @@ def test_grid_has_at_most_as_many_points_as_trials_and_ends(tmp_path: Path, monk
     [
         (("mnist_dens", "1", "1", "tpe"), "params.yaml: models: there is no 'mnist_dens'; did you mean"),
         (("mnist_dense", "0", "1", "tpe"), "TRIALS: '0': it should be a whole number from 1 to 99999"),
-        (("mnist_dense", "1", "1", "random"), "SAMPLER: 'random': it should be one of tpe, grid"),
+        (("mnist_dense", "1", "1", "random"), "SAMPLER: 'random': it should be tpe or grid"),
+        (("mnist_dense", "1", "1", "grid"), "SAMPLER=grid: learning_rate: a range; list its values as `choices`"),
     ],
 )
 def test_wrong_argument_is_one_sentence(project: Path, given: tuple[str, str, str, str], message: str) -> None:
+    write_params(project, lambda values: values["train"].update(epochs=None))
+    assert run(project, "git", "init", "-q").returncode == 0
     with pytest.raises(UserError, match=re.escape(message)):
         search.search(*given)

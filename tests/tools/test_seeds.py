@@ -69,7 +69,7 @@ def test_named_experiments_are_the_only_ones_compared(repository: Path) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: no model was trained with two seeds; ")
     done = run(repository, sys.executable, "-m", "tools.compare.seeds", "wors")
-    assert done.stderr.startswith("error: wors: unknown Git revision 'wors'; ")
+    assert done.stderr.startswith("error: 'wors': no such revision; ")
 
 
 def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,22 @@ def git(*arguments: str | Path, cwd: Path = Path(), environment: dict[str, str] 
     if done.returncode:
         raise UserError(f"git {arguments[0]}: {' '.join(done.stderr.split())}")
     return done.stdout.strip()
+
+
+def read_files(rev: str, paths: Iterable[Path]) -> dict[Path, str]:
+    """The texts of files of a revision, as far as it has them. Paths are relative to the working directory."""
+    wanted = list(paths)
+    names = "".join(f"{rev}:./{path.as_posix()}\n" for path in wanted)
+    output = subprocess.run(
+        ["git", "cat-file", "--batch"], input=names.encode(), capture_output=True, check=True
+    ).stdout
+    found = {}
+    for path in wanted:
+        head, _, output = output.partition(b"\n")
+        if not head.endswith(b" missing"):
+            size = int(head.rsplit(b" ", 1)[1])
+            found[path], output = output[:size].decode(), output[size + 1 :]
+    return found
 
 
 def experiments(pattern: str = "*") -> list[Experiment]:

@@ -9,8 +9,6 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from dvc.stage.serialize import to_lockfile
-from dvc.utils.serialize import dumps_yaml
 
 from stages.runtime import paths
 from stages.runtime.files import atomic_write
@@ -23,7 +21,7 @@ HEAD = "schema: '2.0'\nstages:\n"
 
 def names() -> list[str]:
     """The names of the stages in dvc.lock, in its order."""
-    return [*_split(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else "")[1]]
+    return [*split(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else "")[1]]
 
 
 def write(stage: "Stage", order: list[str]) -> None:
@@ -33,7 +31,10 @@ def write(stage: "Stage", order: list[str]) -> None:
         stage: a stage that was just run.
         order: names of stages; the entries get this order, others come last.
     """
-    head, entries, tail = _split(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else "")
+    from dvc.stage.serialize import to_lockfile
+    from dvc.utils.serialize import dumps_yaml
+
+    head, entries, tail = split(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else "")
     entry = dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2]
     entries[stage.name] = entry
     position = {name: number for number, name in enumerate(order)}
@@ -42,7 +43,7 @@ def write(stage: "Stage", order: list[str]) -> None:
         part.write_text(head + "".join(entries[name] for name in ordered) + tail, encoding="utf-8")
 
 
-def _split(text: str) -> tuple[str, dict[str, str], str]:
+def split(text: str) -> tuple[str, dict[str, str], str]:
     """What comes before the entries of stages, the entries by the names of the stages, and what comes after."""
     found = re.search(r"^stages:\n((?: .*\n|\n)*)", text, re.MULTILINE)
     if not found:

@@ -2,16 +2,13 @@
 
 import io
 import json
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dvc.exceptions import DvcException
-from dvc.repo import Repo
-from dvc.repo.brancher import switch
-from dvc.scm import resolve_rev
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
@@ -19,7 +16,7 @@ from stages.reporting.environments import describe
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import PARSE_ERRORS
-from tools.lib import git
+from tools.lib import git, lock_entries
 
 if TYPE_CHECKING:
     from stages.evaluation.predictions import Predictions
@@ -53,41 +50,38 @@ class Revision:
 
     def __init__(self, rev: str | None = None, source: str | None = None, name: str | None = None) -> None:
         """Find a branch, tag, commit or DVC experiment, reproduced with this `source` if given; None: the workspace."""
-        if rev == "":
-            raise UserError("the revision: empty; name a branch, tag, commit or experiment")
         self.name = name or rev or "workspace"
         self.reproduced_on = ""  # the machine; empty if the revision was not reproduced
-        try:
-            repo = Repo()
-            self.commit = resolve_rev(repo.scm, rev) if rev else str(repo.get_rev())
-            self.ref = rev or ""  # what Git and DVC call it
-            if rev:
-                reproduction = repo.scm.get_ref(reference(self.commit, source))
-                if reproduction:
-                    self.ref = reference(self.commit, source)
-                    self.reproduced_on = repo.scm.resolve_commit(reproduction).message.partition("\n")[0]
-                # Unlike Repo(rev=...), this finds a project in a subfolder of a Git repository. It holds while the
-                # context manager lives.
-                self._switch = switch(repo, reproduction or self.commit)
-                self._switch.__enter__()
-        except DvcException as error:
-            raise UserError(f"{self.name}: {error}; fetch it, or name another revision") from None
-        self._files = repo.dvcfs
+        self.commit = self.ref = ""  # what the revision is, and what Git and DVC call it
+        self._files = ""  # the commit that files are read from; empty: the work tree
+        if rev is None:
+            return
+        self.ref = rev
+        for known in (rev, *(found.ref for found in git.experiments(rev))):
+            self.commit = self.commit or _commit(known)
+        if not self.commit:
+            raise UserError(f"{rev!r}: no such revision; fetch it, or name a branch, tag, commit or experiment")
+        if reproduction := _commit(reference(self.commit, source)):
+            self.ref = reference(self.commit, source)
+            self.reproduced_on = git.git("log", "-1", "--format=%s", reproduction)
+        self._files = reproduction or self.commit
 
     @cached_property
     def params(self) -> dict[str, Any]:
         """params.yaml; empty if there is none."""
-        return self._load(paths.PARAMS)
+        return self._parse(paths.PARAMS, self._read([paths.PARAMS]).get(paths.PARAMS, ""))
 
     @cached_property
     def stages(self) -> dict[str, Any]:
         """The stages of dvc.lock: their last params, deps and outputs."""
-        return self._load(paths.LOCK).get("stages", {})
+        _, entries, _ = lock_entries.split(self._read([paths.LOCK]).get(paths.LOCK, ""))
+        return {name: self._parse(paths.LOCK, entry)[name] for name, entry in entries.items()}
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of each evaluated model, by name, without those of an older version."""
-        found = {name: self._load(paths.metrics(name)) for name in sorted(self.params.get("models", {}))}
+        files = self._read(paths.metrics(name) for name in sorted(self.params.get("models", {})))
+        found = {path.stem: json.loads(text) for path, text in files.items()}
         return {name: values for name, values in found.items() if "validation_images" in values}
 
     @cached_property
@@ -139,20 +133,50 @@ class Revision:
     def _output(self, path: Path) -> bytes | None:
         """The content of an output; None if neither the cache nor a remote has it."""
         try:
-            return self._files.read_bytes(path.as_posix())
+            return self._outputs.read_bytes(path.as_posix())
         except Exception:  # each kind of remote has its own errors: no file, no credentials, no network
             return None
 
-    def _load(self, path: Path) -> dict[str, Any]:
-        """The content of a YAML or JSON file; empty if there is none."""
+    @cached_property
+    def _outputs(self) -> Any:
+        """The files of the revision as DVC sees them. DVC is imported only for these: that takes a second."""
+        from dvc.repo import Repo
+        from dvc.repo.brancher import switch
+
+        repo = Repo()
+        if self._files:
+            # Unlike Repo(rev=...), this finds a project in a subfolder of a Git repository. It holds while the
+            # context manager lives.
+            self._switch = switch(repo, self._files)
+            self._switch.__enter__()
+        return repo.dvcfs
+
+    def _read(self, files: Iterable[Path]) -> dict[Path, str]:
+        """The texts of files that Git has, as far as they exist."""
+        if self._files:
+            return git.read_files(self._files, files)
+        return {path: path.read_text(encoding="utf-8") for path in files if path.exists()}
+
+    def _parse(self, path: Path, text: str) -> dict[str, Any]:
         try:
-            text = self._files.read_text(path.as_posix(), encoding="utf-8")
-            # Not in C: before, DVC wrote params.yaml as that parser refuses it
-            return YAML(typ="safe", pure=path == paths.PARAMS).load(text) or {}
-        except FileNotFoundError:
-            return {}
+            return _parse(text)
         except YAMLError as error:
             raise UserError(f"{self.name}: {path}: corrupt: {' '.join(str(error).split())}; restore it") from None
+
+
+@cache
+def _parse(text: str) -> dict[str, Any]:
+    """The content of a YAML file, or of an entry of dvc.lock, most of which are the same in all experiments."""
+    try:
+        return YAML(typ="safe").load(text) or {}
+    except YAMLError:  # before, DVC wrote params.yaml as the parser in C refuses it
+        return YAML(typ="safe", pure=True).load(text) or {}
+
+
+def _commit(rev: str) -> str:
+    """The commit of a revision; empty if there is none."""
+    command = ["git", "rev-parse", "--quiet", "--verify", f"{rev}^{{commit}}"]
+    return subprocess.run(command, capture_output=True, encoding="utf-8").stdout.strip()
 
 
 def reference(commit: str, source: str | None = None) -> str:
@@ -164,9 +188,12 @@ def experiments() -> Iterator[tuple[str, str, str]]:
     """Name, revision and state of each DVC experiment, of every commit; the state of a finished one is empty."""
     for experiment in git.experiments():
         yield experiment.name, experiment.ref, ""
-    for task in Repo().experiments.celery_queue.status() if QUEUE.exists() else ():
-        if task["status"] != "Success":
-            yield task["name"] or task["rev"][:7], task["rev"], task["status"].lower()
+    if QUEUE.exists():
+        from dvc.repo import Repo
+
+        for task in Repo().experiments.celery_queue.status():
+            if task["status"] != "Success":
+                yield task["name"] or task["rev"][:7], task["rev"], task["status"].lower()
 
 
 def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, str, str]]:

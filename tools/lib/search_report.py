@@ -1,13 +1,12 @@
 """What a search found: a table of the best trials, all trials as CSV, and Optuna's figures."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from stages.plots._style import styled
@@ -15,27 +14,41 @@ from stages.reporting.markdown import table
 from stages.runtime.files import atomic_write
 
 FOLDER = Path("reports/search")
+DONE = (TrialState.COMPLETE, TrialState.PRUNED)
 SHOWN = 5  # trials in the table
 FEWEST = 8  # complete trials to estimate how much each key matters
 
 
-def write(study: optuna.Study, trials: Sequence[FrozenTrial], name: str, sampler: str) -> str:
-    """Write the CSV and the figures of finished trials; return the table of the best as Markdown."""
-    frame, files = _frame(trials), [FOLDER / f"{name}-{sampler}.csv"]
-    with atomic_write(files[0]) as part:
+def best_of(study: optuna.Study) -> FrozenTrial | None:
+    """The trial with the best value, the first of equal ones; None if no trial is complete."""
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    return max(complete, key=lambda trial: (trial.value, -trial.number), default=None)
+
+
+def write(study: optuna.Study, name: str) -> str:
+    """Write the CSV and the figures; return the table of the best as Markdown."""
+    path = FOLDER / f"{name}.csv"
+    frame = study.trials_dataframe(("number", "state", "value", "duration", "params", "user_attrs"))
+    frame["duration"] = frame["duration"].dt.total_seconds().round(1)
+    frame["state"] = frame["state"].str.lower()
+    frame = frame.rename(columns=lambda column: column.removeprefix("params_").removeprefix("user_attrs_"))
+    with atomic_write(path) as part:
         frame.to_csv(part, index=False)
-    files += _plot(study, f"{name}-{sampler}")
-    best = frame[frame["state"] == "complete"].sort_values("validation_accuracy", ascending=False, kind="stable")
-    keys = list(trials[0].distributions)
+    files = [path, *_plot(study, name)]
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    keys = list(complete[0].params)
     rows = [
-        [row["trial"], f"{row['validation_accuracy']:.2%}", *map(_short, row[keys]), row["seconds"]]
-        for _, row in best.head(SHOWN).iterrows()
+        [trial.number, f"{trial.value:.2%}", *(_short(trial.params[key]) for key in keys)]
+        for trial in sorted(complete, key=lambda trial: -(trial.value or 0))[:SHOWN]
     ]
     counts = ", ".join(f"{count} {state}" for state, count in frame["state"].value_counts().items())
-    shares = ", ".join(f"{key} {share:.0%}" for key, share in _importances(study, trials).items())
-    head = table(["Trial", "Validation", *keys, "Seconds"], rows, "rr" + "r" * len(keys) + "r")
-    explained = f"; variance explained: {shares}" if shares else ""
-    return f"{head}\n\n{counts}{explained}\nAll trials: {', '.join(map(str, files))}"
+    explained = ""
+    if len(complete) >= FEWEST and len({trial.value for trial in complete}) > 1:
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+        explained = "; variance explained: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
+    best = table(["Trial", "Validation", *keys], rows, "rr" + "r" * len(keys))
+    return f"{best}\n\n{counts}{explained}\nAll trials: {', '.join(map(str, files))}"
 
 
 def assignments(values: Mapping[str, Any]) -> str:
@@ -45,33 +58,6 @@ def assignments(values: Mapping[str, Any]) -> str:
 
 def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _frame(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    """A row for each trial."""
-    return pd.DataFrame(
-        [
-            {
-                "trial": trial.number,
-                "state": trial.state.name.lower().replace("fail", "failed"),
-                "validation_accuracy": trial.value if trial.state == TrialState.COMPLETE else None,
-                "epochs": max(trial.intermediate_values, default=None),
-                "seconds": round(trial.duration.total_seconds(), 1) if trial.duration else None,
-                **trial.params,
-                "error": trial.user_attrs.get("error"),
-            }
-            for trial in trials
-        ]
-    )
-
-
-def _importances(study: optuna.Study, trials: Sequence[FrozenTrial]) -> dict[str, float]:
-    """The share of the variance of the accuracy that each key explains (fANOVA); empty with few trials."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    if len(complete) < FEWEST or len({trial.value for trial in complete}) < 2:
-        return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 @styled

@@ -1,17 +1,22 @@
-"""What a search tries: distributions for Optuna, a grid of the same size, and the values of params.yaml."""
+"""What a search tries, and what its trials have in common."""
 
-import itertools
-from typing import TYPE_CHECKING, Any
+import hashlib
+import json
+from collections.abc import Callable
+from functools import partial, reduce
+from pathlib import Path
+from typing import Any
 
-import numpy as np
+import optuna
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
+from stages.config.flatten import flatten
 from stages.config.models import ModelConfig
 from stages.config.schema import Params
 from stages.config.search import ParameterConfig, Value
+from stages.runtime import paths
 from stages.runtime.errors import UserError
-
-if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
 
 Values = dict[str, Value]
 Space = dict[str, ParameterConfig]
@@ -23,92 +28,84 @@ def space(params: Params, name: str) -> Space:
     Raises:
         UserError: the section `train` overrides a key, so that all trials would be the same.
     """
-    found = params.search.get(name) or _default(params.models[name])
+    model = params.models[name]
+    batch_sizes = sorted({max(1, model.batch_size // 2), model.batch_size, 2 * model.batch_size})
+    found = params.search.get(name) or {
+        "learning_rate": ParameterConfig(low=model.learning_rate / 10, high=model.learning_rate * 10, log=True),
+        "batch_size": ParameterConfig(choices=list(batch_sizes)),
+    }
     for key in found:
         if getattr(params.train, key, None) is not None:
             raise UserError(f"params.yaml: train.{key}: it overrides the values that a search tries; set it to null")
     return found
 
 
-def _default(model: ModelConfig) -> Space:
-    batch_sizes = sorted({max(1, model.batch_size // 2), model.batch_size, 2 * model.batch_size})
-    return {
-        "learning_rate": ParameterConfig(low=model.learning_rate / 10, high=model.learning_rate * 10, log=True),
-        "batch_size": ParameterConfig(choices=list(batch_sizes)),
-    }
-
-
-def distributions(space: Space) -> "dict[str, BaseDistribution]":
-    """The space as Optuna's distributions."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    found: dict[str, BaseDistribution] = {}
+def suggest(trial: optuna.Trial, space: Space) -> Values:
+    """The values of a trial, as Optuna's sampler chooses them."""
+    values: Values = {}
     for key, parameter in space.items():
         low, high = parameter.low, parameter.high
         if parameter.choices is not None:
-            found[key] = CategoricalDistribution(parameter.choices)
+            values[key] = trial.suggest_categorical(key, parameter.choices)
         elif isinstance(low, int) and isinstance(high, int):
-            found[key] = IntDistribution(low, high, log=parameter.log)
+            values[key] = trial.suggest_int(key, low, high, log=parameter.log)
         elif low is not None and high is not None:
-            found[key] = FloatDistribution(low, high, log=parameter.log)
-    return found
+            values[key] = trial.suggest_float(key, low, high, log=parameter.log)
+    return values
 
 
-def grid(space: Space, trials: int) -> list[Values]:
-    """The largest even grid of at most so many points: each axis in turn gets one more value while it fits."""
-    levels = dict.fromkeys(space, 1)
-    grew = True
-    while grew:
-        grew = False
-        for key in sorted(levels, key=lambda key: levels[key]):
-            if (
-                len(_axis(space[key], levels[key] + 1)) > levels[key]
-                and _size({**levels, key: levels[key] + 1}) <= trials
-            ):
-                levels[key] += 1
-                grew = True
-                break
-    axes = [_axis(parameter, levels[key]) for key, parameter in space.items()]
-    return [dict(zip(space, point, strict=True)) for point in itertools.product(*axes)]
+def sampler(name: str, space: Space, startup: int) -> Callable[..., optuna.samplers.BaseSampler]:
+    """What makes Optuna's sampler from a `seed`: `tpe`, whose first `startup` trials are random, or `grid`.
 
-
-def _size(levels: dict[str, int]) -> int:
-    return int(np.prod(list(levels.values())))
-
-
-def _axis(parameter: ParameterConfig, count: int) -> list[Value]:
-    """Evenly spread values of a parameter, both ends included; fewer if it has no more. A single one is the middle."""
-    if parameter.choices is not None:
-        indices = (
-            np.linspace(0, len(parameter.choices) - 1, count) if count > 1 else [(len(parameter.choices) - 1) // 2]
-        )
-        return [parameter.choices[index] for index in dict.fromkeys(round(index) for index in indices)]
-    assert parameter.low is not None
-    assert parameter.high is not None
-    low, high = parameter.low, parameter.high
-    positions = np.linspace(0, 1, count) if count > 1 else np.array([0.5])
-    values = low * (high / low) ** positions if parameter.log else low + (high - low) * positions
-    if isinstance(low, int) and isinstance(high, int):
-        return list(dict.fromkeys(round(value) for value in values))
-    return [float(np.clip(float(f"{value:.12g}"), low, high)) for value in values]
+    Raises:
+        UserError: there is no such sampler, or a key has no choices for a grid.
+    """
+    if name == "tpe":
+        return partial(optuna.samplers.TPESampler, n_startup_trials=startup, multivariate=True)
+    if name != "grid":
+        raise UserError(f"SAMPLER: {name!r}: it should be tpe or grid")
+    axes = {key: parameter.choices for key, parameter in space.items() if parameter.choices}
+    if ranges := [key for key in space if key not in axes]:
+        raise UserError(f"SAMPLER=grid: {', '.join(ranges)}: a range; list its values as `choices` in params.yaml")
+    return partial(optuna.samplers.GridSampler, axes)
 
 
 def current(model: ModelConfig, space: Space) -> Values | None:
     """The values of params.yaml if they lie in the space."""
     entry: Any = model.model_dump()
-    values = {key: _get(entry, key) for key in space}
+    values: Values = {}
     for key, parameter in space.items():
-        value = values[key]
+        value = reduce(lambda found, part: found.get(part) if isinstance(found, dict) else None, key.split("."), entry)
         if parameter.choices is not None:
             inside = any(value == choice and type(value) is type(choice) for choice in parameter.choices)
         else:
             inside = isinstance(value, int | float) and (parameter.low or 0) <= value <= (parameter.high or 0)
         if not inside:
             return None
+        values[key] = value
     return values
 
 
-def _get(entry: Any, key: str) -> Any:
-    for part in key.split("."):
-        entry = entry.get(part) if isinstance(entry, dict) else None
-    return entry
+def identity(name: str, sampler: str, space: Space) -> str:
+    """Digest of all that decides the results of trials beside their values: params, and hashes of code and data.
+
+    DVC says what these are. An earlier trial counts only if it has the same digest.
+
+    Raises:
+        UserError: dvc.yaml is not valid, or a file is missing.
+    """
+    facts: dict[str, Any] = {"sampler": sampler}
+    try:
+        stages = Repo().stage.collect(f"evaluate@{name}", with_deps=True)
+        made = [out.fs_path for stage in stages for out in stage.outs]
+        for dep in (dep for stage in stages for dep in stage.deps):
+            if dep.def_path == paths.PARAMS.as_posix():
+                for key, value in dep.read_params().items():
+                    facts |= flatten(value, key)
+            elif not any(Path(dep.fs_path).is_relative_to(path) for path in made):
+                facts[dep.def_path] = dep.get_hash().value
+    except (DvcException, OSError) as error:
+        raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
+    # Their values in params.yaml decide nothing
+    facts |= {f"models.{name}.{key}": entry.model_dump() for key, entry in space.items()}
+    return hashlib.md5(json.dumps(facts, sort_keys=True).encode(), usedforsecurity=False).hexdigest()[:7]

@@ -1,4 +1,4 @@
-"""One trial of a search: a `dvc exp run --temp` in a process group of its own, and the experiment that it leaves."""
+"""Trials of a search: each is a `dvc exp run --temp` in a process group of its own, and leaves an experiment."""
 
 import json
 import os
@@ -8,137 +8,137 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-
-import psutil
+from typing import IO
 
 from stages.config.search import Value
 from stages.runtime import paths
+from stages.runtime.errors import UserError
 from tools.lib.git import experiments, git
 
+FOLDER = Path(".dvc/tmp/search")  # trials and logs
 EPOCH = re.compile(r"^epoch (\d+)/\d+: loss (\S+),.* accuracy (\S+)$")  # what stages.train prints
 STARTED = re.compile(r"^Reproducing experiment '(.+)'$")
+ERROR = re.compile(r"(error|\w+Error|ERROR): ")
 GRACE = 20.0  # seconds between the request to stop and the kill
 EXECUTORS = Path(".dvc/tmp/exps")  # DVC's: run/REVISION/REVISION.run names an experiment and its folder
-# DVC hands experiments over through a stash, where the next process would take this one: held until it has started
-handing_over = threading.Lock()
 
 
-class RunningTrial:
-    """A trial that runs; what it prints goes to a log. Whoever makes one holds `handing_over`, which it releases."""
+class TrialRunner:
+    """Runs trials of one model, several of them at the same time in threads."""
 
-    def __init__(
-        self, experiment: str, model: str, values: Mapping[str, Value], log: Path, environment: Mapping[str, str]
-    ) -> None:
-        self.experiment, self.log = experiment, log
-        self.reason = ""  # why it was stopped
-        self._is_started = False
+    def __init__(self, model: str) -> None:
+        self.model = model
+        self.is_stopping = False
+        self._running = set[subprocess.Popen[str]]()
+        # DVC hands experiments over through a stash, where the next process would take this one
+        self._handing_over = threading.Lock()
+
+    def run(self, experiment: str, values: Mapping[str, Value], log: Path) -> Generator[tuple[int, float, float]]:
+        """Run a trial until it ends, or until the generator is closed.
+
+        Args:
+            experiment: name of the experiment that it leaves.
+            values: what to set in the model's entry, by dotted keys.
+            log: file for what it prints.
+
+        Yields:
+            Epoch, training loss and validation accuracy.
+
+        Raises:
+            UserError: it failed, or `stop` was called.
+        """
         log.parent.mkdir(parents=True, exist_ok=True)
-        overrides = [text for key, value in values.items() for text in ("-S", override(model, key, value))]
-        command = ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-n", experiment, *overrides, f"evaluate@{model}"]
-        self.process = subprocess.Popen(
-            command,
+        current = ""  # DVC also runs what it finds of other processes
+        with log.open("w", encoding="utf-8") as file:
+            with self._handing_over:
+                if self.is_stopping:
+                    raise UserError("interrupted")
+                process = self._start(experiment, values)
+                lines = self._lines(process, file)
+                for line in lines:
+                    if found := STARTED.match(line):
+                        current = found[1]
+                        break
+                self._running.add(process)
+            try:
+                if self.is_stopping:  # since then
+                    _signal(process, signal.SIGINT)
+                for line in lines:
+                    if found := STARTED.match(line):
+                        current = found[1]
+                    elif current == experiment and (found := EPOCH.match(line)):
+                        yield int(found[1]), float(found[2]), float(found[3])
+                process.wait()
+            finally:
+                _signal(process, signal.SIGINT)  # as Ctrl-C: DVC then removes the folder
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(GRACE)
+                _signal(process, signal.SIGKILL)
+                self._running.discard(process)
+                remove_folders(experiment)
+        if self.is_stopping or process.wait():
+            raise UserError("interrupted" if self.is_stopping else _reason(log))
+
+    def stop(self) -> None:
+        """Interrupt all trials; kill them if this is called again. No other starts."""
+        number = signal.SIGKILL if self.is_stopping else signal.SIGINT
+        self.is_stopping = True
+        for process in list(self._running):  # not before it has started: until then, DVC changes the stash
+            _signal(process, number)
+
+    def _start(self, experiment: str, values: Mapping[str, Value]) -> "subprocess.Popen[str]":
+        sets = [f"++models.{self.model}.{key}={json.dumps(value)}" for key, value in values.items()]
+        options = [text for each in sets for text in ("-S", each)]
+        return subprocess.Popen(
+            ["dvc", "--wait-for-lock", "exp", "run", "--temp", "-n", experiment, *options, f"evaluate@{self.model}"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
             errors="replace",
-            env={**os.environ, **environment, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+            env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
             start_new_session=True,  # Ctrl-C reaches it through `stop` alone
             # A shell that starts a search in the background ignores SIGINT, which `stop` sends
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
-    def epochs(self) -> Iterator[tuple[int, float, float]]:
-        """Epoch, training loss and validation accuracy of each epoch, until the trial has ended."""
-        assert self.process.stdout
-        current = ""  # DVC also runs what it finds of other processes
-        with self.log.open("w", encoding="utf-8") as log:
-            for line in self.process.stdout:
-                log.write(line)
-                log.flush()
-                if started := STARTED.match(line):
-                    current = started[1]
-                    self._set_started()
-                elif current == self.experiment and (found := EPOCH.match(line)):
-                    yield int(found[1]), float(found[2]), float(found[3])
-        self.wait()
-
-    def wait(self) -> None:
-        """Wait for the end of the process, and remove what it left."""
-        self._set_started()
-        self.process.wait()
-        remove_folders(self.experiment)
-
-    def stop(self, reason: str) -> None:
-        """Ask the training to stop, as Ctrl-C does: DVC then removes the folder. After `GRACE` it is killed."""
-        if self.reason:
-            return
-        self.reason = reason
-        if self._is_started:  # before that, DVC changes the stash
-            self._interrupt()
-        for seconds, number in ((GRACE, signal.SIGINT), (2 * GRACE, signal.SIGKILL)):
-            timer = threading.Timer(seconds, _signal_group, [self.process, number])
-            timer.daemon = True
-            timer.start()
-
-    @property
-    def identity(self) -> tuple[int, float]:
-        """The process for `stop_orphan`."""
-        return self.process.pid, psutil.Process(self.process.pid).create_time()
-
-    def error(self) -> str:
-        """The line of the log that says most about a failure."""
-        lines = self.log.read_text(encoding="utf-8").splitlines()
-        errors = [line for line in lines if re.match(r"(error|\w+Error|ERROR): ", line)]
-        return next(iter([*errors, *reversed(lines)]), "no output").strip()[:300]
-
-    def _set_started(self) -> None:
-        if not self._is_started:
-            self._is_started = True
-            handing_over.release()
-            if self.reason:
-                self._interrupt()
-
-    def _interrupt(self) -> None:
-        _signal_group(self.process, signal.SIGINT)
+    @staticmethod
+    def _lines(process: "subprocess.Popen[str]", log: IO[str]) -> Iterator[str]:
+        """What a process prints, line by line, which the log gets, too."""
+        assert process.stdout
+        for line in process.stdout:
+            log.write(line)
+            log.flush()
+            yield line
 
 
-def override(model: str, key: str, value: Value) -> str:
-    """The argument of `-S` that sets a key of a model, whether params.yaml has it or not."""
-    return f"++models.{model}.{key}={json.dumps(value)}"
-
-
-def stop_orphan(identity: Sequence[float]) -> None:
-    """Stop a trial whose search was killed, if it still runs: the number of a process may belong to another by now."""
-    with suppress(psutil.NoSuchProcess, ValueError):
-        pid, created = identity
-        process = psutil.Process(int(pid))
-        if process.create_time() == created:
-            os.killpg(process.pid, signal.SIGINT)
-            if psutil.wait_procs([process], GRACE)[1]:
-                os.killpg(process.pid, signal.SIGKILL)
-
-
-def _signal_group(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
+def _signal(process: "subprocess.Popen[str]", number: signal.Signals) -> None:
     if process.poll() is None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, number)
 
 
-def accuracy(experiment: str, model: str) -> float | None:
-    """The validation accuracy of a model in an experiment; None if there is no such experiment."""
+def _reason(log: Path) -> str:
+    """The line of a log that says most about a failure."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return next(iter([*filter(ERROR.match, lines), *reversed(lines)]), "no output").strip()[:300]
+
+
+def accuracy(experiment: str, model: str) -> float:
+    """The validation accuracy of a model in an experiment; a `UserError` if DVC did not store it."""
     for found in experiments(experiment):
         return float(json.loads(git("show", f"{found.ref}:./{paths.metrics(model)}"))["validation_accuracy"])
-    return None
+    raise UserError(f"DVC stored no result of {experiment}")
 
 
-def remove_experiments(pattern: str, keep: str = "") -> None:
-    """Remove the experiments whose names match a pattern, but the one to keep."""
-    for found in experiments(pattern):
-        if found.name != keep:
+def remove_experiments(names: Iterable[str]) -> None:
+    """Remove the experiments with these names, as far as there are any."""
+    removed = set(names)
+    for found in experiments("search-*"):
+        if found.name in removed:
             git("update-ref", "-d", found.ref)
 
 

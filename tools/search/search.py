@@ -1,247 +1,168 @@
 """`make search MODEL=mnist_dense TRIALS=40 JOBS=2`: find hyperparameters with Optuna; each trial is a DVC experiment.
 
-The study lies in .dvc/tmp/search/NAME.db, so a search that was killed goes on where it was.
+The studies lie in .dvc/tmp/search/NAME.journal, so a search that was stopped or killed goes on where it was.
 """
 
 import math
+import re
 import signal
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import closing
 
-from optuna.exceptions import StorageInternalError
-from optuna.trial import Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import FrozenTrial, TrialState
 
 from stages.config import params
 from stages.config.messages import lookup
-from stages.config.references import check_change
 from stages.config.schema import Params
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from stages.tracking import parent
-from tools.lib import search_report, trials
+from tools.lib import search_report, search_space, trials
 from tools.lib.exclusive import exclusive
 from tools.lib.git import check_clone
-from tools.lib.search_study import FOLDER, START_AGAIN, SearchStudy
-from tools.lib.trials import RunningTrial
+from tools.lib.search_report import DONE, assignments, best_of
+from tools.lib.trials import FOLDER
 
-SAMPLERS = ("tpe", "grid")
-HOPELESS = 3  # a search ends if its first trials all fail, or if DVC stores no result of so many in a row
-NOT_FINITE = "the loss is not a number"
+STARTUP = 5  # random trials before the results of others guide the search and prune
+WARMUP = 0.25  # of the epochs: no trial is pruned before
+HOPELESS = 3  # a search ends if so many trials failed and none was complete
 
 
 def search(name: str, count: str, jobs: str, sampler: str) -> None:
-    """Run trials until `count` of them are finished, keep the best as a DVC experiment, and write the report.
+    """Run trials until `count` of them are complete or pruned, keep the best as a DVC experiment, and report.
 
     Args:
         name: the model.
-        count: number of trials that are complete, pruned or failed, with those of earlier runs.
-        jobs: trials that run at the same time.
-        sampler: `tpe`, or `grid` for an even grid of at most `count` points.
+        count: number of trials, including those of earlier runs. No run starts more than it misses.
+        jobs: number of trials that run at the same time.
+        sampler: `tpe`, or `grid` for each combination of the choices.
 
     Raises:
         UserError: params.yaml or an argument is not valid, DVC cannot run experiments here, another search of this
-            model runs, all trials failed, or the study is corrupt or on a full disk.
+            model runs, no trial succeeded, or the file of the trials is corrupt.
     """
     values = params.load()
     lookup(values.models, name, "models")
-    if sampler not in SAMPLERS:
-        raise UserError(f"SAMPLER: {sampler!r}: it should be one of {', '.join(SAMPLERS)}")
     numbers = _positive("TRIALS", count), _positive("JOBS", jobs)
     check_clone()
     # A second search of the model would start trials, too, and remove those of this one
     message = f"search {name}: another search of this model runs; wait for it, or raise its JOBS"
     with exclusive(FOLDER / f"{name}.lock", message):
-        try:
-            Search(values, name, *numbers, sampler).run()
-        except (StorageInternalError, SQLAlchemyError) as error:
-            what = getattr(error, "orig", None) or getattr(error.__cause__, "orig", error)  # SQLite's own error
-            reason = " ".join(str(what).split())
-            raise UserError(
-                f"{FOLDER / name}.db: {reason}; if the disk is full, free some space, {START_AGAIN}"
-            ) from None
+        Search(values, name, sampler).run(*numbers)
 
 
 class Search:
-    """A search that runs: `jobs` threads, each with one trial at a time."""
+    """The trials of one model with one sampler, and the same params, code and data."""
 
-    def __init__(self, values: Params, name: str, count: int, jobs: int, sampler: str) -> None:
-        self.values, self.name, self.count, self.jobs, self.sampler = values, name, count, jobs, sampler
-        self.study = SearchStudy(values, name, sampler, count)
-        self.running = set[RunningTrial]()
-        self.environment: dict[str, str] = {}
-        self._lock = threading.RLock()  # for everything but waiting for trials
-        self._is_stopping = False
-        self._without_result = 0  # trials in a row
+    def __init__(self, values: Params, name: str, sampler: str) -> None:
+        """Open the study of earlier runs, or a new one.
 
-    def run(self) -> None:
-        """Run the trials that are missing, and report."""
-        self._recover()
-        dataset, attributes = self.values.resolved_models[self.name].dataset, self.study.study.user_attrs
-        run_id = parent.start(dataset, f"search {self.name} ({self.sampler})", attributes.get("mlflow_run"))
-        if run_id:
-            self.study.study.set_user_attr("mlflow_run", run_id)
-            self.environment = {parent.VARIABLE: run_id}
-        status = "FAILED"
+        Raises:
+            UserError: there is no such sampler, the space is not valid for it, or the file of the trials is corrupt.
+        """
+        self.name = name
+        self.space = search_space.space(values, name)
+        self.own = search_space.current(values.models[name], self.space)
+        make_sampler = search_space.sampler(sampler, self.space, STARTUP)
+        digest = search_space.identity(name, sampler, self.space)
+        self.experiment = f"search-{name}-{digest}"
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warmup = max(1, round(WARMUP * values.resolved_models[name].epochs))
+        path = FOLDER / f"{name}.journal"
         try:
-            status = "FINISHED" if self._run_trials() else "KILLED"
-        finally:
-            best = self.study.best
-            if run_id:
-                tags = {f"best.{key}": value for key, value in best.params.items()} if best else {}
-                parent.end(run_id, status, tags, {"validation_accuracy": best.value or 0.0} if best else {})
-        if status == "KILLED":
-            sys.exit(f"interrupted after {len(self.study.finished)} of {self.count} trials: the same command resumes")
+            self.study = optuna.create_study(
+                storage=JournalStorage(JournalFileBackend(str(path))),
+                study_name=digest,
+                direction="maximize",
+                load_if_exists=True,
+                pruner=optuna.pruners.MedianPruner(STARTUP, warmup),
+            )
+        except (ValueError, LookupError, AssertionError):  # a record is cut off, or none at all
+            raise UserError(f"{path}: corrupt; remove it to start again") from None
+        # Another seed after each interruption: the random trials of before would come again
+        self.study.sampler = make_sampler(seed=values.seed + len(self.study.trials))
+        self.runner = trials.TrialRunner(name)
+
+    def run(self, count: int, jobs: int) -> None:
+        """Run the trials that are missing, and report."""
+        for trial in self.study.get_trials(states=(TrialState.RUNNING,)):  # of a search that was killed
+            self.study.tell(trial.number, state=TrialState.FAIL)
+            self.study.enqueue_trial(trial.params)
+        trials.remove_folders(f"search-{self.name}-*")
+        if not self.study.trials and self.own:
+            self.study.enqueue_trial(self.own)
+        missing = count - len(self._done())
+        if isinstance(self.study.sampler, optuna.samplers.GridSampler) and self.study.sampler.is_exhausted(self.study):
+            missing = 0  # Optuna would begin the grid again
+        print(f"{self.experiment}: {len(self._done())} trials are done, {max(0, missing)} are to run", flush=True)
+        if missing > 0:
+            numbers = signal.SIGINT, signal.SIGTERM
+            handlers = [signal.signal(number, lambda *_: self._stop()) for number in numbers]
+            self.study.optimize(self._try, missing, n_jobs=jobs, catch=UserError, callbacks=[self._conclude])
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
+        if self.runner.is_stopping:
+            sys.exit(f"interrupted after {len(self._done())} of {count} trials: the same command resumes")
+        best = best_of(self.study)
         if best is None:
             raise UserError(f"search {self.name}: no trial succeeded; their logs are in {FOLDER / self.name}")
-        print(search_report.write(self.study.study, self.study.finished, self.name, self.sampler))
-        print(f"\nThe best trial is an experiment: dvc exp apply {self._experiment(best.number)}")
+        print(search_report.write(self.study, self.name))
+        print(f"\nThe best trial is an experiment: dvc exp apply {self.experiment}-{best.number}")
 
-    def _recover(self) -> None:
-        """Stop what a search that was killed left running, and try its values again."""
-        for trial in self.study.interrupted:
-            trials.stop_orphan(trial.user_attrs.get("process", []))
-            self.study.put_back(trial.number)
-        trials.remove_folders(self._experiment("*"))
-        best = self.study.best
-        trials.remove_experiments(self._experiment("*"), self._experiment(best.number) if best else "")
-
-    def _run_trials(self) -> bool:
-        """Run trials in threads; whether they were not interrupted."""
-        is_interrupted = False
-        with ThreadPoolExecutor(self.jobs) as pool:
-            threads = [pool.submit(self._work) for _ in range(self.jobs)]
-            while True:
-                try:
-                    wait(threads)
-                    break
-                except KeyboardInterrupt:
-                    is_interrupted = True
-                    print("stopping the trials", file=sys.stderr, flush=True)
-                    self._stop()
-        for thread in threads:
-            thread.result()
-        return not is_interrupted
-
-    def _work(self) -> None:
-        """Run one trial after the other."""
-        try:
-            while trial := self._next():
-                if not self._is_known(trial):
-                    self._run_trial(trial)
-        except BaseException:
-            self._stop()
-            raise
-
-    def _next(self) -> Trial | None:
-        with self._lock:
-            finished = self.study.finished
-            is_hopeless = len(finished) >= HOPELESS and all(trial.state == TrialState.FAIL for trial in finished)
-            is_over = self._is_stopping or is_hopeless or len(self.study.begun) >= self.count
-            return None if is_over else self.study.ask()
-
-    def _is_known(self, trial: Trial) -> bool:
-        """Whether the values of a trial were tried before or are not valid; then it is finished."""
-        with self._lock:
-            if same := self.study.same(trial):
-                for epoch, accuracy in same.intermediate_values.items():
-                    trial.report(accuracy, epoch)
-                value = same.value if same.state == TrialState.COMPLETE else None
-                self._tell(trial, same.state, f"as trial {same.number}", value)
-                return True
-            try:
-                check_change(self.values, self.values.models[self.name], trial.params, "params.yaml")
-            except UserError as error:
-                self._fail(trial, str(error))
-                return True
-        return False
-
-    def _run_trial(self, trial: Trial) -> None:
-        log = FOLDER / self.name / f"{self.sampler}-{trial.number}.log"
-        trials.handing_over.acquire()
-        if self._is_stopping:
-            trials.handing_over.release()
-            with self._lock:
-                self.study.put_back(trial.number)
-            return
-        process = RunningTrial(self._experiment(trial.number), self.name, trial.params, log, self.environment)
-        with self._lock:
-            self.running.add(process)
-            if self._is_stopping:  # since then
-                process.stop("interrupted")
-        try:
-            print(f"trial {trial.number}: started; {search_report.assignments(trial.params)}; {log}", flush=True)
-            with self._lock:
-                trial.set_user_attr("process", process.identity)
-            for epoch, loss, accuracy in process.epochs():
-                with self._lock:
-                    if not math.isfinite(loss):
-                        process.stop(NOT_FINITE)
-                    elif epoch not in self.study.study.trials[trial.number].intermediate_values:
-                        trial.report(accuracy, epoch)
-                        if trial.should_prune():
-                            process.stop("pruned")
-        except BaseException:
-            process.stop("interrupted")
-            process.wait()
-            raise
-        with self._lock:
-            self.running.remove(process)
-            self._finish(trial, process)
-
-    def _finish(self, trial: Trial, process: RunningTrial) -> None:
-        """Tell Optuna what became of a trial, and keep its experiment only if it is the best."""
-        before, accuracy = self.study.best, trials.accuracy(process.experiment, self.name)
-        has_no_result = accuracy is None and process.process.returncode == 0 and not process.reason
-        self._without_result = self._without_result + 1 if has_no_result else 0
-        if accuracy is not None and process.reason != NOT_FINITE:
-            self._tell(trial, TrialState.COMPLETE, f"{accuracy:.2%}", accuracy)
-            best = self.study.best
-            if best and best.number != trial.number:
-                trials.remove_experiments(process.experiment)
-            elif before:
-                trials.remove_experiments(self._experiment(before.number))
-        elif process.reason == "pruned":
-            self._tell(trial, TrialState.PRUNED, "pruned")
-        elif process.reason == "interrupted":
-            self.study.put_back(trial.number)
-        elif has_no_result:  # another process may have taken this experiment from DVC's stash
-            self.study.put_back(trial.number)
-            if self._without_result >= HOPELESS:
-                raise UserError(
-                    f"search {self.name}: DVC ran {HOPELESS} trials and stored no result; see {process.log}"
-                )
-        else:
-            trials.remove_experiments(process.experiment)
-            self._fail(trial, process.reason or process.error())
-
-    def _fail(self, trial: Trial, why: str) -> None:
-        trial.set_user_attr("error", why)
-        self._tell(trial, TrialState.FAIL, f"failed: {why}")
-
-    def _tell(self, trial: Trial, state: TrialState, outcome: str, value: float | None = None) -> None:
-        self.study.study.tell(trial, value, state=state)
-        best = self.study.best
-        text = f"trial {trial.number}: {outcome}; {search_report.assignments(trial.params)}"
-        print(text + (f"; best {best.value:.2%}, trial {best.number}" if best else ""), flush=True)
+    def _done(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=DONE)
 
     def _stop(self) -> None:
-        with self._lock:
-            self._is_stopping = True
-            for process in self.running:
-                process.stop("interrupted")
+        print("stopping the trials", file=sys.stderr, flush=True)
+        self.study.stop()
+        self.runner.stop()
 
-    def _experiment(self, number: int | str) -> str:
-        return f"search-{self.name}-{self.sampler}-{number}"
+    def _try(self, trial: optuna.Trial) -> float:
+        """The validation accuracy of a trial; a `UserError` says why it failed."""
+        values = search_space.suggest(trial, self.space)
+        for done in self._done():
+            if done.params == values and done.state == TrialState.COMPLETE and done.value is not None:
+                return done.value
+        log = FOLDER / self.name / f"{self.study.study_name}-{trial.number}.log"
+        experiment = f"{self.experiment}-{trial.number}"
+        print(f"trial {trial.number}: started; {assignments(values)}; {log}", flush=True)
+        try:
+            with closing(self.runner.run(experiment, values, log)) as epochs:
+                for epoch, loss, accuracy in epochs:
+                    if not math.isfinite(loss):
+                        raise UserError("the loss is not a number")
+                    trial.report(accuracy, epoch)
+                    if trial.should_prune():
+                        raise optuna.TrialPruned
+            return trials.accuracy(experiment, self.name)
+        except UserError as error:
+            trial.set_user_attr("error", str(error))
+            if self.runner.is_stopping:
+                self.study.enqueue_trial(values)
+            raise
+
+    def _conclude(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Say what became of a trial, and keep only the best experiment."""
+        best = best_of(study)
+        outcome = f"{trial.value:.2%}" if trial.state == TrialState.COMPLETE else trial.state.name.lower()
+        error = f": {trial.user_attrs['error']}" if "error" in trial.user_attrs else ""
+        of_best = f"; best {best.value:.2%}, trial {best.number}" if best else ""
+        print(f"trial {trial.number}: {outcome}{error}; {assignments(trial.params)}{of_best}", flush=True)
+        finished = [each.number for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
+        trials.remove_experiments(
+            f"{self.experiment}-{number}" for number in finished if number != (best and best.number)
+        )
+        if best is None and len(finished) >= HOPELESS and not self._done():
+            study.stop()
 
 
 def _positive(what: str, text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 100_000:
+    if not re.fullmatch(r"[1-9][0-9]{0,4}", text):
         raise UserError(f"{what}: {text!r}: it should be a whole number from 1 to 99999")
     return int(text)
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run(search, "model", "trials", "jobs", "sampler")
