@@ -1,18 +1,18 @@
 """Archives in data/raw → TFRecords in data/records, images per class and split, and a list of invalid images."""
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from typing import Any
 
 from stages.config import params
+from stages.config.datasets import DatasetConfig
 from stages.config.messages import lookup
 from stages.config.plugins import load_plugin
 from stages.data import jpeg
-from stages.data.examples import Checked, Example, check_types
+from stages.data.examples import Checked, check_types
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
-from stages.runtime.tasks import Function, Result, Task
 
 
 def preprocess(name: str) -> None:
@@ -32,34 +32,14 @@ def preprocess(name: str) -> None:
     from stages.data.writer import write_checked
 
     folder, skip_invalid = paths.raw(name), values.skip_invalid_images
-    inputs = [partial(module.examples, folder, dataset.classes)]
-    check = partial(_checked, dataset.format, len(dataset.classes), skip_invalid)
-    if values.engine == "local" or not hasattr(module, "inputs"):
-        write_checked(name, dataset.class_names, [partial(check, read) for read in inputs], folder, skip_invalid)
-        return
-    from stages.cluster.connect import connected
-
-    inputs = module.inputs(folder, dataset.classes)
-    with connected():
-        reads = [partial(check, read) for read in inputs]
-        write_checked(name, dataset.class_names, reads, folder, skip_invalid, run=_run_on_nodes)
+    examples = module.examples(folder, dataset.classes)
+    write_checked(name, dataset.class_names, _checked(examples, dataset, skip_invalid), folder, skip_invalid)
 
 
-def _checked(module: str, classes: int, decode: bool, read: Callable[[], Iterable[Example]]) -> Iterator[Checked]:
-    for example in check_types(read(), module, classes):
+def _checked(examples: Any, dataset: DatasetConfig, decode: bool) -> Iterator[Checked]:
+    for example in check_types(examples, dataset.format, len(dataset.classes)):
         image = example[2]
         yield example, jpeg.find_error(image, decode) if isinstance(image, bytes) else ""
-
-
-def _run_on_nodes(tasks: list[Task], function: Function) -> Iterator[tuple[Task, Result]]:
-    from stages.cluster.tasks import run_on_nodes
-
-    return run_on_nodes(tasks, partial(_without_gpu, function), only_with_project=True)
-
-
-def _without_gpu(function: Function) -> Function:
-    import_tensorflow(gpu=False)
-    return function
 
 
 if __name__ == "__main__":

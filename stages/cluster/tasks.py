@@ -19,7 +19,7 @@ import numpy as np
 from stages.cluster.connect import amounts, connected
 from stages.runtime.errors import UserError
 from stages.runtime.files import remove
-from stages.runtime.tasks import Function, Result, Task, run_tasks
+from stages.runtime.tasks import Function, Result, Task
 
 LOSSES = 5  # processes lost for each one of the pool: that is not the fault of a node
 
@@ -32,7 +32,6 @@ def run_on_nodes(
     inputs: Sequence[Path] = (),
     cpus: int = 1,
     gpus: bool = False,
-    only_with_project: bool = False,
 ) -> Generator[tuple[Task, Result]]:
     """Connect to Ray and run tasks in a pool of processes; yield each and its result when its file is whole.
 
@@ -45,8 +44,6 @@ def run_on_nodes(
         inputs: files that the factory reads.
         cpus: processor cores that a process uses. There are as many processes as the processors of the cluster allow,
         gpus: or one for each GPU of the cluster, if it has any.
-        only_with_project: leave nodes out that do not see the project's folder. If there is no other, this process runs
-            the tasks.
 
     Raises:
         UserError: as `connected`; or that the function or the factory raised; or the processes end again and again.
@@ -97,11 +94,6 @@ def run_on_nodes(
                 continue
             if isinstance(result, UserError):
                 raise result
-            if task is None and only_with_project and not result:
-                if not busy:
-                    yield from run_tasks(waiting, factory())
-                    return
-                continue
             if waiting and not is_busy(worker):
                 give_task(worker)
             if len(waiting) > size:

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from stages.download import download
-from tests.conftest import ROOT, clone_of_work_tree, environment, only, run, write_params
+from tests.conftest import ROOT, clone_of_work_tree, environment, only, run
 from tests.mounts import NAMESPACE, needs_mounts
 
 pytest.importorskip("ray", reason="needs requirements-cluster.txt: `make test-cluster`")
@@ -186,38 +186,6 @@ def often_saved(*arguments):  # Ray sends a function of this module whole
 train.run = often_saved
 cli.run(train.train, "model")
 """
-
-
-def test_archives_of_classes_are_read_on_all_nodes_to_the_same_bytes(project: Path, cluster: Any) -> None:
-    classes = ["n01440764", "n01443537", "n01484850"]
-    names = ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "validation_labels.txt"]
-    entry = {
-        "format": "imagenet",
-        "files": {name: [{"url": f"file:///data/{name}", "hash": f"md5:{0:032}"}] for name in names},
-        "classes": classes,
-        "synthetic": {"train": 24, "test": 21},
-    }
-    write_params(project, lambda values: values["datasets"].update(imagenet=entry))
-    download("imagenet")
-    command = [sys.executable, "-m", "stages.preprocess", "imagenet"]
-    environment = {"PYTHONPATH": str(ROOT), "RAY_ADDRESS": cluster.address}
-    found = []
-    for engine in ("local", "ray"):
-        set_engine(project, engine)
-        done = run(project, *command, **environment)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout == "train: 24 images, test: 21 images\n"
-        files = [path for path in Path("data").rglob("*") if path.is_file() and "raw" not in path.parts]
-        found.append({path: path.read_bytes() for path in files})
-        shutil.rmtree("data/records")
-    assert found[0] == found[1]
-    set_engine(project, "ray")
-    archive = project / "data/raw/imagenet" / names[0]
-    archive.write_bytes(archive.read_bytes()[:-12000])
-    done = run(project, *command, **environment)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: data/raw/imagenet/{names[0]}: corrupt") and done.stderr.count("\n") == 1
-    assert not list(project.glob("data/records/*"))
 
 
 TASKS = """
