@@ -8,7 +8,7 @@ BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
 NAME ?=# of `make dataset`
-FROM ?=# likewise: a folder, archive or table of images
+FROM ?=# source of `make dataset`: a folder or table of images
 BACKBONE ?=# of `make dataset`: a network of keras.applications, such as efficientnetv2b0
 GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
 FIT ?=# likewise: crop (the default), pad or stretch pictures to the shape that a model takes
@@ -68,7 +68,7 @@ setup: ## .venv with the pinned packages; every target below makes it first
 repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is stale; JOBS stages at a time
 	@$(RUN) python -m tools.run.repro "$$JOBS" "$$TARGETS"
 
-dataset: setup ## make the folder, archive or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
+dataset: setup ## make the folder or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
 	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP") $(if $(SKIP_INVALID),--skip-invalid) $(if $(FIT),--fit "$$FIT") $(if $(BACKBONE),--backbone "$$BACKBONE")
 
 finetune: setup ## add a model that trains the backbone of the head MODEL, too; docs/transfer.md

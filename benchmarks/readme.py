@@ -11,7 +11,6 @@ ELSEWHERE = {
     "profile": "performance.md",
     "scaling": "cluster.md",
     "audit": "audit.md",
-    "streaming": "cluster.md",
     "transfer": "transfer.md",
 }
 PACKAGES = ("tensorflow-cpu", "tensorflow", "keras", "torch")  # whose versions are shown; the JSON file has all

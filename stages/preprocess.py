@@ -1,13 +1,14 @@
 """Archives in data/raw → TFRecords in data/records, images per class and split, and a list of invalid images."""
 
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterator
+from typing import Any
 
 from stages.config import params
+from stages.config.datasets import DatasetConfig
 from stages.config.messages import lookup
 from stages.config.plugins import load_plugin
 from stages.data import jpeg
-from stages.data.examples import Checked, Example, check_types
+from stages.data.examples import Checked, check_types
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -30,14 +31,13 @@ def preprocess(name: str) -> None:
     import_tensorflow(gpu=False)
     from stages.data.writer import write_checked
 
-    folder, decode = paths.raw(name), values.skip_invalid_images
-    read = partial(module.examples, folder, dataset.classes)
-    check = partial(_checked, dataset.format, len(dataset.classes), decode, read)
-    write_checked(name, dataset.class_names, [check], folder, values.skip_invalid_images)
+    folder, skip_invalid = paths.raw(name), values.skip_invalid_images
+    examples = module.examples(folder, dataset.classes)
+    write_checked(name, dataset.class_names, _checked(examples, dataset, skip_invalid), folder, skip_invalid)
 
 
-def _checked(module: str, classes: int, decode: bool, read: Callable[[], Iterable[Example]]) -> Iterator[Checked]:
-    for example in check_types(read(), module, classes):
+def _checked(examples: Any, dataset: DatasetConfig, decode: bool) -> Iterator[Checked]:
+    for example in check_types(examples, dataset.format, len(dataset.classes)):
         image = example[2]
         yield example, jpeg.find_error(image, decode) if isinstance(image, bytes) else ""
 

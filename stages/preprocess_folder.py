@@ -27,7 +27,7 @@ def preprocess_folder(name: str) -> None:
     with open_converted() as converted:
         splits, checked = checked_examples(name, config, converted, conversions, values.max_pixels)
         skip_invalid = values.skip_invalid_images or config.skip_invalid_images
-        write_checked(name, class_names, [lambda: checked], config.source, skip_invalid, splits)
+        write_checked(name, class_names, checked, config.source, skip_invalid, splits)
         print(f"images decoded here for the first time: {converted.decoded:,}")
     if config.fit not in (None, "crop"):
         write_json(config.fit, paths.fit(name))

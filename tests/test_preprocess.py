@@ -159,18 +159,18 @@ def examples(folder, classes):
 @pytest.mark.parametrize(
     ("last", "message"),
     [
-        ("yield 'train', 'a', np.ones((4, 4, 1)), 0", "has as image an array of float64 (4, 4, 1); yield uint8"),
-        ("yield 'train', 'a', np.ones((4, 4), np.uint8), 0", "has as image an array of uint8 (4, 4); yield uint8"),
-        ("yield 'train', 'a', np.ones((4, 5, 1), np.uint8), 0", "has as image an array of uint8 (4, 5, 1) after "),
-        ("yield 'train', 'a', b'', 0", "has as image bytes \"b''\" after others; yield one type and size for all"),
-        ("yield 'train', 'a', 'a.png', 0", "has as image str 'a.png'; yield uint8"),
+        ("yield 'train', 'a', np.ones((4, 4, 1)), 0", "has as image float64 (4, 4, 1); yield uint8"),
+        ("yield 'train', 'a', np.ones((4, 4), np.uint8), 0", "is not (split, key, image, label): tuple index"),
+        ("yield 'train', 'a', np.ones((4, 5, 1), np.uint8), 0", "has as image uint8 (4, 5, 1) after "),
+        ("yield 'train', 'a', b'', 0", "has as image bytes after others; yield one type and size for all"),
+        ("yield 'train', 'a', 'a.png', 0", "has as image str; yield uint8"),
         ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8), 3", "has the label 3 of 3 classes in params.yaml; "),
         ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8), -1", "has the label -1 of 3 classes in params.yaml; "),
-        ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8), 0.0", "has as label float '0.0'; yield a whole number"),
+        ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8), 0.0", "is not (split, key, image, label): 'float' object"),
         ("yield 'val', 'a', np.ones((4, 4, 1), np.uint8), 0", "has the split 'val'; yield one of train, test"),
-        ("yield 'train', 7, np.ones((4, 4, 1), np.uint8), 0", "has the key 7; yield text that is unique in its split"),
-        ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8)", "is tuple \"('train', 'a', array("),
-        ("yield None", "is NoneType 'None'; yield (split, key, image, label)"),
+        ("yield 'train', 7, np.ones((4, 4, 1), np.uint8), 0", "is not (split, key, image, label): 'int' object"),
+        ("yield 'train', 'a', np.ones((4, 4, 1), np.uint8)", "is not (split, key, image, label): not enough values"),
+        ("yield None", "is not (split, key, image, label): cannot unpack"),
     ],
 )
 def test_format_that_yields_something_else_is_named(

@@ -19,7 +19,6 @@ from stages import preprocess_folder
 from stages.config import params
 from stages.data import reader
 from stages.data.convert import decode
-from stages.data.stream import open_split
 from stages.inference.predictor import Predictor
 from stages.prediction.saved_model import save
 from stages.runtime import paths
@@ -143,16 +142,14 @@ def test_fit_of_the_entry_is_obeyed_where_images_are_read_and_predicted(project:
     examples = [
         example for split in ("train", "test") for example in reader.read("flowers", split, 8).as_numpy_iterator()
     ]
-    streamed = open_split("flowers", "train", 8, memory=0)
+    on_disk = reader.load("flowers", "train", 8, memory=0)
 
     def seen(key: str) -> np.ndarray:
         return reader.resize(decode(files[key], 3)[0], 8, fit).numpy()
 
     for example in examples:
         np.testing.assert_array_equal(seen(example["key"].decode()), example["input"])
-    np.testing.assert_array_equal(
-        streamed.inputs[: len(streamed)], [each["input"] for each in examples][: len(streamed)]
-    )
+    np.testing.assert_array_equal(on_disk.inputs, [each["input"] for each in examples][: len(on_disk)])
     black = (np.stack([example["input"] for example in examples]) == 0).all((2, 3)).any()
     assert black == (fit == "pad")  # images of 20 × 12 pixels
     model = keras.Sequential([keras.Input((8, 8, 3), dtype="uint8"), keras.layers.Flatten(), keras.layers.Dense(2)])

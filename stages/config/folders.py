@@ -53,7 +53,7 @@ class TableConfig(Config):
 
 
 class FolderConfig(Config):
-    """An entry of `folders`: a folder or an archive with a folder for each class, or a table."""
+    """An entry of `folders`: a folder with a folder for each class, or a table."""
 
     path: Text  # relative to the root of the repository, or absolute
     classes: Annotated[ClassNames, AfterValidator(_check_formulas)]
@@ -69,7 +69,7 @@ class FolderConfig(Config):
 
     @property
     def source(self) -> Path:
-        """The folder, archive or table, which is a dep of the stage."""
+        """The folder or table, which is a dep of the stage."""
         return Path(self.path)
 
     def as_dataset(self) -> DatasetConfig:

@@ -1,4 +1,4 @@
-"""A split of a dataset in memory, and the memory that NumPy and TensorFlow share."""
+"""A split of a dataset, in memory or in a temporary file, and the memory that NumPy and TensorFlow share."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 ALIGNMENT = 64  # bytes: TensorFlow shares only arrays that begin at a multiple with NumPy
+BYTES_AT_ONCE = 8 << 20  # of the rows that one call reads from a file; a training holds three times as much
 
 
 class Rows(NamedTuple):
@@ -22,7 +23,10 @@ class Rows(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitArrays:
-    """A split in memory: keys (n,), inputs (n, …) as uint8 pixels or float16 features, labels (n,) as int32."""
+    """A split: keys (n,), inputs (n, …) as uint8 pixels or float16 features, labels (n,) as int32.
+
+    The inputs of a split that does not fit into memory are an `np.memmap` of a file without a name.
+    """
 
     keys: np.ndarray
     inputs: np.ndarray
@@ -34,12 +38,24 @@ class SplitArrays:
 
     @property
     def rows_at_once(self) -> int:
-        """How many rows one call of `rows` may take."""
-        return len(self)
+        """How many rows one call of `rows` may take, so that memory stays bounded."""
+        if not isinstance(self.inputs, np.memmap):
+            return len(self)
+        return max(1, BYTES_AT_ONCE * len(self) // max(1, self.inputs.nbytes))
 
     def rows(self, batches: np.ndarray) -> Rows:
-        """The whole split, which costs nothing; arguments as in `stages.data.stream.StreamedSplit.rows`."""
-        return Rows(*self._tensors, batches)
+        """The examples of some batches: of a split in memory all, which costs nothing; of one in a file only these.
+
+        Args:
+            batches: indices of the examples, (steps, batch_size) int64.
+        """
+        if not isinstance(self.inputs, np.memmap):
+            return Rows(*self._tensors, batches)
+        chosen = batches.ravel()
+        inputs = aligned_empty((len(chosen), *self.inputs.shape[1:]), self.inputs.dtype)
+        np.take(self.inputs, chosen, axis=0, out=inputs, mode="clip")  # the other modes copy once more
+        positions = np.arange(len(chosen)).reshape(batches.shape)
+        return Rows(as_tensor(inputs), as_tensor(self.labels[chosen]), positions)
 
     @cached_property
     def _tensors(self) -> "tuple[tf.Tensor, tf.Tensor]":

@@ -4,8 +4,11 @@ The import of TensorFlow Datasets takes a second: import this module after the c
 """
 
 import json
+import math
 import re
+import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +19,7 @@ from stages.data.arrays import SplitArrays as SplitArrays
 from stages.data.arrays import aligned_empty
 from stages.runtime import paths
 from stages.runtime.errors import UserError
+from stages.runtime.progress import progress
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -187,27 +191,49 @@ def input_spec(name: str, split: str, image_size: int | None) -> tuple[tuple[int
     return tuple(spec.shape), spec.dtype.as_numpy_dtype
 
 
-def load(name: str, split: str, image_size: int | None = None) -> SplitArrays:
-    """Load a whole split into memory.
+def load(name: str, split: str, image_size: int | None = None, memory: float = math.inf) -> SplitArrays:
+    """Decode a whole split, into memory or into a temporary file.
+
+    The file has no name, so nothing is left of it, however the process ends.
+
+    Args:
+        name: of the dataset.
+        split: in the syntax of TFDS.
+        image_size: as in `read`.
+        memory: GiB that the inputs may take; more are in a file, for the same results.
 
     Raises:
         UserError: the images differ in size and no image_size is given, or the records are corrupt.
+        OSError: the disk has no room for the file.
     """
     size = info(name).splits[split].num_examples
     shape, dtype = input_spec(name, split, image_size)
-    arrays = SplitArrays(
-        keys=np.empty(size, object),
-        inputs=aligned_empty((size, *shape), dtype),
-        labels=np.empty(size, np.int32),
-    )
+    gibibytes = size * math.prod(shape) * np.dtype(dtype).itemsize / 2**30
+    in_memory = gibibytes <= memory
+    if not in_memory:
+        print(f"{name}: {split} takes {gibibytes:.3g} GiB, more than `memory` in params.yaml: on disk", flush=True)
+        paths.DECODED.mkdir(parents=True, exist_ok=True)
+    keys, labels = np.empty(size, object), np.empty(size, np.int32)
+    inputs = aligned_empty((size if in_memory else 0, *shape), dtype)
     start = 0
-    for batch in batches(name, split, LOAD_BATCH, image_size):
-        stop = start + len(batch["label"])
-        arrays.keys[start:stop] = [key.decode() for key in batch["key"]]
-        arrays.inputs[start:stop] = batch["input"]
-        arrays.labels[start:stop] = batch["label"]
-        start = stop
-    return arrays
+    with nullcontext() if in_memory else tempfile.TemporaryFile(dir=paths.DECODED) as file:
+        for batch in progress(batches(name, split, LOAD_BATCH, image_size), size, name, "images", _batch_size):
+            stop = start + _batch_size(batch)
+            keys[start:stop] = [key.decode() for key in batch["key"]]
+            labels[start:stop] = batch["label"]
+            if file:
+                file.write(np.ascontiguousarray(batch["input"]))
+            else:
+                inputs[start:stop] = batch["input"]
+            start = stop
+        if file:
+            file.flush()
+            inputs = np.memmap(file, dtype, "r", shape=(size, *shape))
+    return SplitArrays(keys, inputs, labels)
+
+
+def _batch_size(batch: dict[str, np.ndarray]) -> int:
+    return len(batch["label"])
 
 
 def corrupt(name: str, what: str) -> UserError:

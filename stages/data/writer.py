@@ -4,58 +4,32 @@ An example is {key, input, label}; the input is an encoded image (JPEG or PNG) o
 determines the order within a split. So the order of writing does not matter, a slice of a split is a random sample, and
 the features of an image have the same position as the image.
 
-Examples are sorted on disk: one task reads each input and writes its examples to a file, then one task gathers those of
-each shard. So memory stays bounded, and several machines can share the tasks. Nothing but hashes and places, 37 bytes
-an example, passes through the process that asks for them.
-
 The import of TensorFlow Datasets takes a second: import this module after the configuration has been checked.
 """
 
 import itertools
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import hashing
+from tensorflow_datasets.core import shuffle
 from tensorflow_datasets.core.utils import shard_utils
 
 from stages.data.examples import SPLITS, Checked, Example
 from stages.runtime import paths
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write, remove
+from stages.runtime.files import atomic_write
 from stages.runtime.progress import progress
 
-SORT_BUFFER = 64 << 20  # bytes of examples that are sorted at once, so that a shard finds its own side by side
 PNG_BATCH = 256  # images that are encoded at once
 PNG_COMPRESSION = 3  # zlib's default takes half as long again and saves nothing on images of this size
 
 Encoded = tuple[str, str, bytes, int]  # an example with the bytes of its input
-Read = Callable[[], Iterable[Checked]]
 Counts = dict[str, dict[str, int]]  # images of each class of each split
-Skipped = dict[str, dict[str, str]]  # for each split: key and what is wrong
-
-PLACE = np.dtype([("split", "u1"), ("label", "u4"), ("high", "u8"), ("low", "u8"), ("offset", "u8"), ("size", "u8")])
-
-
-class Part(NamedTuple):
-    """What is known of an input after it was read."""
-
-    places: np.ndarray  # of its examples in their file, by PLACE
-    first: Any  # an input like that of all examples; None if it has none
-    skipped: Skipped
-
-
-class Slice(NamedTuple):
-    """Examples of a shard that are in the same file."""
-
-    file: Path
-    places: np.ndarray
-    positions: np.ndarray  # in the shard
 
 
 def write(name: str, classes: list[str], splits: Collection[str], examples: Iterable[Example]) -> None:
@@ -71,23 +45,23 @@ def write(name: str, classes: list[str], splits: Collection[str], examples: Iter
     Raises:
         UserError: a split is empty, or a key occurs twice in it.
     """
-    _write(name, classes, list(splits), [lambda: ((example, "") for example in examples)], None)
+    _write(name, classes, splits, examples, None)
 
 
 def write_checked(
     name: str,
     classes: list[str],
-    inputs: Sequence[Read],
+    examples: Iterable[Checked],
     source: Path,
     skip_invalid: bool,
-    splits: Sequence[str] = SPLITS,
+    splits: Collection[str] = SPLITS,
 ) -> None:
     """Write data/records/NAME, data/counts/NAME.json and data/skipped/NAME.json.
 
     Args:
         name: name of the dataset.
         classes: class names in the order of the labels.
-        inputs: functions that read examples, each with what is wrong with its image or an empty string.
+        examples: as in `write`, each with what is wrong with its image or an empty string.
         source: where the images come from, for messages.
         skip_invalid: leave invalid images out instead of raising an error.
         splits: names of the splits.
@@ -95,9 +69,21 @@ def write_checked(
     Raises:
         UserError: an image is invalid and `skip_invalid` is false, or a class has no training images; or as `write`.
     """
-    if not skip_invalid:
-        inputs = [partial(_reject_invalid, read, source) for read in inputs]
-    counts, skipped = _write(name, classes, splits, inputs, source)
+    skipped: dict[str, dict[str, str]] = {split: {} for split in splits}  # what is wrong, by keys
+
+    def valid() -> Iterator[Example]:
+        for example, error in examples:
+            split, key, *_ = example
+            if not error:
+                yield example
+            elif skip_invalid:
+                skipped[split][key] = error
+            else:
+                raise UserError(
+                    f"{source}: {split}: {key!r} {error}; remove it, or set skip_invalid_images: true in params.yaml"
+                )
+
+    counts = _write(name, classes, splits, valid(), source)
     write_json(counts, paths.counts(name))
     write_json(skipped, paths.skipped(name))
     print(", ".join(f"{split}: {sum(found.values()):,} images" for split, found in counts.items()))
@@ -111,138 +97,52 @@ def write_json(table: Any, target: Path) -> None:
         path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _reject_invalid(read: Read, source: Path) -> Iterator[Checked]:
-    for (split, key, image, label), error in read():
-        if error:
-            raise UserError(
-                f"{source}: {split}: {key!r} {error}; remove it, or set skip_invalid_images: true in params.yaml"
-            )
-        yield (split, key, image, label), ""
-
-
 def _write(
-    name: str, classes: list[str], splits: Sequence[str], inputs: Sequence[Read], source: Path | None
-) -> tuple[Counts, Skipped]:
+    name: str, classes: list[str], splits: Collection[str], examples: Iterable[Example], source: Path | None
+) -> Counts:
     """Write data/records/NAME. If there is a `source`, each class must have training images."""
-    skipped: Skipped = {split: {} for split in splits}
     with atomic_write(paths.records(name)) as folder:
-        unsorted = folder / "parts"
-        unsorted.mkdir(parents=True)
-        files = [unsorted / f"{number}" for number in range(len(inputs))]
-        parts = {file: _write_part(name, splits, read, file) for file, read in zip(files, inputs, strict=True)}
-        places = {split: [part.places for part in parts.values()] for split in splits}
-        for number, split in enumerate(splits):
-            places[split] = [found[found["split"] == number] for found in places[split]]
-            for part in parts.values():
-                skipped[split] |= part.skipped.get(split, {})
-        counts = {split: _count(np.concatenate(found), classes) for split, found in places.items()}
-        if absent := [label for label, count in counts[splits[0]].items() if not count and source]:
+        folder.mkdir(parents=True)
+        shufflers = {split: shuffle.Shuffler(folder, split) for split in splits}
+        counts = {split: dict.fromkeys(classes, 0) for split in splits}
+        found = iter(progress(examples, None, name, "images"))
+        first = next(found, None)
+        if first is None:
+            raise UserError(f"{name}: there are no images; check the archive")
+        feature, encode = codec(first[2])
+        for split, key, data, label in encode(itertools.chain([first], found)):
+            shufflers[split].add(key, serialize({"key": key.encode(), "input": data, "label": label}))
+            counts[split][classes[label]] += 1
+        training = counts[next(iter(splits))]
+        if absent := [label for label, count in training.items() if not count and source]:
             raise UserError(f"{source}: class {absent[0]!r} has no training images; remove it from classes or add some")
-        infos = {}
-        for split in splits:
-            slices, infos[split] = _shards(name, split, list(parts), places[split])
-            for index, found in enumerate(slices):
-                _write_shard(found, shard_path(folder, name, split, index, len(slices)))
-        remove(unsorted)
-        write_info(folder, name, classes, next(p.first for p in parts.values() if p.first is not None), infos)
-    return counts, skipped
+        infos = {split: _write_shards(folder, name, split, found) for split, found in shufflers.items()}
+        _write_info(folder, name, classes, feature, infos)
+    return counts
 
 
-def _count(places: np.ndarray, classes: list[str]) -> dict[str, int]:
-    return dict(zip(classes, np.bincount(places["label"], minlength=len(classes)).tolist(), strict=True))
-
-
-def _write_part(name: str, splits: Sequence[str], read: Read, path: Path) -> Part:
-    """Write the examples of an input to a file, in no order that matters."""
-    skipped: Skipped = {split: {} for split in splits}
-
-    def valid() -> Iterator[Example]:
-        for (split, key, image, label), error in progress(read(), None, name, "images"):
-            if error:
-                skipped[split][key] = error
-            else:
-                yield split, key, image, label
-
-    examples = valid()
-    first = next(examples, None)
-    if first is None:
-        path.touch()
-        return Part(np.empty(0, PLACE), None, skipped)
-    _, encode = codec(first[2])
-    places, offset = [], 0
-    with path.open("wb") as file:
-        for chunk in _chunks(encode(itertools.chain([first], examples)), splits):
-            for split, hashed, label, record in sorted(chunk):
-                places.append((split, label, hashed >> 64, hashed & (1 << 64) - 1, offset, len(record)))
-                offset += file.write(record)
-    like_first = b"" if isinstance(first[2], bytes) else np.empty_like(first[2])
-    return Part(np.array(places, PLACE), like_first, skipped)
-
-
-def _chunks(encoded: Iterable[Encoded], splits: Sequence[str]) -> Iterator[list[tuple[int, int, int, bytes]]]:
-    """Serialize examples; yield lists of about SORT_BUFFER bytes: split's number, hash of the key, label, record."""
-    hashers = {split: (number, hashing.Hasher(split)) for number, split in enumerate(splits)}
-    chunk: list[tuple[int, int, int, bytes]] = []
-    size = 0
-    for split, key, data, label in encoded:
-        record = serialize({"key": key.encode(), "input": data, "label": label})
-        number, hasher = hashers[split]
-        chunk.append((number, hasher.hash_key(key), label, record))
-        size += len(record)
-        if size > SORT_BUFFER:
-            yield chunk
-            chunk, size = [], 0
-    yield chunk
-
-
-def _shards(
-    name: str, split: str, files: list[Path], parts: list[np.ndarray]
-) -> tuple[list[list[Slice]], tuple[list[int], int]]:
-    """Divide the examples of a split, in the order of their hashes, among shards by TFDS's rule.
-
-    Returns:
-        Where the examples of each shard are; and the number of examples of each, and the size of all.
-    """
-    places, file_of = np.concatenate(parts), np.repeat(np.arange(len(files)), [len(part) for part in parts])
-    if not len(places):
+def _write_shards(folder: Path, name: str, split: str, shuffler: shuffle.Shuffler) -> tuple[list[int], int]:
+    """Write the shards of a split; return the number of examples of each, and the size of all."""
+    if not shuffler.num_examples:
         raise UserError(f"{name}: split {split!r} has no images; check the archive")
-    order = np.lexsort((places["low"], places["high"]))
-    places, file_of = places[order], file_of[order]
-    same = np.flatnonzero((places["high"][1:] == places["high"][:-1]) & (places["low"][1:] == places["low"][:-1]))
-    if len(same):
-        key = _read_key(files[file_of[same[0]]], places[same[0]])
-        raise UserError(f"{name}: split {split!r} has two images named {key!r}; rename one")
-    size = int(places["size"].sum())
-    count = shard_utils.ShardConfig().get_number_shards(size, len(places))
-    ends = shard_utils.get_shard_boundaries(len(places), count)
-    shards = []
-    for start, end in zip([0, *ends], ends, strict=False):
-        slices = []
-        for file in np.unique(file_of[start:end]):
-            positions = np.flatnonzero(file_of[start:end] == file)
-            slices.append(Slice(files[file], places[start:end][positions], positions))
-        shards.append(slices)
-    return shards, (np.diff([0, *ends]).tolist(), size)
+    number = shard_utils.ShardConfig().get_number_shards(shuffler.size, shuffler.num_examples)
+    ends = shard_utils.get_shard_boundaries(shuffler.num_examples, number)
+    lengths = np.diff([0, *ends]).tolist()
+    records = (record for _, record in shuffler)
+    try:
+        for index, length in enumerate(lengths):
+            write_records(shard_path(folder, name, split, index, number), itertools.islice(records, length))
+        next(records, None)  # the shuffler removes its last file
+    except shuffle.DuplicatedKeysError as error:
+        key = _read_key(error.item1)
+        raise UserError(f"{name}: split {split!r} has two images named {key!r}; rename one") from None
+    return lengths, shuffler.size
 
 
-def _read_key(file: Path, place: np.void) -> str:
+def _read_key(record: bytes) -> str:
     import tensorflow as tf
 
-    with file.open("rb") as opened:
-        opened.seek(int(place["offset"]))
-        example = tf.train.Example.FromString(opened.read(int(place["size"])))
-    return example.features.feature["key"].bytes_list.value[0].decode()
-
-
-def _write_shard(slices: list[Slice], path: Path) -> None:
-    """Gather the examples of a shard, which are in memory at the same time, and write it."""
-    records = [b""] * sum(len(found.positions) for found in slices)
-    for found in slices:
-        with found.file.open("rb") as file:
-            for index in np.argsort(found.places["offset"]):
-                file.seek(int(found.places["offset"][index]))
-                records[found.positions[index]] = file.read(int(found.places["size"][index]))
-    write_records(path, records)
+    return tf.train.Example.FromString(record).features.feature["key"].bytes_list.value[0].decode()
 
 
 def serialize(example: Mapping[str, bytes | int]) -> bytes:

@@ -80,7 +80,7 @@ def code_files(config: ModelConfig) -> list[Path]:
     stages = Path(__file__).parents[1]
     others = [stages / "models" / f"{config.architecture}.py", stages / "runtime" / "numerics.py"]
     others += [stages / "prediction" / "eval_batch_size.py"]
-    others += [stages / "data" / f"{module}.py" for module in ("reader", "arrays", "index", "stream")]
+    others += [stages / "data" / f"{module}.py" for module in ("reader", "arrays")]
     return [*sorted(stages.joinpath("training").rglob("*.py")), *others]
 
 

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stages.data.arrays import Rows
-from stages.data.stream import Split
+from stages.data.arrays import Rows, SplitArrays
 
 SECONDS_PER_CHUNK = 1.0  # about: progress is reported and Ctrl-C is noticed between two chunks
 
@@ -22,11 +21,11 @@ class Chunk(NamedTuple):
     rates: np.ndarray  # (steps, …) float32
 
 
-def chunks(data: Split, order: np.ndarray, rates: np.ndarray, batch_size: int) -> Iterator[Chunk]:
+def chunks(data: SplitArrays, order: np.ndarray, rates: np.ndarray, batch_size: int) -> Iterator[Chunk]:
     """Yield chunks of about one second of steps; the rows of the next one are read in the meantime.
 
     Args:
-        data: a split in memory or streamed.
+        data: a split in memory or in a file.
         order: indices of the examples, (n,) int64.
         rates: learning rates of each step, (steps, …) float32.
         batch_size: examples in a step; what is left over at the end is a smaller step in a chunk of its own.

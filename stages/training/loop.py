@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from stages.config.models import ModelConfig
-from stages.data.stream import Split
+from stages.data.arrays import SplitArrays
 from stages.runtime.errors import UserError
 from stages.training import checkpoint
 from stages.training.checkpoint import TrainState
@@ -22,8 +22,8 @@ from stages.training.trainer import Trainer
 def train_epochs(
     model: keras.Model,
     config: ModelConfig,
-    train: Split,
-    validation: Split,
+    train: SplitArrays,
+    validation: SplitArrays,
     seed: int,
     checkpoint_path: Path | None = None,
     title: str = "training",
@@ -35,7 +35,7 @@ def train_epochs(
     Args:
         model: uncompiled, built in the scope of its distribution strategy.
         config: the resolved configuration.
-        train: the training data, in memory or streamed.
+        train: the training data, in memory or in a file.
         validation: the validation data, measured after each epoch.
         seed: seeds shuffling and augmentation.
         checkpoint_path: where to resume from and save to; None: nowhere.

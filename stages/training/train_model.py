@@ -69,7 +69,7 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
 
     Args:
         training: what decides the training.
-        memory: GiB that the inputs of a split may take; a larger split is streamed, with the same results.
+        memory: GiB that the inputs of a split may take; a larger split is on disk, with the same results.
 
     Yields:
         `TrainingInfo`, then the number and the row of the history of each epoch.
@@ -80,7 +80,6 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     import tensorflow as tf
 
     from stages.data import reader
-    from stages.data.stream import open_split
     from stages.evaluation import predictions
     from stages.prediction.predict import Facts, calibrate, predict_records
     from stages.prediction.saved_model import save
@@ -92,8 +91,8 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     info = reader.info(config.dataset)
     images = {split: described.num_examples for split, described in info.splits.items()}
     train_split, validation_split = _splits(config.dataset, images, training.validation_fraction)
-    train = open_split(config.dataset, train_split, config.image_size, memory)
-    validation = open_split(config.dataset, validation_split, config.image_size, memory)
+    train = reader.load(config.dataset, train_split, config.image_size, memory)
+    validation = reader.load(config.dataset, validation_split, config.image_size, memory)
     classes = info.features["label"].names
 
     keras.utils.set_random_seed(training.seed)

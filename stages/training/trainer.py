@@ -12,8 +12,7 @@ import tensorflow as tf
 
 from stages.config.models import ModelConfig
 from stages.config.plugins import build_plugin
-from stages.data.arrays import Rows
-from stages.data.stream import Split
+from stages.data.arrays import Rows, SplitArrays
 from stages.prediction.eval_batch_size import eval_batch_size
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
@@ -28,7 +27,7 @@ from stages.training.rates import learning_rates
 class Trainer:
     """Everything that a training needs, built once from a model's configuration."""
 
-    def __init__(self, model: keras.Model, config: ModelConfig, train: Split, seed: int) -> None:
+    def __init__(self, model: keras.Model, config: ModelConfig, train: SplitArrays, seed: int) -> None:
         """Build augmentations, optimizer, schedule, averaging, and the networks that are trained.
 
         Args:
@@ -109,7 +108,7 @@ class Trainer:
 
         return self._run(steps, ("train", size), self.train, order, rates, self.config.batch_size, epoch, title)
 
-    def evaluate(self, data: Split, title: str) -> tuple[float, float]:
+    def evaluate(self, data: SplitArrays, title: str) -> tuple[float, float]:
         """Measure the model on all examples of a split: mean loss and accuracy."""
 
         def steps(rows: Rows, batches: tf.Tensor, rates: tf.Tensor, epoch: tf.Tensor, sums: tf.Tensor) -> tf.Tensor:
@@ -135,7 +134,7 @@ class Trainer:
             for variable in self.model.non_trainable_variables:
                 variable.assign(keras.ops.convert_to_numpy(variable))
 
-    @tf.autograph.experimental.do_not_convert  # a second of each training; conditions on tensors are tf.cond
+    @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]  # saves a second of each training
     def _on_devices(
         self,
         step: Callable[[Batch], tuple[tf.Tensor, tf.Tensor]],
@@ -161,7 +160,7 @@ class Trainer:
         self,
         steps: Callable[..., tf.Tensor],
         kind: Any,
-        data: Split,
+        data: SplitArrays,
         order: np.ndarray,
         rates: np.ndarray,
         batch_size: int,
@@ -216,7 +215,7 @@ def _images_per_epoch(config: ModelConfig, images: int, devices: int) -> int:
 
 
 def _graph(
-    steps: Callable[..., tf.Tensor], data: Split, batch_size: int, rates: tuple[int, ...]
+    steps: Callable[..., tf.Tensor], data: SplitArrays, batch_size: int, rates: tuple[int, ...]
 ) -> Callable[..., tf.Tensor]:
     """`steps` as a graph for any number of batches of one size."""
     batches = tf.TensorSpec([None, batch_size], tf.int64)

@@ -22,7 +22,6 @@ from benchmarks import (
     readme,
     repro,
     scaling,
-    streaming,
     training,
 )
 from benchmarks.__main__ import main
@@ -260,17 +259,6 @@ def test_pipeline_is_timed_in_a_clone() -> None:
 @pytest.mark.slow
 def test_make_repro_is_timed_in_a_clone() -> None:
     assert repro.from_nothing(["mnist_dense"]) > 0
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("project")
-def test_streaming_is_measured_in_memory_and_streamed() -> None:
-    result = streaming.measure(quick=True)
-    epochs, _, loaders, memory = (table.rows[0].medians for table in result.tables)
-    assert list(epochs) == [streaming.MEMORY, streaming.WARM, streaming.COLD]
-    assert {"in order", "tf.data, random order"} <= set(loaders)
-    assert list(memory) == ["4×"]
-    assert all(value > 0 for found in (epochs, loaders, memory) for value in found.values())
 
 
 @pytest.mark.usefixtures("forked")

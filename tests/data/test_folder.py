@@ -2,13 +2,9 @@
 
 import io
 import sqlite3
-import tarfile
 import time
-import tracemalloc
 import unicodedata
-import zipfile
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -23,7 +19,6 @@ from PIL import Image
 from stages.config.folders import FolderConfig, TableConfig
 from stages.data import split
 from stages.data.folders.converted import open_converted
-from stages.data.folders.listing import files as list_files
 from stages.data.folders.read import checked_examples
 from stages.data.folders.table import has_paths as has_paths_in
 from stages.runtime import paths
@@ -71,58 +66,6 @@ def read(source: Path, **options: Any) -> tuple[dict[tuple[str, str], tuple[Any,
                 examples[split_name, key] = data, label
         read.decoded = converted.decoded  # type: ignore[attr-defined]
     return examples, errors, conversions
-
-
-def pack_zip(files: dict[str, bytes], path: Path, method: int = zipfile.ZIP_STORED) -> None:
-    with zipfile.ZipFile(path, "w", method) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-
-
-def pack_tar(mode: str) -> Callable[[dict[str, bytes], Path], None]:
-    def pack(files: dict[str, bytes], path: Path) -> None:
-        with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
-            for name, data in files.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(data)
-                archive.addfile(member, io.BytesIO(data))
-
-    return pack
-
-
-ARCHIVES = {"a.zip": pack_zip, "a.tar": pack_tar("w"), "a.tar.gz": pack_tar("w:gz"), "a.tar.xz": pack_tar("w:xz")}
-
-
-@pytest.mark.parametrize("file", ARCHIVES)
-def test_archive_has_the_same_examples_as_its_folder(project: Path, file: str) -> None:
-    files = names(6) | {
-        "cat/.hidden.jpg": b"x",
-        "__MACOSX/cat/a.jpg": b"x",
-        "notes.txt": b"x",
-        "cat/x.png": image(7, "PNG"),
-    }
-    examples, errors, _ = read(write(project / "pets", files))
-    ARCHIVES[file]({f"top/pets/{name}": data for name, data in files.items()}, project / file)
-    assert read(project / file)[:2] == (examples, errors) == (examples, {})
-    assert len(examples) == 13
-    assert {split_name for split_name, _ in examples} == {"train", "test"}
-    for (_, key), (data, label) in examples.items():
-        assert CLASSES[label] == key.partition("/")[0]
-        assert data == files[key] if key.endswith("jpg") else np.array_equal(pixels(data), pixels(files[key]))
-
-
-def test_zip_member_that_hides_its_size_is_corrupt_and_not_unpacked(project: Path) -> None:
-    size = 64 << 20
-    pack_zip({"cat/a.jpg": bytes(size)}, Path("a.zip"), zipfile.ZIP_DEFLATED)
-    data = Path("a.zip").read_bytes()
-    Path("a.zip").write_bytes(data.replace(size.to_bytes(4, "little"), (1000).to_bytes(4, "little")))
-    tracemalloc.start()
-    try:
-        with pytest.raises(UserError, match=r"^a.zip: corrupt: "):
-            [file.read() for file in list_files(Path("a.zip"))]
-        assert tracemalloc.get_traced_memory()[1] < size / 8
-    finally:
-        tracemalloc.stop()
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -499,10 +442,3 @@ def test_links_into_the_cache_of_dvc_are_files(project: Path, cache: str | None)
     (root / "cat/000.jpg").symlink_to("/etc/hostname")
     with pytest.raises(UserError, match="link out of the folder"):
         read(Path("photos"))
-
-
-def test_zip_whose_names_are_utf_8_without_a_mark_is_read(project: Path) -> None:
-    files = {f"{name}/{index}.jpg": image(index) for name in ("xxx", "dog") for index in range(3)}
-    pack_zip(files, path := project / "a.zip")
-    path.write_bytes(path.read_bytes().replace(b"xxx/", "猫".encode() + b"/"))
-    assert {key[0] for _, key in read(path, classes=["猫", "dog"])[0]} == {"猫", "d"}

@@ -10,7 +10,6 @@ from PIL import Image
 
 from stages.data import reader, writer
 from stages.data.examples import Example
-from stages.data.stream import open_split
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.conftest import write_params
@@ -123,7 +122,7 @@ def test_corrupt_shard_is_named(project: Path, how: str) -> None:
     message = r"^data/records/synthetic: corrupt: split 'train.*dvc repro --force --single-item preprocess@synthetic`$"
     for memory in (1, 0):
         with pytest.raises(UserError, match=message) as caught:
-            open_split("synthetic", "train[:20]", None, memory).rows(np.arange(20)[None])
+            reader.load("synthetic", "train[:20]", None, memory)
         assert str(caught.value).isprintable()
 
 

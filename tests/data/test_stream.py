@@ -1,4 +1,4 @@
-"""A streamed split: the same examples as in memory, in any order, with bounded memory."""
+"""A split in a file: the same examples as in memory, in any order."""
 
 from pathlib import Path
 from typing import Any
@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 from tensorflow_datasets.core.utils import shard_utils
 
-from stages.data import index, reader, stream, writer
-from stages.data.arrays import SplitArrays
-from stages.data.stream import StreamedSplit, open_split
+from stages.data import reader, writer
 from stages.runtime.errors import UserError
 from tests.data.test_reader import jpeg, pixels
 
@@ -33,47 +31,19 @@ def write(kind: str) -> int | None:
 
 @pytest.mark.usefixtures("shards")
 @pytest.mark.parametrize("kind", ["pixels", "features", "photos"])
-@pytest.mark.parametrize("disk_share", [0.5, 0.0])
-def test_any_order_of_a_streamed_split_has_the_examples_of_the_split_in_memory(
-    project: Path, monkeypatch: pytest.MonkeyPatch, kind: str, disk_share: float
-) -> None:
-    """With and without room for the temporary file, at the first and at the second time."""
-    monkeypatch.setattr(stream, "DISK_SHARE", disk_share)
+def test_any_order_of_a_split_on_disk_has_the_examples_of_the_split_in_memory(project: Path, kind: str) -> None:
     image_size = write(kind)
     assert len(list(Path("data/records/some").glob("*-train.tfrecord-*"))) == 3
     for split in ("train[:-15]", "train[-15:]"):
-        memory, streamed = open_split("some", split, image_size, 1), open_split("some", split, image_size, 0)
-        assert isinstance(memory, SplitArrays) and isinstance(streamed, StreamedSplit)
-        assert (len(streamed), streamed.inputs.shape) == (len(memory), memory.inputs.shape)
-        assert streamed.inputs.dtype == memory.inputs.dtype
-        assert np.array_equal(streamed.labels, memory.labels)
-        assert np.array_equal(streamed.inputs[3:8], memory.inputs[3:8])
-        for seed in range(2):
-            batches = np.random.default_rng(seed).permutation(len(memory))[:12].reshape(3, 4)
-            inputs, labels, positions = streamed.rows(batches)
-            assert np.array_equal(inputs.numpy()[positions], memory.inputs[batches])
-            assert np.array_equal(labels.numpy()[positions], memory.labels[batches])
+        memory, disk = reader.load("some", split, image_size, 1), reader.load("some", split, image_size, 0)
+        assert not isinstance(memory.inputs, np.memmap) and isinstance(disk.inputs, np.memmap)
+        for field in ("keys", "inputs", "labels"):
+            assert np.array_equal(getattr(disk, field), getattr(memory, field))
+        batches = np.random.default_rng(0).permutation(len(memory))[:12].reshape(3, 4)
+        inputs, labels, positions = disk.rows(batches)
+        assert np.array_equal(inputs.numpy()[positions], memory.inputs[batches])
+        assert np.array_equal(labels.numpy()[positions], memory.labels[batches])
     assert not list(Path(".dvc/tmp/decoded").iterdir())  # it has no name: a killed process leaves none
-
-
-def test_only_the_columns_that_a_process_needs_are_read(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write("pixels")
-    memory, streamed = reader.load("some", "train"), StreamedSplit("some", "train", None)
-    decoded: list[np.ndarray] = []
-    decode = streamed._decode
-
-    def spy(indices: np.ndarray) -> Any:
-        decoded.append(indices)
-        return decode(indices)
-
-    monkeypatch.setattr(streamed, "_decode", spy)
-    batches = np.arange(40)[::-1].reshape(10, 4)
-    for own in (batches[:5], batches):
-        inputs, labels, positions = streamed.rows(own)
-        assert np.array_equal(inputs.numpy()[positions], memory.inputs[own])
-        assert np.array_equal(labels.numpy()[positions], memory.labels[own])
-    # Each once: the second time it is kept
-    assert sorted(np.concatenate(decoded)) == sorted(batches.ravel())
 
 
 def test_split_in_memory_is_not_copied_for_tensorflow(project: Path) -> None:
@@ -85,18 +55,11 @@ def test_split_in_memory_is_not_copied_for_tensorflow(project: Path) -> None:
     assert (split.rows(np.arange(8).reshape(2, 4)).inputs[7].numpy() == 99).all()
 
 
-def test_image_that_cannot_be_decoded_is_named_when_it_is_streamed(project: Path) -> None:
+def test_image_that_cannot_be_decoded_is_named_when_it_is_read_to_disk(project: Path) -> None:
     bad = bytearray(jpeg(40, 40))
     bad[bad.index(b"\xff\xc4") + 6] ^= 0xFF  # in a Huffman table
     writer.write(
         "photos", ["a"], ["train"], [("train", "good", jpeg(9, 9), 0), ("train", "n1/bad.JPEG", bytes(bad), 0)]
     )
     with pytest.raises(UserError, match=r"^data/records/photos: 'n1/bad.JPEG' cannot be decoded"):
-        open_split("photos", "train", 8, 0).rows(np.arange(2)[None])
-
-
-def test_index_of_a_file_that_ends_too_early_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "a.tfrecord").write_bytes((5).to_bytes(8, "little") + bytes(4 + 5 + 4))
-    assert index.offsets(tmp_path / "a.tfrecord", 1).tolist() == [0]
-    with pytest.raises(ValueError, match=r"record 1 of a\.tfrecord"):
-        index.offsets(tmp_path / "a.tfrecord", 2)
+        reader.load("photos", "train", 8, 0)

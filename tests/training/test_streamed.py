@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from stages.config.models import PartConfig
-from stages.data import arrays, reader, stream, writer
-from stages.data.stream import open_split
+from stages.data import arrays, reader, writer
 from stages.prediction import predict
 from stages.prediction.predict import Facts
 from stages.prediction.saved_model import save
@@ -40,7 +39,7 @@ RANDOM = {
 
 
 class Held:
-    """The peak of the bytes that the rows of a streamed split take."""
+    """The peak of the bytes that the rows of a split on disk take."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = self.peak = 0
@@ -52,7 +51,7 @@ class Held:
             weakref.finalize(array, self.change, -array.nbytes)
             return array
 
-        monkeypatch.setattr(stream, "aligned_empty", counted)
+        monkeypatch.setattr(arrays, "aligned_empty", counted)
 
     def change(self, size: int) -> None:
         self.now += size
@@ -66,7 +65,7 @@ def train(memory: float, folder: Path, kill_after: int = 99) -> tuple[bytes, dic
     keras.utils.clear_session()  # Keras numbers the layers of a process
     keras.utils.set_random_seed(3)
     entry = config(**RANDOM)
-    splits = [open_split("some", split, None, memory) for split in ("train[:-50]", "train[-50:]")]
+    splits = [reader.load("some", split, None, memory) for split in ("train[:-50]", "train[-50:]")]
     model = build_model(entry, (SIDE, SIDE, 3), np.dtype("uint8"), 2)
     rows = {}
     for epoch, row in train_epochs(model, entry, splits[0], splits[1], 3, folder / f"{memory}.npz"):
@@ -87,7 +86,7 @@ def test_training_in_a_quarter_of_the_memory_of_its_data_ends_with_the_same_byte
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
-    monkeypatch.setattr(stream, "BYTES_AT_ONCE", BYTES // 12)
+    monkeypatch.setattr(arrays, "BYTES_AT_ONCE", BYTES // 12)
     write_records("train", IMAGES)
     held = Held(monkeypatch)
     unlimited = train(1, project)

@@ -1,8 +1,8 @@
-"""`make dataset NAME=flowers FROM=PATH`: make a folder, an archive or a table of images a dataset of params.yaml.
+"""`make dataset NAME=flowers FROM=PATH`: make a folder or a table of images a dataset of params.yaml.
 
 BACKBONE=efficientnetv2b0 chooses another network of keras.applications; without FROM, for a dataset that is there.
 
-PATH is a folder CLASS/… or train|val|test/CLASS/…, a .zip, .tar, .tar.gz or .tar.xz of one, or a CSV or Parquet table.
+PATH is a folder CLASS/… or train|val|test/CLASS/…, or a CSV or Parquet table.
 Nothing below PATH is changed.
 """
 
@@ -139,7 +139,7 @@ def _check_entry(name: str, entry: dict[str, Any]) -> None:
 
 
 def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
-    """The columns of a table, by the options or by their usual names; None for folders and archives."""
+    """The columns of a table, by the options or by their usual names; None for folders."""
     if source.suffix.lower() not in table.TABLES or source.is_dir():
         if any(columns.values()):
             raise UserError(f"{source}: options for columns are for tables, .csv or .parquet; leave them out")

@@ -1,9 +1,9 @@
-"""Read a dataset of your own images: a folder, an archive or a table, without changing it."""
+"""Read a dataset of your own images: a folder or a table, without changing it."""
 
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from stages.data.examples import Example
 from stages.data.folders import layout, table
 from stages.data.folders.converted import Content, ConvertedImages, Fact
 from stages.data.folders.corrections import correct
-from stages.data.folders.listing import files, unreadable
+from stages.data.folders.listing import files, read_file, unreadable
 from stages.data.jpeg import MAX_PIXELS
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
@@ -30,7 +30,7 @@ class Listing:
     source: Path
     entries: dict[str, layout.Entry]  # by their names
     ignored: list[str]  # names of files that are not images
-    contents: Callable[[], Iterator[tuple[str, Callable[[], bytes]]]]  # of all files, also of those
+    contents: Callable[[], Iterable[tuple[str, Callable[[], bytes]]]]  # of all files, also of those
 
     @property
     def has_splits(self) -> bool:
@@ -59,8 +59,10 @@ def list_images(source: Path, columns: TableConfig | None) -> Listing:
         path = source / columns.file if columns.file else source
         listing = Listing(path, table.entries(path, columns), [], partial(table.contents, path, columns))
     else:
-        entries, ignored = layout.by_folders(source, (file.name for file in files(source)))
-        listing = Listing(source, entries, ignored, partial(files, source))
+        found = list(files(source))
+        entries, ignored = layout.by_folders(source, (name for name, _ in found))
+        contents = {name: partial(read_file, path) for name, path in found}
+        listing = Listing(source, entries, ignored, contents.items)
     if not listing.entries:
         tables = [name for name in listing.ignored if name.lower().endswith(table.TABLES)]
         advice = listing.left_out or "arrange it so"
@@ -125,7 +127,6 @@ def _resolve_splits(listing: Listing) -> dict[str, layout.Entry]:
     if len(found) == 1 and name != entry.key:  # from a folder
         folder = listing.source / name.removesuffix(f"/{entry.key}")
         advice += f", or give that folder alone, which is then split: FROM={folder}"
-        advice += "" if listing.source.is_dir() else ", after you have unpacked it"
     only = f"it has only images for {' and '.join(sorted(map(str, found)))}"
     raise UserError(f"{listing.source}: {'; '.join(filter(None, [only, listing.left_out, advice]))}")
 

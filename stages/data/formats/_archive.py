@@ -1,7 +1,6 @@
 """Read archives as streams, without unpacking them to disk, with one-line errors that name the file."""
 
 import gzip
-import lzma
 import re
 import tarfile
 import zlib
@@ -67,7 +66,7 @@ def open_gzip(path: Path) -> Iterator["Bounded"]:
 class Bounded:
     """Reads from a stream until it has unpacked more bytes than any dataset has."""
 
-    def __init__(self, stream: gzip.GzipFile | lzma.LZMAFile, path: Path) -> None:
+    def __init__(self, stream: gzip.GzipFile, path: Path) -> None:
         """Wrap a stream.
 
         Args:

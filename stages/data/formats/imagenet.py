@@ -6,10 +6,9 @@ The development kit has numbers instead, which only a MATLAB file beside them tr
 
 import re
 import tarfile
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
 from stages.data.examples import Example
 from stages.data.formats._archive import (
@@ -33,23 +32,15 @@ def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[Exam
     Raises:
         UserError: an archive is corrupt, a class or an image is missing, or a class is not in `classes`.
     """
-    for read in inputs(folder, classes):
-        yield from read()
-
-
-def inputs(folder: Path, classes: list[str] | dict[str, str]) -> list[Callable[[], Iterator[Example]]]:
-    """Return functions that read the archive of each class, and that of the validation images. Errors as `examples`."""
     labels = {name: label for label, name in enumerate(classes)}
     train, validation = single_file(folder, "*train*.tar"), single_file(folder, "*val*.tar")
     classes_of_validation = _read_classes(single_file(folder, "*.txt"), labels)
-    return [
-        *(partial(_class_images, train, start, size, name, labels[name]) for name, start, size in _find(train, labels)),
-        partial(_validation_images, validation, classes_of_validation, labels),
-    ]
+    yield from _training_images(train, labels)
+    yield from _validation_images(validation, classes_of_validation, labels)
 
 
-def _find(path: Path, labels: dict[str, int]) -> Iterator[tuple[str, int, int]]:
-    """Yield the name of each class, and where its archive starts in the archive of archives, and its size."""
+def _training_images(path: Path, labels: dict[str, int]) -> Iterator[Example]:
+    """Yield the images of an archive with an archive for each class."""
     absent = set(labels)
     with name_file_in_errors(path), tarfile.open(path, "r:", tarinfo=_ClassArchive) as archive:
         for member in archive:
@@ -60,30 +51,10 @@ def _find(path: Path, labels: dict[str, int]) -> Iterator[tuple[str, int, int]]:
             if name not in labels:
                 raise UserError(f"{path}: class {name[:200]!r} is not in classes in params.yaml; add it there")
             absent.discard(name)
-            yield name, member.offset_data, member.size
+            for image_name, image in _images(archive.extractfile(member), path):
+                yield "train", f"{name}/{image_name}", image, labels[name]
     if absent:  # tarfile takes a corrupt header for the end of an archive
         raise UserError(f"{path}: {min(absent)}.tar is missing or corrupt; {DOWNLOAD_AGAIN}")
-
-
-def _class_images(path: Path, start: int, size: int, name: str, label: int) -> Iterator[Example]:
-    """Yield the images of a class, whose archive has `size` bytes from `start` on in the archive of archives."""
-    with name_file_in_errors(path), path.open("rb") as file:
-        file.seek(start)
-        for image_name, image in _images(_Window(file, size), path):
-            yield "train", f"{name}/{image_name}", image, label
-
-
-class _Window:
-    """The next `size` bytes of a file as a file of its own."""
-
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._left = file, size
-
-    def read(self, size: int) -> bytes:
-        """Read up to `size` bytes."""
-        data = self._file.read(min(size, self._left))
-        self._left -= len(data)
-        return data
 
 
 def _validation_images(path: Path, classes: list[str], labels: dict[str, int]) -> Iterator[Example]:
