@@ -76,7 +76,7 @@ def servers(name: str) -> Iterator[tuple[dict[str, list[bytes]], dict[str, int]]
     files = _files(name)
     bodies = [json.dumps({"inputs": predictor.decode(data)[0][np.newaxis].tolist()}).encode() for data in files]
     requests = {
-        OURS: [_request("/predict?k=1", "application/octet-stream", data) for data in files],
+        OURS: [_form("/predict?k=1", data) for data in files],
         MLFLOW: [_request("/invocations", "application/json", body) for body in bodies],
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -167,6 +167,11 @@ def _wait(side: str, process: "subprocess.Popen[bytes]", port: int, log: Path) -
 def _request(path: str, kind: str, body: bytes) -> bytes:
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
+
+
+def _form(path: str, data: bytes) -> bytes:
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.jpg"\r\n\r\n'
+    return _request(path, "multipart/form-data; boundary=x", head + data + b"\r\n--x--\r\n")
 
 
 def _label(answer: bytes, predictor: Predictor) -> int:

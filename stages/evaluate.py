@@ -53,21 +53,18 @@ def evaluate(name: str) -> None:
 
 def check_probabilities(name: str, predicted: "Predictions", architecture: str) -> None:
     """Raise a `UserError` if what a model returns for an image does not look like the output of a softmax."""
-    start = 0
-    for _, block in predicted.blocks():
-        sums = block.sum(axis=1)
-        if not (finite := np.isfinite(sums)).all():
-            key = predicted.keys[start + int(np.argmin(finite))]
-            raise UserError(
-                f"{paths.PARAMS}: models.{name}: its probabilities for test image {key!r} are not finite: the network "
-                "overflows; lower its learning_rate or set its compute_dtype to float32, and train it again"
-            )
-        if (block < 0).any() or (abs(sums - 1) > SOFTMAX_ERROR).any():
-            raise UserError(
-                f"stages/models/{architecture}.py: its outputs are no probabilities: those of an image sum to "
-                f"{sums.min():.3g} to {sums.max():.3g}; end it with a softmax in float32"
-            )
-        start += len(block)
+    sums = predicted.probabilities.sum(axis=1)
+    if not (finite := np.isfinite(sums)).all():
+        key = predicted.keys[int(np.argmin(finite))]
+        raise UserError(
+            f"{paths.PARAMS}: models.{name}: its probabilities for test image {key!r} are not finite: the network "
+            "overflows; lower its learning_rate or set its compute_dtype to float32, and train it again"
+        )
+    if (predicted.probabilities < 0).any() or (abs(sums - 1) > SOFTMAX_ERROR).any():
+        raise UserError(
+            f"stages/models/{architecture}.py: its outputs are no probabilities: those of an image sum to "
+            f"{sums.min():.3g} to {sums.max():.3g}; end it with a softmax in float32"
+        )
 
 
 def read_history(name: str, restore_best: bool) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""Report all results: reports/README.md for Git, reports/index.html and reports/figures for the reader."""
+"""Report all results: reports/README.md for Git, reports/index.html for the reader."""
 
 from stages.config import params
 from stages.config.datasets import DatasetConfig, WeightsConfig
@@ -9,7 +9,7 @@ from stages.runtime.numerics import import_tensorflow
 
 
 def report() -> None:
-    """Write reports/README.md, reports/index.html and reports/figures; log the test results in MLflow."""
+    """Write reports/README.md and reports/index.html; log the test results in MLflow."""
     config = params.load()
 
     from stages.reporting import environments, orphans, page, results
@@ -28,9 +28,8 @@ def report() -> None:
     from stages.reporting import audits, build, drawings
     from stages.tracking import sync
 
-    with atomic_write(paths.FIGURES) as folder:
-        dataset_views = [build.dataset_view(dataset, folder) for dataset in datasets]
-        model_views = build.model_views(models, config.seed, folder)
+    dataset_views = [build.dataset_view(dataset) for dataset in datasets]
+    model_views = build.model_views(models, config.seed)
     shown = {"models": model_views, "datasets": dataset_views, "audits": audits.views(config), "synthetic": synthetic}
     with atomic_write(paths.PAGE) as part:
         text = page.render("index.html.j2", **shown)

@@ -136,7 +136,6 @@ def test_change_of_a_models_entry_reruns_only_that_model(clone: Path) -> None:
     assert {path for path in before if after[path] != before[path]} == {
         "reports/README.md",
         "reports/index.html",
-        "reports/figures",
     }
 
 

@@ -8,13 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from stages import report
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.conftest import ROOT
-from tests.reporting.project import MODELS
 
 
 def test_a_missing_metric_is_one_line_before_any_work(evaluated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -31,25 +29,9 @@ def test_a_missing_metric_is_one_line_before_any_work(evaluated: Path, monkeypat
         path.write_text(text, encoding="utf-8")
 
 
-def test_every_dataset_and_model_has_its_figures(reported: Path) -> None:
-    figures = reported / "reports/figures"
-    files = {str(path.relative_to(figures)) for path in figures.rglob("*") if path.is_file()}
-    datasets = ("mnist", "cifar10", "imagenette")
-    assert files == {
-        *(f"examples/{name}.jpg" for name in datasets),
-        *(f"distribution/{name}.png" for name in datasets),
-        *(f"{plot}/{name}.png" for name in MODELS for plot in ("curves", "confusion", "classes", "reliability")),
-        *(f"misclassified/{name}.jpg" for name in MODELS),
-        "augmented/cifar10_small_cnn_augmented.jpg",  # the only model with augmentation
-    }
-    for file in files:
-        with Image.open(figures / file) as picture:
-            assert min(picture.size) > 200, file
-
-
 def test_the_bytes_are_the_same_in_another_process(reported: Path, tmp_path: Path) -> None:
     """With another seed of Python's hashes, another configuration of Matplotlib, and no drawings to take."""
-    outputs = ("README.md", "index.html", "figures", "drawings")
+    outputs = ("README.md", "index.html", "drawings")
     shutil.copytree(reported, tmp_path / "copy", ignore=shutil.ignore_patterns(*outputs))
     (tmp_path / "matplotlibrc").write_text("font.size: 20\nsvg.fonttype: path\nsavefig.bbox: tight\n", encoding="utf-8")
     environment = {
@@ -75,15 +57,13 @@ def test_the_bytes_are_the_same_in_another_process(reported: Path, tmp_path: Pat
 def test_only_what_changed_is_drawn_again(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes of all else are the same."""
     monkeypatch.chdir(shutil.copytree(reported, tmp_path / "copy"))
-    before, drawn = hashes(Path("reports")), set(paths.DRAWINGS.iterdir())
-    shutil.rmtree("reports/figures")
+    before, kept = hashes(Path("reports")), set(paths.DRAWINGS.rglob("output.pkl"))
     history = paths.history("mnist_dense")
     history.write_text(history.read_text(encoding="utf-8").replace("0.", "0.1"), encoding="utf-8")
     report.report()
-    assert len(set(paths.DRAWINGS.iterdir()) - drawn) == 1
+    assert len(set(paths.DRAWINGS.rglob("output.pkl")) - kept) == 1
     after = hashes(Path("reports"))
-    changed = {name for name in before if before[name] != after.get(name)}
-    assert changed == {"history/mnist_dense.csv", "index.html", "figures/curves/mnist_dense.png"}
+    assert {name for name in before if before[name] != after.get(name)} == {"history/mnist_dense.csv", "index.html"}
 
 
 def hashes(folder: Path) -> dict[str, str]:

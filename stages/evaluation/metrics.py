@@ -124,13 +124,9 @@ def accuracy_high(predictions: Predictions) -> float:
 @metric("Loss", "{:.3f}")
 def loss(predictions: Predictions) -> float:
     """Mean cross-entropy in nats, of probabilities that are normalized in float64."""
-    total = 0.0
-    smallest = np.finfo(float).eps
-    for true, block in predictions.blocks():
-        rows = block.astype(float)
-        chosen = rows[np.arange(len(true)), true] / rows.sum(axis=1)
-        total -= float(np.log(np.clip(chosen, smallest, 1)).sum())
-    return total / len(predictions.true)
+    rows = predictions.probabilities.astype(float)
+    chosen = rows[np.arange(len(rows)), predictions.true] / rows.sum(axis=1)
+    return -float(np.log(np.clip(chosen, np.finfo(float).eps, 1)).mean())
 
 
 @metric("Macro-F1", "{:.3f}", column=True)
@@ -143,20 +139,17 @@ def macro_f1(predictions: Predictions) -> float:
 @metric("Top 3", "{:.2%}")
 def top3_accuracy(predictions: Predictions) -> float:
     """Share of images whose class is among the three most probable; of equal probabilities, the later class leads."""
-    hits = 0
-    for true, block in predictions.blocks():
-        own = block[np.arange(len(true)), true][:, None]
-        later = np.arange(block.shape[1]) > true[:, None]
-        ahead = ((block > own) | ((block == own) & later)).sum(axis=1)
-        hits += int((ahead < 3).sum())
-    return hits / len(predictions.true)
+    true, found = predictions.true, predictions.probabilities
+    own = found[np.arange(len(true)), true][:, None]
+    later = np.arange(found.shape[1]) > true[:, None]
+    ahead = ((found > own) | ((found == own) & later)).sum(axis=1)
+    return float((ahead < 3).mean())
 
 
 @metric("ECE", "{:.3f}")
 def ece(predictions: Predictions) -> float:
     """Expected calibration error over 15 bins of equal width (Guo et al., "On calibration", 2017)."""
-    bins = calibration_bins(predictions)
-    return float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["images"]))
+    return calibration_error(calibration_bins(predictions.confidence, predictions.correct))
 
 
 @metric("Answered", "{:.1%}")
@@ -194,15 +187,20 @@ def class_scores(predictions: Predictions) -> pd.DataFrame:
     )
 
 
-def calibration_bins(predictions: Predictions) -> pd.DataFrame:
+def calibration_bins(confidence: np.ndarray, correct: np.ndarray) -> pd.DataFrame:
     """Bounds, mean confidence, accuracy and number of images of each of 15 equal bins of confidence that has any."""
-    bins = np.minimum((predictions.confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     images = np.bincount(bins, minlength=CALIBRATION_BINS)
     bounds = np.linspace(0, 1, CALIBRATION_BINS + 1)
     table = pd.DataFrame({"low": bounds[:-1], "high": bounds[1:]})
-    for column, values in (("confidence", predictions.confidence), ("accuracy", predictions.correct)):
+    for column, values in (("confidence", confidence), ("accuracy", correct)):
         table[column] = np.bincount(bins, values, CALIBRATION_BINS) / np.maximum(images, 1)
     return table.assign(images=images)[images > 0]
+
+
+def calibration_error(bins: pd.DataFrame) -> float:
+    """The expected calibration error of bins from `calibration_bins`."""
+    return float(np.average((bins["confidence"] - bins["accuracy"]).abs(), weights=bins["images"]))
 
 
 def wilson(share: float, number: int) -> tuple[float, float]:

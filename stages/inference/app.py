@@ -1,98 +1,172 @@
-"""The web application: /predict, /health, /openapi.json, and two pages that need no other host."""
+"""The web application: /predict, /health, /openapi.json, and a page that needs no other host."""
 
+import asyncio
 import base64
 import hashlib
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from importlib import resources
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse, Response
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+import numpy as np
+from fastapi import FastAPI, File, HTTPException, Query, Request, Response, UploadFile
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel, Field
 
-from stages.inference.answers import BODY, Answer, Error, Health
-from stages.inference.limits import Limits
+from stages.inference.batching import Batcher
+from stages.inference.overlay import draw_png
 from stages.inference.predictor import Predictor
-from stages.inference.service import Service
-from stages.inference.uploads import Receiver
 
-STATUSES = (400, 408, 413, 415, 422, 503)
+MAX_IMAGES = 32  # of a request
+BATCH_IMAGES, BATCH_SECONDS = 32, 0.002  # images that are predicted at once, and how long the first waits for others
+DECODERS = 2  # threads: a decoded photo may take 400 MB
 
 
-def create_app(name: str, model: Predictor, limits: Limits) -> FastAPI:
+class Prediction(BaseModel):
+    """A class and its probability."""
+
+    name: str = Field(serialization_alias="class")
+    probability: float
+
+
+class Image(BaseModel):
+    """The answer for one image."""
+
+    name: str | None = Field(default=None, description="the file's name")
+    predictions: list[Prediction] | None = Field(default=None, description="the most probable class first")
+    verdict: str | None = Field(default=None, description="not sure, if the probabilities are too close")
+    conversions: list[str] | None = Field(default=None, description="applied to the file, such as EXIF orientation")
+    overlay: str | None = Field(default=None, description="the image under its heat map, a data URL of a PNG")
+    error: str | None = Field(default=None, description="what is wrong with the file; then there are no predictions")
+
+
+class Answer(BaseModel):
+    """The answer for all images of a request, in their order."""
+
+    model: str
+    source: str | None = Field(default=None, description="the data that the model was trained on: synthetic or real")
+    images: list[Image]
+
+
+class Health(BaseModel):
+    """The state of the server."""
+
+    status: str
+    model: str
+    source: str | None = Field(default=None, description="the data that the model was trained on: synthetic or real")
+    classes: list[str]
+    max_bytes: int = Field(description="bytes of the largest request")
+
+
+def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
     """Create the application of a model.
 
     Args:
         name: name of the model, for answers.
         model: answers the requests.
-        limits: bounds of requests. Those of connections are the server's.
+        max_bytes: size of the largest request.
     """
-    service, receiver = Service(model, limits), Receiver(limits)
+    batcher = Batcher(model.predict_pixels, BATCH_IMAGES, BATCH_SECONDS)
+    pool = ThreadPoolExecutor(DECODERS, "decode")
+
+    def warm_up() -> None:
+        """Build the graphs, which the first request would wait for."""
+        for count in (1, BATCH_IMAGES):
+            model.predict_pixels(np.zeros((count, *model.image_shape), np.uint8))
+        model.explain(np.zeros((1, *model.image_shape), np.uint8), np.array([0]))
+
+    @asynccontextmanager
+    async def running(app: FastAPI) -> AsyncIterator[None]:
+        await batcher.work(warm_up)
+        task = asyncio.create_task(batcher.run())
+        yield
+        task.cancel()
+        batcher.close()
+        pool.shutdown(cancel_futures=True)
+
+    # FastAPI's own pages load scripts from another host. A proxy may have stripped a prefix of the path: no redirects
     app = FastAPI(
         title=name,
         description="Classifies images.",
         version="1",
-        docs_url=None,  # FastAPI's pages load scripts from another host
+        docs_url=None,
         redoc_url=None,
-        servers=[{"url": "."}],  # a proxy may have stripped a prefix of the path; so there are no redirects either
+        servers=[{"url": "."}],
         redirect_slashes=False,
-        lifespan=service.running,
-        exception_handlers={
-            HTTPException: _error,
-            RequestValidationError: _error,
-            ClientDisconnect: _error,
-            Exception: _error,
-        },
+        lifespan=running,
     )
-    errors: dict[int | str, dict[str, Any]] = {status: {"model": Error} for status in STATUSES}
 
-    @app.post("/predict", responses=errors, openapi_extra=BODY, response_model_exclude_none=True)
+    @app.middleware("http")
+    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        length = request.headers.get("content-length")
+        if length is None and request.method == "POST":
+            return JSONResponse({"detail": "the request does not say its length"}, 411)
+        if int(length or 0) > max_bytes:
+            return JSONResponse({"detail": f"the request has {int(length or 0):,} bytes, more than {max_bytes:,}"}, 413)
+        return await call_next(request)
+
+    async def classify(file: UploadFile, k: int, explain: bool) -> Image:
+        loop = asyncio.get_running_loop()
+        try:
+            pixels, conversions = await loop.run_in_executor(pool, model.decode, await file.read())
+        except ValueError as error:
+            return Image(name=file.filename, error=str(error))
+        probabilities = await batcher.predict(pixels)
+        order = np.argsort(-probabilities, kind="stable")[:k]
+        overlay = None
+        if explain:
+            heat = await batcher.work(model.explain, pixels[np.newaxis], order[:1])
+            if heat is not None:
+                png = await loop.run_in_executor(pool, draw_png, pixels, heat[0])
+                overlay = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        return Image(
+            name=file.filename,
+            predictions=[
+                Prediction(name=model.classes[label], probability=float(probabilities[label])) for label in order
+            ],
+            verdict=model.verdict(probabilities),
+            conversions=conversions,
+            overlay=overlay,
+        )
+
+    @app.post("/predict", response_model_exclude_none=True)
     async def predict(
-        request: Request,
+        files: Annotated[list[UploadFile], File(max_length=MAX_IMAGES)],
         k: Annotated[int, Query(ge=1, le=1000, description="classes to return, the most probable first")] = 3,
         explain: Annotated[bool, Query(description="also return what speaks for the first class, as an image")] = False,
     ) -> Answer:
-        """Classify one image, or those in a form. An invalid image among valid ones has an error of its own."""
-        async with receiver.receive(request) as uploads:
-            return Answer(model=name, source=model.source, images=await service.answer(uploads, k, explain))
+        """Classify the images of a form. An invalid image among valid ones has an error of its own."""
+        images = await asyncio.gather(*(classify(file, k, explain) for file in files))
+        if all(image.error for image in images):
+            raise HTTPException(400, f"{images[0].name}: the file {images[0].error}")
+        return Answer(model=name, source=model.source, images=images)
 
     @app.head("/health", include_in_schema=False)  # monitors send it
     @app.get("/health", response_model_exclude_none=True)
     async def health() -> Health:
         """Whether the server answers."""
-        return Health(status="ok", model=name, source=model.source, classes=model.classes, max_bytes=limits.max_bytes)
+        return Health(status="ok", model=name, source=model.source, classes=model.classes, max_bytes=max_bytes)
 
-    for path, file in (("/", "page.html"), ("/docs", "docs.html")):
-        app.add_route(path, _page(resources.files("stages.inference").joinpath(file).read_text(encoding="utf-8")))
+    text = resources.files("stages.inference").joinpath("page.html").read_text(encoding="utf-8")
+    policy = _content_policy(text)
+
+    @app.head("/", include_in_schema=False)
+    @app.get("/", include_in_schema=False)
+    async def page() -> HTMLResponse:
+        return HTMLResponse(text, headers={"Content-Security-Policy": policy})
+
     return app
 
 
-def _page(text: str) -> Any:
-    """A route for a page that may run its own script and style, and load nothing from another host."""
+def _content_policy(page: str) -> str:
+    """The policy by which a page runs its own script and style, and loads nothing from another host."""
     hashes = {
         tag: base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        for tag, content in re.findall("<(script|style)>(.*?)</", text, re.DOTALL)
+        for tag, content in re.findall("<(script|style)>(.*?)</", page, re.DOTALL)
     }
-    policy = (
+    return (
         f"default-src 'none'; script-src 'sha256-{hashes['script']}'; style-src 'sha256-{hashes['style']}'; "
         "img-src blob: data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-
-    async def page(request: Request) -> Response:
-        return HTMLResponse(text, headers={"Content-Security-Policy": policy})
-
-    return page
-
-
-async def _error(request: Request, error: Exception) -> Response:
-    """Answer with every error as one line of JSON."""
-    if isinstance(error, HTTPException):
-        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
-    if isinstance(error, RequestValidationError):
-        first = error.errors()[0]
-        return JSONResponse({"error": f"{first['loc'][-1]}: {first['msg']}"}, 422)
-    if isinstance(error, ClientDisconnect):
-        return JSONResponse({"error": "the client closed the connection"}, 400)
-    return JSONResponse({"error": "an error of the server, which its log describes"}, 500)

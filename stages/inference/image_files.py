@@ -3,9 +3,8 @@
 import glob
 import os
 import stat
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,7 +16,6 @@ from stages.data.folders.listing import is_hidden
 from stages.inference.predictor import Predictor
 
 MAX_BYTES = 1 << 28  # of a file
-AHEAD = 2  # batches that are read while one is predicted
 
 
 class Prediction(NamedTuple):
@@ -69,9 +67,7 @@ def _below(folder: Path) -> Iterator[Path]:
 
 
 def predict_files(predictor: Predictor, paths: Iterable[Path], threads: int) -> Iterator[Prediction]:
-    """Predict files; an invalid one is a `Prediction` with an error.
-
-    A pool of threads reads and decodes the next batches meanwhile. No more than a few batches are in memory.
+    """Predict files; an invalid one is a `Prediction` with an error. The files of one batch are in memory.
 
     Args:
         predictor: the model.
@@ -79,41 +75,21 @@ def predict_files(predictor: Predictor, paths: Iterable[Path], threads: int) -> 
         threads: number of threads that read and decode.
     """
     remaining = iter(paths)
-    waiting: deque[tuple[Path, Future[tuple[np.ndarray, list[str]]]]] = deque()
     with ThreadPoolExecutor(threads) as pool:
-        try:
-            while True:
-                for path in islice(remaining, (1 + AHEAD) * predictor.batch_size - len(waiting)):
-                    waiting.append((path, pool.submit(_read, predictor, path)))
-                if not waiting:
-                    return
-                yield from _predict(
-                    predictor, [waiting.popleft() for _ in range(min(len(waiting), predictor.batch_size))]
-                )
-        finally:
-            pool.shutdown(cancel_futures=True)
+        while batch := list(islice(remaining, predictor.batch_size)):
+            found = list(pool.map(lambda path: _read(predictor, path), batch))
+            decoded = [pixels for pixels, _, _ in found if pixels is not None]
+            rows = iter(predictor.predict_pixels(np.stack(decoded)) if decoded else ())
+            for path, (_, conversions, error) in zip(batch, found, strict=True):
+                if error:
+                    yield Prediction(path, None, [], error)
+                else:
+                    row = next(rows)
+                    yield Prediction(path, row, conversions, verdict=predictor.verdict(row))
 
 
-def _predict(
-    predictor: Predictor, batch: list[tuple[Path, "Future[tuple[np.ndarray, list[str]]]"]]
-) -> Iterator[Prediction]:
-    errors = {path: str(error) for path, future in batch if (error := future.exception())}
-    decoded = [future.result()[0] for path, future in batch if path not in errors]
-    probabilities = iter(predictor.predict_pixels(np.stack(decoded)) if decoded else ())
-    for path, future in batch:
-        if path in errors:
-            yield Prediction(path, None, [], errors[path])
-        else:
-            row = next(probabilities)
-            yield Prediction(path, row, future.result()[1], verdict=predictor.verdict(row))
-
-
-def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray, list[str]]:
-    """Pixels and conversions of a file.
-
-    Raises:
-        ValueError: it cannot be read, or it is not an image.
-    """
+def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray | None, list[str], str]:
+    """Pixels and conversions of a file, or what is wrong with it."""
     try:
         status = path.stat()
         if stat.S_ISDIR(status.st_mode):
@@ -122,9 +98,10 @@ def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray, list[str]]:
             raise ValueError("is not a file")
         if status.st_size > MAX_BYTES:
             raise ValueError(f"has {status.st_size:,} bytes, more than {MAX_BYTES:,}")
-        data = path.read_bytes()
+        return *predictor.decode(path.read_bytes()), ""
     except FileNotFoundError:
-        raise ValueError("does not exist") from None
+        return None, [], "does not exist"
     except OSError as error:
-        raise ValueError(f"cannot be read: {error.strerror}") from None
-    return predictor.decode(data)
+        return None, [], f"cannot be read: {error.strerror}"
+    except ValueError as error:
+        return None, [], str(error)

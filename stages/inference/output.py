@@ -3,9 +3,7 @@
 import csv
 import io
 import json
-import unicodedata
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from stages.inference.image_files import Prediction
@@ -13,40 +11,30 @@ from stages.prediction.saved_model import SYNTHETIC
 from stages.runtime.formulas import is_formula
 
 
-def width(paths: Iterable[Path]) -> int:
-    """Columns of a terminal for the longest of the names."""
-    return max(_columns(printable(str(path))) for path in paths)
-
-
-def table(
-    predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None, width: int
-) -> Iterator[str]:
+def table(predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None) -> Iterator[str]:
     """Columns for people, and at the end a line if the model was trained on synthetic data.
 
     Args:
         predictions: what became of each file.
         classes: class names in the order of the probabilities.
         top: number of classes to show.
-        source: synthetic or real: the data that the model was trained on; None: it is not known.
-        width: columns for the names of the files, from `width`.
+        source: the data that the model was trained on: synthetic, real, or None if it is not known.
     """
-    longest = max(_columns(printable(name)) for name in classes)
+    longest = max(map(len, classes))
     answered = False
     for each in predictions:
         answered |= not each.error
-        cells = [f"{_padded(printable(name), longest)} {share:7.2%}" for name, share in _ranked(each, classes, top)]
+        cells = [f"{printable(name):{longest}} {share:7.2%}" for name, share in _ranked(each, classes, top)]
         notes = [*([each.verdict] if each.verdict else []), *each.conversions]
         note = f"  ({', '.join(notes)})" if notes else ""
-        yield f"{_padded(printable(str(each.path)), width)}  {'   '.join(cells) or 'invalid: ' + each.error}{note}"
+        yield f"{printable(str(each.path)):40}  {'   '.join(cells) or 'invalid: ' + each.error}{note}"
     if answered and source == "synthetic":
         yield f"The model was {SYNTHETIC}."
 
 
 def json_lines(predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None) -> Iterator[str]:
-    """One JSON array, an element a line: file, and top or error."""
-    before = "["
+    """One JSON object a line: file, and top or error. The arguments are those of `table`."""
     for each in predictions:
-        yield before if before == "[" else f"{before},"
         entry: dict[str, Any] = {"file": str(each.path)}
         if each.error:
             entry["error"] = each.error
@@ -55,9 +43,7 @@ def json_lines(predictions: Iterable[Prediction], classes: list[str], top: int, 
             entry["top"] = [{"class": name, "probability": round(share, 6)} for name, share in ranked]
             facts = {"verdict": each.verdict, "conversions": each.conversions, "source": source}
             entry |= {key: value for key, value in facts.items() if value is not None}
-        before = json.dumps(entry, ensure_ascii=False)
-    yield before
-    yield "]"
+        yield json.dumps(entry, ensure_ascii=False)
 
 
 def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None) -> Iterator[str]:
@@ -68,24 +54,12 @@ def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int, s
     for each in predictions:
         cells = [cell for name, share in _ranked(each, classes, top) for cell in (name, f"{share:.6f}")]
         cells += [""] * (len(columns) - len(cells))
-        facts = [each.error, each.verdict or "", "; ".join(each.conversions), source or ""]
-        yield _row([str(each.path), *facts, *cells])
+        yield _row([str(each.path), each.error, each.verdict or "", "; ".join(each.conversions), source or "", *cells])
 
 
 def printable(text: str) -> str:
     """A name on one line: control characters, and bytes that are not text, as escapes."""
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
-
-
-def _columns(text: str) -> int:
-    """Columns of a terminal that a text takes: two for a wide character, none for one that combines."""
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
-    )
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _columns(text))
 
 
 def _ranked(prediction: Prediction, classes: list[str], top: int) -> list[tuple[str, float]]:

@@ -1,4 +1,4 @@
-"""How often a model is correct when it is this confident."""
+"""How often a model is correct when it is this confident, before and after its temperature."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -6,21 +6,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from stages.evaluation.metrics import calibration_bins
+from stages.evaluation.metrics import calibration_bins, calibration_error
 from stages.evaluation.predictions import Predictions
-from stages.plots._style import BLUE, MUTED, new_figure, styled
+from stages.plots._style import BLUE, MUTED, ORANGE, new_figure, styled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TITLE = "Reliability"
 ORDER = 40
-COLUMNS = {**dict.fromkeys(("low", "high", "confidence", "accuracy"), float), "images": int}
+COLUMNS = {"temperature": str, **dict.fromkeys(("low", "high", "confidence", "accuracy"), float), "images": int}
 
 
 def table(predictions: Predictions) -> pd.DataFrame:
-    """A row for each bin of confidence that holds any images, as for the expected calibration error."""
-    return calibration_bins(predictions).round(4)
+    """A row for each bin of confidence that holds any images, after the temperature, and before it if there is one."""
+    parts = {"after": predictions.confidence}
+    if predictions.temperature != 1:
+        parts["before"] = predictions.confidence_before_temperature()
+    bins = {name: calibration_bins(confidence, predictions.correct).round(4) for name, confidence in parts.items()}
+    return pd.concat(bins, names=["temperature"]).reset_index("temperature")
 
 
 @styled
@@ -30,11 +34,15 @@ def figure(table: pd.DataFrame) -> "Figure":
 
     figure, (upper, lower) = new_figure(5.2, 3.6, rows=2, sharex=True, height_ratios=[4, 1])
     upper.plot([0, 1], [0, 1], color=MUTED, linestyle=(0, (4, 3)), linewidth=1)
-    weights = table["images"] / table["images"].sum()
-    upper.plot(table["confidence"], table["accuracy"], color=BLUE, linewidth=1)
-    upper.scatter(table["confidence"], table["accuracy"], s=10 + 190 * weights, color=BLUE, clip_on=False, zorder=3)
+    for name, color in (("before", ORANGE), ("after", BLUE)):
+        part = table[table["temperature"] == name]
+        weights = part["images"] / part["images"].sum()
+        upper.plot(part["confidence"], part["accuracy"], color=color, linewidth=1, label=f"{name} the temperature")
+        upper.scatter(part["confidence"], part["accuracy"], s=10 + 190 * weights, color=color, clip_on=False, zorder=3)
     upper.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="accuracy")
-    lower.bar(table["low"], weights, 0.9 * (table["high"] - table["low"]), align="edge", color=BLUE)
+    if "before" in set(table["temperature"]):
+        upper.legend(loc="upper left")
+    lower.bar(part["low"], weights, 0.9 * (part["high"] - part["low"]), align="edge", color=BLUE)
     lower.set(xlabel="confidence", ylabel="images")
     for axes in (upper, lower):
         axes.xaxis.set_major_formatter("{x:.0%}")
@@ -45,16 +53,18 @@ def figure(table: pd.DataFrame) -> "Figure":
 
 def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """What the axes are, and the expected calibration error."""
-    return (
-        "Accuracy over confidence, against the diagonal of a calibrated model. "
-        f"Expected calibration error {metrics['ece']:.3f}."
-    )
+    return f"Accuracy over confidence, against the diagonal of a calibrated model. {_error(table, metrics)}"
 
 
 def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """Whether the model is over- or underconfident, and by how much."""
-    gap = float(np.average(table["confidence"] - table["accuracy"], weights=table["images"])) * 100
-    return (
-        f"Confidence is {abs(gap):.1f} points {'above' if gap > 0 else 'below'} accuracy on average; "
-        f"the expected calibration error is {metrics['ece']:.3f}."
-    )
+    after = table[table["temperature"] == "after"]
+    gap = float(np.average(after["confidence"] - after["accuracy"], weights=after["images"])) * 100
+    side = "above" if gap > 0 else "below"
+    return f"Confidence is {abs(gap):.1f} points {side} accuracy on average. {_error(table, metrics)}"
+
+
+def _error(table: pd.DataFrame, metrics: Mapping[str, Any]) -> str:
+    text = f"Expected calibration error {metrics['ece']:.3f}"
+    before = table[table["temperature"] == "before"]
+    return f"{text}, before the temperature {calibration_error(before):.3f}." if len(before) else f"{text}."

@@ -38,8 +38,8 @@ class Facts(NamedTuple):
 
 def predict_records(
     path: Path, dataset: str, image_size: int | None, facts: Facts, title: str, test_time: PartConfig | None
-) -> Iterator[Predictions]:
-    """Load a model and predict the test split of a dataset, with bounded memory.
+) -> Predictions:
+    """Load a model and predict the test split of a dataset; the images are read a part at a time.
 
     Args:
         path: the .keras file. No code that it may bring along is run.
@@ -50,17 +50,14 @@ def predict_records(
         test_time: the test-time augmentation (TTA). `build(*, options)` in a module of stages/prediction/test_time
             returns a function of the images that yields weights, which sum to 1, and views; first the images as they
             are.
-
-    Yields:
-        Predictions of some of the images, in the order of the records.
     """
     parts, total = _records(dataset, "test", image_size, len(facts.classes))
-    yield from predict_parts(path, facts, title, test_time, parts, total)
+    return predict_parts(path, facts, title, test_time, parts, total)
 
 
 def predict_parts(
     path: Path, facts: Facts, title: str, test_time: PartConfig | None, parts: Parts, total: int
-) -> Iterator[Predictions]:
+) -> Predictions:
     """Load a model and predict a split in parts; as `predict_records`, but for any split.
 
     Args:
@@ -74,23 +71,25 @@ def predict_parts(
     import keras
 
     model = keras.models.load_model(path, compile=False, safe_mode=True)
-    signature, model_md5 = read_signature(path), file_hash(path, "md5")
+    signature = read_signature(path)
     temperature = signature.get("temperature", 1.0)
-    for part, probabilities, first in _predict(model, title, test_time, parts, total):
-        yield Predictions(
-            keys=part.keys,
-            true=part.labels,
-            predicted=_labels(probabilities),
-            probabilities=with_temperature(probabilities, temperature),
-            classes=facts.classes,
-            model_md5=model_md5,
-            parameters=model.count_params(),
-            compute_dtype=facts.compute_dtype,
-            validation_images=facts.validation_images,
-            predicted_without_tta=None if first is None else _labels(first),
-            temperature=temperature,
-            not_sure_below=signature.get("not_sure_below"),
-        )
+    found = [(part.keys, part.labels, *each) for part, *each in _predict(model, title, test_time, parts, total)]
+    keys, true, probabilities, first = zip(*found, strict=True)
+    predicted = np.concatenate(probabilities)
+    return Predictions(
+        keys=np.concatenate(keys),
+        true=np.concatenate(true),
+        predicted=_labels(predicted),
+        probabilities=with_temperature(predicted, temperature),
+        classes=facts.classes,
+        model_md5=file_hash(path, "md5"),
+        parameters=model.count_params(),
+        compute_dtype=facts.compute_dtype,
+        validation_images=facts.validation_images,
+        predicted_without_tta=_labels(np.concatenate(first)) if test_time else None,
+        temperature=temperature,
+        not_sure_below=signature.get("not_sure_below"),
+    )
 
 
 def calibrate(

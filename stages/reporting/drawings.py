@@ -1,110 +1,69 @@
-"""Drawings of the page: figures, pictures of several images, heat maps. What the last reports drew is not drawn again.
+"""Figures of the page as SVG documents, and joblib's cache of what the last reports computed.
 
-`kept` stores results under a hash of all that they depend on. `paths.DRAWINGS` may be removed: the bytes are the same.
+`paths.DRAWINGS`, the cache, may be removed: the bytes are the same.
 """
 
-import contextlib
 import functools
 import hashlib
 import io
 import os
 import re
-import time
+import shutil
 import warnings
-import zipfile
 from collections.abc import Callable
+from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
-import numpy as np
-import pandas as pd
+import joblib
 from matplotlib.figure import Figure
-from PIL import Image
 
 from stages.plots._style import DARK, styled
-from stages.reporting import fonts
 from stages.runtime import numerics, paths
-from stages.runtime.files import atomic_write
 
 CODE = ("inference", "plots", "reporting")  # packages of stages/ that decide what is drawn
-DAYS = 30  # that an unused drawing is kept
+UNUSED = timedelta(days=30)  # how long an unused drawing is kept
+
+Value = TypeVar("Value")
 
 
 class Drawing(NamedTuple):
-    """A figure as an SVG document for the page, its size in CSS pixels, and as a PNG file on white."""
+    """A figure as an SVG document, and its size in CSS pixels."""
 
     svg: str
     width: int
     height: int
-    png: bytes
 
 
-def draw(make: Callable[[], Figure], *data: object) -> Drawing:
-    """Draw the figure that `make` returns, unless a report drew it from the same `data` before."""
-    found = kept(lambda: _draw(make()), "figure", *data)
-    width, height = found["size"].tolist()
-    return Drawing(found["svg"].tobytes().decode(), width, height, found["png"].tobytes())
-
-
-def photographs(make: Callable[[], Figure], *data: object) -> bytes:
-    """Draw a figure that consists of photographs as a JPEG file, or take it from an earlier report as `draw` does."""
-    return kept(lambda: _draw_photographs(make()), "photographs", *data)["jpeg"].tobytes()
-
-
-def kept(make: Callable[[], dict[str, np.ndarray]], *data: object) -> dict[str, np.ndarray]:
-    """What `make` returns, or what it returned in an earlier report.
-
-    Args:
-        make: a function whose result depends on `data` and on the code of the report alone.
-        data: images, arrays, tables, texts and numbers, also in lists and dictionaries.
-    """
-    path = paths.DRAWINGS / f"{_digest(data)}.npz"
-    with contextlib.suppress(OSError, ValueError, EOFError, zipfile.BadZipFile), np.load(path) as file:
-        found = dict(file)
-        os.utime(path)
-        return found
-    found = make()
-    with atomic_write(path) as part, part.open("wb") as file:
-        np.savez(file, allow_pickle=False, **found)
-    return found
+def kept(function: Callable[..., Value], *arguments: object) -> Value:
+    """Return what a function of stages/ returned for the same arguments in an earlier report, or call it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Persisting input arguments")  # says that the disk is busy
+        result: Value = _memory().cache(function)(*arguments)
+        return result
 
 
 def remove_unused() -> None:
-    """Remove the drawings that no report of the last month has used."""
-    for path in paths.DRAWINGS.glob("*.npz"):
-        with contextlib.suppress(FileNotFoundError):  # another report removes them, too
-            if path.stat().st_mtime < time.time() - DAYS * 24 * 3600:
-                path.unlink()
+    """Remove what other versions of the code have kept, and what no report of the last month has used."""
+    for folder in paths.DRAWINGS.glob("*"):
+        if folder.name != _code():
+            shutil.rmtree(folder, ignore_errors=True)
+    _memory().reduce_size(age_limit=UNUSED)
 
 
-def _draw(figure: Figure) -> dict[str, np.ndarray]:
-    lacking = fonts.choose(figure)
-    with warnings.catch_warnings():
-        if lacking:  # a browser has other fonts
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        document = svg(figure)
-    width, height = figure.get_size_inches() * 96
-    if lacking:
-        fonts.spell_out(figure, lacking)
-    else:
-        figure.set_layout_engine("none")  # the layout stays; to compute it again would take as long as the drawing
-    png = _save(figure, format="png", dpi=150, metadata={"Software": None})
-    return {"svg": _array(document.encode()), "size": np.array([round(width), round(height)]), "png": _array(png)}
-
-
-def _draw_photographs(figure: Figure) -> dict[str, np.ndarray]:
-    if lacking := fonts.choose(figure):
-        fonts.spell_out(figure, lacking)
-    return {"jpeg": _array(_save(figure, format="jpeg", pil_kwargs={"quality": 90, "subsampling": 0}))}
+def _memory() -> joblib.Memory:
+    return joblib.Memory(paths.DRAWINGS / _code(), verbose=0)
 
 
 @styled
-def svg(figure: Figure) -> str:
-    """A figure as an SVG document on a transparent ground, light or dark like the reader's system."""
+def draw(figure: Figure) -> Drawing:
+    """Draw a figure on a transparent ground, light or dark like the reader's system, with the reader's fonts."""
     buffer = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the text stays text: a browser has more fonts
+        figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     document = re.sub(r"<[^>]*>", lambda found: _shortened(found[0]), buffer.getvalue())
     names = {color: f"--c{number}" for number, color in enumerate(DARK)}
     document = re.sub("|".join(names), lambda found: f"var({names[found[0]]})", document[document.index("<svg") :])
@@ -115,7 +74,9 @@ def svg(figure: Figure) -> str:
         f"<style>:root{{{light}}}@media(prefers-color-scheme:dark){{:root{{{dark}}}}}"
         "text{font-family:system-ui,sans-serif!important}</style>"
     )
-    return re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, document, count=1)
+    width, height = figure.get_size_inches() * 96
+    document = re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, document, count=1)
+    return Drawing(document, round(width), round(height))
 
 
 def _shortened(tag: str) -> str:
@@ -124,50 +85,14 @@ def _shortened(tag: str) -> str:
     return " ".join(re.sub(r"\d+\.\d{3,}", lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), tag).split())
 
 
-@styled
-def _save(figure: Figure, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, facecolor="white", **options)
-    return buffer.getvalue()
-
-
-def _array(content: bytes) -> np.ndarray:
-    return np.frombuffer(content, np.uint8)
-
-
-def _digest(data: tuple[object, ...]) -> str:
-    digest = hashlib.blake2b(_code(), digest_size=20)
-    for value in data:
-        content = _content(value)
-        digest.update(len(content).to_bytes(8, "little") + content)
-    return digest.hexdigest()
-
-
-def _content(value: object) -> bytes:
-    if isinstance(value, Image.Image):
-        return f"{value.mode} {value.size}".encode() + value.tobytes()
-    if isinstance(value, np.ndarray):
-        return f"{value.dtype} {value.shape}".encode() + value.tobytes()
-    if isinstance(value, pd.DataFrame):
-        return value.to_csv(index=False).encode()
-    if isinstance(value, dict):
-        return _content(list(value.items()))
-    if isinstance(value, list | tuple):
-        return b"".join(len(each).to_bytes(8, "little") + each for each in map(_content, value))
-    if isinstance(value, str | int | float):
-        return repr(value).encode()
-    raise TypeError(f"{type(value).__name__}: what identifies it is not known here")
-
-
 @functools.cache
-def _code() -> bytes:
-    """A hash of the code, the versions, the fonts and the settings that decide what is drawn."""
+def _code() -> str:
+    """A hash of the code, the versions and the settings that decide what is computed for the page."""
     stages = Path(__file__).parent.parent
-    files = sorted(path for package in CODE for path in (stages / package).rglob("*.py"))
-    digest = hashlib.blake2b()
-    for path in files:
+    digest = hashlib.blake2b(digest_size=20)
+    for path in sorted(path for package in CODE for path in (stages / package).rglob("*.py")):
         digest.update(path.read_bytes())
     versions = {**numerics.machine(), **{name: version(name) for name in ("matplotlib", "pillow", "pandas")}}
     kernels = {key: value for key, value in os.environ.items() if key.startswith("ONEDNN_")}
-    digest.update(repr((versions, sorted(kernels.items()), fonts.installed())).encode())
-    return digest.digest()
+    digest.update(repr((versions, sorted(kernels.items()))).encode())
+    return digest.hexdigest()

@@ -65,21 +65,21 @@ def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[s
 def _explain(model: Model, inputs: dict[str, np.ndarray]) -> Heat:
     chosen = model.misclassified[:IMAGES]
     values = np.stack([inputs[key] for key in chosen["key"]])
-    found = kept(lambda: {"heat": _heat(model, values)}, "heat", model.md5, values, list(chosen["predicted"]))
-    return dict(zip(chosen["key"], found["heat"], strict=False))
+    heat = kept(_heat, model.name, model.md5, values, list(chosen["predicted"]))
+    return dict(zip(chosen["key"], heat, strict=False))
 
 
-def _heat(model: Model, inputs: np.ndarray) -> np.ndarray:
+def _heat(name: str, md5: str, inputs: np.ndarray, predicted: list[str]) -> np.ndarray:
     """The heat maps of inputs (n, …), float32 (n, height, width); none of a model without convolutions."""
-    path = paths.model(model.name)
-    with open_input(path, f"train@{model.name}"):
+    path = paths.model(name)
+    with open_input(path, f"train@{name}"):
         signature = read_signature(path)
         network = keras.models.load_model(path, compile=False, safe_mode=True)
     try:
         grad_cam = GradCam(network)
     except ValueError:  # it has no convolution
         return np.empty((0, 0, 0), np.float32)
-    labels = np.array([signature["classes"].index(name) for name in model.misclassified["predicted"][:IMAGES]])
+    labels = np.array([signature["classes"].index(each) for each in predicted])
     backbone = signature["backbone"]
     size = (backbone["image_size"],) * 2 if backbone else network.input_shape[1:3]
     return grad_cam(inputs, labels, size)

@@ -16,7 +16,6 @@ MEASURED = Path("reports/measured")  # results on the real data, a folder for ea
 PROBES = MEASURED / "probes.json"  # digest of each model's small training with today's code
 REPORT = Path("reports/README.md")
 PAGE = Path("reports/index.html")
-FIGURES = Path("reports/figures")
 
 
 def raw(name: str) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.evaluation import metrics, predictions
+from stages.evaluation import metrics
 from stages.evaluation.predictions import Predictions
 from stages.runtime.errors import UserError
 from tests.reporting.project import make_predictions
@@ -61,19 +61,13 @@ def test_macro_f1_with_a_predicted_class_that_does_not_occur_is_over_the_classes
     assert found == pytest.approx((1 + 2 * 49 / (50 + 49)) / 2)
 
 
-def test_metrics_computed_in_blocks_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = metrics.compute(FOUR)
-    monkeypatch.setattr(predictions, "BLOCK", 4)
-    assert metrics.compute(FOUR) == whole
-
-
 def test_calibration_bins_leave_out_empty_bins_and_include_upper_bounds() -> None:
-    table = metrics.calibration_bins(FOUR)
+    table = metrics.calibration_bins(FOUR.confidence, FOUR.correct)
     assert table["images"].tolist() == [1, 2, 1]  # at 0.5, 0.6 and 0.7
     assert table["confidence"].tolist() == pytest.approx([0.5, 0.6, 0.7])
     assert table["accuracy"].tolist() == [0, 1, 1]
     assert table["high"].tolist() == pytest.approx([8 / 15, 10 / 15, 11 / 15])
-    certain = metrics.calibration_bins(make_predictions([0], [[1.0, 0.0]], ["a", "b"]))
+    certain = metrics.calibration_bins(np.array([1.0]), np.array([True]))
     assert certain["high"].tolist() == [1]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from stages.evaluation import metrics, predictions
+from stages.evaluation import predictions
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.reporting.project import make_predictions
@@ -32,43 +32,10 @@ def test_written_predictions_are_read_back(
         for field in ("keys", "true", "predicted", "confidence"):
             assert (getattr(found, field) == getattr(written, field)).all(), field
             assert getattr(found, field).dtype == getattr(written, field).dtype, field
-        for rows in (slice(0, images), slice(2, images - 1)):
-            assert np.array_equal(found.probabilities[rows], written.probabilities[rows])
-            assert found.probabilities[rows].dtype == np.float32
+        assert np.array_equal(found.probabilities, written.probabilities)
+        assert found.probabilities.dtype == np.float32
         assert (found.classes, found.model_md5) == (written.classes, written.model_md5)
         assert (found.parameters, found.compute_dtype) == (79510, "float32")
-
-
-@pytest.mark.parametrize("size", [1, 4, 7, 20])
-def test_bytes_do_not_depend_on_the_parts_that_are_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
-) -> None:
-    monkeypatch.setattr(predictions, "GROUP_VALUES", 12)  # four images
-    whole = replace(some(20, 3), predicted_without_tta=np.zeros(20, np.int32))
-    fields = ("keys", "true", "predicted", "probabilities", "predicted_without_tta")
-    parts = (
-        replace(whole, **{field: getattr(whole, field)[start : start + size] for field in fields})
-        for start in range(0, 20, size)
-    )
-    predictions.write(tmp_path / "whole.parquet", whole)
-    predictions.write(tmp_path / "parts.parquet", parts)
-    assert (tmp_path / "whole.parquet").read_bytes() == (tmp_path / "parts.parquet").read_bytes()
-
-
-def test_probabilities_of_many_images_are_read_group_by_group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that is cut after it was opened is named, too."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predictions, "GROUP_VALUES", 12)
-    monkeypatch.setattr(predictions, "BLOCK", 15)
-    written = some(20, 3)
-    predictions.write(paths.predictions("m"), written)
-    found = predictions.read("m")
-    assert isinstance(found.probabilities, predictions.StoredProbabilities)
-    assert metrics.compute(found) == metrics.compute(written)
-    path = paths.predictions("m")
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(UserError, match=r"^data/predictions/m.parquet: corrupt: .*--single-item train@m`$"):
-        found.probabilities[0:1]
 
 
 def test_a_table_that_pandas_reads_has_the_columns(tmp_path: Path) -> None:

@@ -42,13 +42,14 @@ def image_file(level: int, kind: str = "JPEG", side: int = 24) -> bytes:
 class Server:
     """A running server."""
 
-    def __init__(self, process: "subprocess.Popen[str]", port: int, log: Path) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
         self.process, self.port, self.log = process, port, log
         self.url = f"http://127.0.0.1:{port}"
 
-    def predict(self, data: bytes, kind: str = "image/jpeg", query: str = "") -> requests.Response:
-        """POST an image to a connection of its own."""
-        return requests.post(f"{self.url}/predict{query}", data=data, headers={"Content-Type": kind}, timeout=60)
+    def predict(self, *files: bytes, query: str = "") -> requests.Response:
+        """POST a form of images on a connection of its own."""
+        form = [("files", (f"{number}.jpg", data)) for number, data in enumerate(files)]
+        return requests.post(f"{self.url}/predict{query}", files=form, timeout=60)
 
     def assert_healthy(self) -> None:
         """It answers within a second, at the third try if the machine is busy."""
@@ -64,14 +65,14 @@ class Server:
 def serving(model: Path, folder: Path, *options: str, project: Path = ROOT) -> Iterator[Server]:
     """Serve a model with the code in `project`; the server is killed after the block if it still runs."""
     log = folder / "requests.log"
-    command = [sys.executable, "-m", "tools.use.serve", str(model), "--port", "0", "--log", str(log), *options]
-    process = subprocess.Popen(command, cwd=project, stdout=subprocess.PIPE, encoding="utf-8")
+    command = [sys.executable, "-m", "tools.use.serve", str(model), "--port", "0", *options]
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, cwd=project, stdout=file, stderr=file)
     try:
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        found = re.match(r"http://127\.0\.0\.1:(\d+) answers", line)
-        assert found, line
+        while not (found := re.search(r"running on http://127\.0\.0\.1:(\d+)", log.read_text(encoding="utf-8"))):
+            assert process.poll() is None, log.read_text(encoding="utf-8")
+            time.sleep(0.1)
         yield Server(process, int(found[1]), log)
     finally:
         process.kill()
-        process.communicate()
+        process.wait()

@@ -1,19 +1,19 @@
 """Tables, figures and sentences of every plot, for two classes up to 21,000."""
 
-from pathlib import Path
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib import font_manager
-from PIL import Image
+from matplotlib.figure import Figure
 
+from stages.evaluation import metrics
 from stages.evaluation.predictions import Predictions
-from stages.plots import _registry, classes, confusion, curves, reliability
+from stages.plots import _registry, classes, confusion, coverage, curves, reliability
 from stages.plots._style import DARK, SOME_CLASSES
-from stages.reporting import drawings, figures, fonts
-from stages.runtime import paths
+from stages.prediction.calibration import with_temperature
+from stages.reporting import drawings
 from stages.runtime.errors import UserError
 from tests.evaluation.test_metrics import CLASSES, FOUR
 from tests.reporting.project import AWKWARD, make_predictions
@@ -89,7 +89,7 @@ def test_a_plot_that_lacks_something_is_named(
 
 
 def test_a_heatmap_of_few_classes_has_names_and_shares() -> None:
-    found = texts(drawings.svg(confusion.figure(confusion.table(some_predictions(AWKWARD, 10, 0.7)))))
+    found = texts(_svg(confusion.figure(confusion.table(some_predictions(AWKWARD, 10, 0.7)))))
     for name in ["<script>alert(1)</s…", "NA", "1", "$x^$", "a class whose name …", "T-shirt/top"]:
         assert found.count(name) == 2, name
     assert found.count("70") == found.count("30") == len(AWKWARD)
@@ -98,7 +98,7 @@ def test_a_heatmap_of_few_classes_has_names_and_shares() -> None:
 
 def test_a_heatmap_of_thirty_classes_has_no_numbers_in_its_cells() -> None:
     names = [f"class {number}" for number in range(30)]
-    found = texts(drawings.svg(confusion.figure(confusion.table(some_predictions(names, 10, 0.7)))))
+    found = texts(_svg(confusion.figure(confusion.table(some_predictions(names, 10, 0.7)))))
     assert "class 29" in found
     assert "70" not in found
 
@@ -114,7 +114,7 @@ def test_tables_and_figures_are_bounded_for_any_number_of_classes(number: int) -
         assert len(table) <= 1681, name
         figure = plots[name].figure(table)
         assert max(figure.get_size_inches()) < 10, name
-        assert len(drawings.svg(figure)) < 100_000, name
+        assert len(_svg(figure)) < 100_000, name
         assert plots[name].description(table, metrics, number)
     notes = [plot.note(table, number) for plot, table in ((confusion, confusion.table(predicted)),)]
     assert notes == ([f"Of {number:,} classes: the 20 that are confused most often."] if number > 40 else [""])
@@ -134,7 +134,7 @@ def test_confusion_of_many_classes_shows_the_most_confused_ones() -> None:
     assert len(table) == SOME_CLASSES**2
     cell = table.set_index(["actual", "predicted"]).loc[("class 70", "class 90")]
     assert (cell["count"], cell["share"]) == (5, 0.5)
-    found = texts(drawings.svg(confusion.figure(table)))
+    found = texts(_svg(confusion.figure(table)))
     assert {"class 70", "class 90", "class 33", "class 12"} < set(found)
     assert "class 99" not in found
     assert confusion.summary(table, {}, 100).startswith("The largest confusion: 50.00\N{NO-BREAK SPACE}% of “class 70”")
@@ -183,7 +183,7 @@ def test_curves_of_a_single_epoch_have_markers() -> None:
 
 
 def test_svg_documents_follow_the_readers_colors_and_need_nothing_else() -> None:
-    document = drawings.svg(reliability.figure(reliability.table(FOUR)))
+    document = _svg(reliability.figure(reliability.table(FOUR)))
     assert "prefers-color-scheme:dark" in document
     style, drawing = document.split("</style>", 1)
     for light, dark in DARK.items():
@@ -193,39 +193,39 @@ def test_svg_documents_follow_the_readers_colors_and_need_nothing_else() -> None
     assert ElementTree.fromstring(document).tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_figures_have_the_same_bytes_every_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawn anew, and kept from an earlier report."""
-    table = confusion.table(some_predictions(["$x^$", "b"], 10, 0.5))
-    monkeypatch.chdir(tmp_path)
-    first, kept = (drawings.draw(lambda: confusion.figure(table), "confusion", table) for _ in range(2))
-    (file,) = paths.DRAWINGS.iterdir()
-    file.write_bytes(file.read_bytes()[:-1000])  # by a full disk
-    again = drawings.draw(lambda: confusion.figure(table), "confusion", table)
-    assert first == kept == again
-    assert first.png.startswith(b"\x89PNG")
-    assert b"matplotlib" not in first.png.lower()
-    other = drawings.draw(lambda: confusion.figure(table[::-1]), "confusion", table[::-1])
-    assert other.png != first.png
-
-
-def test_class_names_in_any_script_are_drawn_without_boxes_and_warnings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
-) -> None:
-    """With no font on the system but Matplotlib's own: a browser shows the names, a file their code points."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [])
-    fonts.families.cache_clear()
+def test_class_names_in_any_script_stay_text_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    """A browser has fonts for them, whatever Matplotlib has."""
     names = ["猫", "狗", "قطة", "कुत्ता", "🦊", "$x$", "Straße", "犬" * 30, "कुत्ता " * 3]
-    table = confusion.table(some_predictions(names, 10, 0.7))
-    drawing = drawings.draw(lambda: confusion.figure(table), table)
-    assert {"猫", "狗", "قطة", "कुत्ता", "🦊", "$x$"} < set(texts(drawing.svg))
-    figure = confusion.figure(table)
-    lacking = fonts.choose(figure)
-    assert set("猫狗🦊क") <= lacking and not set("قطةß$") & lacking
-    fonts.spell_out(figure, lacking)
-    figure.draw_without_rendering()
-    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[:2] == ["U+732B", "U+72D7"] and labels[4:7] == ["U+1F98A", "$x$", "Straße"]
-    assert {len(label) for label in labels[7:]} == {20}
-    drawings.photographs(lambda: figures.examples({name: [Image.new("L", (28, 28))] for name in names}))
+    document = _svg(confusion.figure(confusion.table(some_predictions(names, 10, 0.7))))
+    assert {"猫", "狗", "قطة", "कुत्ता", "🦊", "$x$"} < set(texts(document))
     assert [str(warning.message) for warning in recwarn] == []
+
+
+def test_reliability_shows_probabilities_before_and_after_the_temperature() -> None:
+    calibrated = some_predictions(["a", "b", "c"], 30, 0.6)
+    true, original = calibrated.true, calibrated.probabilities / calibrated.probabilities.sum(axis=1, keepdims=True)
+    scaled = with_temperature(original, 2.0)
+    table = reliability.table(replace(calibrated, probabilities=scaled, temperature=2.0))
+    expected = reliability.table(make_predictions(true, original, ["a", "b", "c"]))
+    before = table[table["temperature"] == "before"].drop(columns="temperature")
+    pd.testing.assert_frame_equal(before, expected.drop(columns="temperature"))
+    assert {"before the temperature", "after the temperature"} < set(texts(_svg(reliability.figure(table))))
+    assert "before the temperature" in reliability.description(table, {"ece": 0.1}, 3)
+    assert set(expected["temperature"]) == {"after"}
+
+
+def test_coverage_marks_the_threshold_with_the_metrics_of_the_answers() -> None:
+    predicted = replace(some_predictions(["a", "b"], 101, 0.6), not_sure_below=0.7)
+    values = metrics.compute(predicted)
+    table = coverage.table(predicted)
+    (row,) = table[table["threshold"] == 1].itertuples()
+    assert (row.answered, row.accuracy) == (round(values["answered"], 4), round(values["answered_accuracy"], 4))
+    assert row.confidence >= 0.7 and table["answered"].iloc[-1] == 1
+    assert table["accuracy"].iloc[-1] == round(values["accuracy"], 4)
+    assert "threshold" in texts(_svg(coverage.figure(table)))
+    never = coverage.table(replace(predicted, not_sure_below=1.01))
+    assert not never["threshold"].any() and "threshold" not in texts(_svg(coverage.figure(never)))
+
+
+def _svg(figure: Figure) -> str:
+    return drawings.draw(figure).svg

@@ -32,6 +32,8 @@ def write_reports(folder: Path, seed: int) -> None:
             probabilities=probabilities,
             classes=CLASSES,
             model_md5="0",
+            temperature=2.0,
+            not_sure_below=0.5,
             parameters=1,
             compute_dtype="float32",
             validation_images=500,
@@ -76,7 +78,7 @@ def test_plots_open_without_a_network(clone: Path, command: list[str]) -> None:
     assert "{plot_divs}" not in page
     assert "{refresh_tag}" not in page
     found = {spec["title"]["text"]: spec for spec in specs(page)}
-    kinds = ("accuracy and loss", "confusion", "classes", "reliability")
+    kinds = ("accuracy and loss", "confusion", "classes", "reliability", "coverage")
     assert set(found) == {f"{name}: {kind}" for name in ("mnist_dense", "mnist_cnn") for kind in kinds}
     revisions = ["workspace"] if command == ["show"] else ["workspace", "HEAD"]
     for title, spec in found.items():
@@ -88,7 +90,8 @@ def test_plots_open_without_a_network(clone: Path, command: list[str]) -> None:
             "accuracy and loss": ["accuracy", "loss", "training", "validation"],
             "confusion": ["a.b[0]", "&lt;b&gt;&amp;", "actual", "predicted"],
             "classes": ["NA", "precision", "recall", "F1"],
-            "reliability": ["confidence", "accuracy", "share of the images"],
+            "reliability": ["confidence", "accuracy", "share of the images", "before", "after"],
+            "coverage": ["answered, the surest first"],
         }[title.split(": ")[1]]:
             assert f">{text}<" in picture, (title, text)
 

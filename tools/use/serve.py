@@ -1,14 +1,14 @@
 """`make serve`: a model that answers over HTTP, with a page for images."""
 
 import argparse
-from collections.abc import Callable
-from dataclasses import fields
-from pathlib import Path
+import socket
 
 from stages.config import params
-from stages.inference.limits import Limits
 from stages.runtime.cli import guard
+from stages.runtime.errors import UserError
 from tools.lib.champion import resolve_model
+
+HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -18,39 +18,53 @@ def serve(arguments: argparse.Namespace) -> None:
         UserError: there is no such model, or the address cannot be used.
     """
     path = resolve_model(arguments.model)
-    from stages.inference import app, server
+    _check_address(arguments.host, arguments.port)
+    import uvicorn
+
+    from stages.inference.app import create_app
     from stages.inference.predictor import Predictor
 
-    limits = Limits(**{field.name: getattr(arguments, field.name) for field in fields(Limits)})
-    bound = server.bind(arguments.host, arguments.port)
-    predictor = Predictor(path, params.load().threads, limits.max_pixels)
-    server.run(app.create_app(path.stem, predictor, limits), limits, bound, arguments.log)
+    values = params.load()
+    predictor = Predictor(path, values.threads, values.max_pixels)
+    uvicorn.run(
+        create_app(path.stem, predictor, arguments.max_bytes),
+        host=arguments.host,
+        port=arguments.port,
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        headers=HEADERS,
+        limit_concurrency=arguments.max_connections,
+        timeout_graceful_shutdown=30,
+    )
 
 
-def _positive(kind: type) -> Callable[[str], float]:
-    def number(text: str) -> float:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise argparse.ArgumentTypeError(f"{text} is not a positive number")
-        return value
-
-    return number
+def _check_address(host: str, port: int) -> None:
+    """Check that an address is free before a model is loaded, which takes seconds."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind((host, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{host}:{port}: {reason}; choose another --host or --port") from None
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line: each of `Limits` is an option."""
-    found = argparse.ArgumentParser(prog="python -m tools.use.serve", description="Serve a model over HTTP.")
+    """The command line; `--help` explains it."""
+    found = argparse.ArgumentParser(
+        prog="python -m tools.use.serve",
+        description="Serve a model over HTTP.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     found.add_argument("model", metavar="MODEL", help="a name in data/models, the path of a .keras file, or champion")
-    found.add_argument("--host", default="127.0.0.1", help="0.0.0.0 also answers other machines (%(default)s)")
-    found.add_argument("--port", type=int, default=8000, help="0 for any (%(default)s)")
-    found.add_argument("--log", type=Path, help="a file for one line a request (standard error)")
-    group = found.add_argument_group("limits")
-    for field in fields(Limits):
-        option = f"--{field.name.replace('_', '-')}"
-        meaning = f"{field.metadata['help']} (%(default)s)"
-        group.add_argument(
-            option, type=_positive(type(field.default)), default=field.default, metavar="N", help=meaning
-        )
+    found.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 also answers other machines")
+    found.add_argument("--port", type=int, default=8000, help="port to listen on; 0 for any")
+    for option, default, meaning in (
+        ("--max-bytes", 10_000_000, "size of the largest request"),
+        ("--max-connections", 256, "connections at the same time; further ones are answered with 503"),
+    ):
+        found.add_argument(option, type=int, default=default, metavar="N", help=meaning)
     return found
 
 
