@@ -21,7 +21,7 @@ from stages.runtime.tasks import run_tasks
 def extract(name: str) -> None:
     """Write data/records/NAME of a feature set, with its dataset's splits, keys and labels, and its environment."""
     values = params.load()
-    config = lookup(values.features, name, "features")
+    config = lookup(values.resolved_features, name, "features")
     weights = _verify_weights(values, config.backbone)
     kernels = values.feature_kernels(name)
     import_tensorflow(values.threads, kernels, gpu=values.engine == "local")

@@ -8,14 +8,18 @@ from stages.config.models import ComputeDtype
 from stages.config.types import Config, Name
 
 
+ImageSize = Annotated[int, Field(ge=32, le=4096)]
+
+
 class FeaturesConfig(Config):
     """An entry of `features`: the output of a frozen backbone for every image of a dataset."""
 
     dataset: Name
     backbone: Name
-    image_size: Annotated[int, Field(ge=32, le=4096)]
+    image_size: ImageSize
     compute_dtype: ComputeDtype
     pooling: Literal["avg"] | None = None  # avg: the mean of each map, (channels,) instead of (height, width, channels)
+    synthetic: dict[Literal["image_size"], ImageSize] = Field(default_factory=dict)  # instead, for generated images
 
 
 class NotInPretrainingConfig(Config):

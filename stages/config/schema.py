@@ -86,9 +86,17 @@ class Params(Config):
         for name, model in self.models.items():
             found[name] = overrides.merge(model, self.train, self.is_model_synthetic(name))
             if start := self.pretrained.get(model.dataset):
-                size = start.image_size or self.features[self.models[start.head].dataset].image_size
+                size = start.image_size or self.resolved_features[self.models[start.head].dataset].image_size
                 found[name] = found[name].model_copy(update={"dataset": start.dataset, "image_size": size})
         return found
+
+    @cached_property
+    def resolved_features(self) -> dict[str, FeaturesConfig]:
+        """The configuration of each feature set as it is extracted: of generated images with its `synthetic` values."""
+        return {
+            name: entry.model_copy(update=entry.synthetic if self._is_features_synthetic(entry) else {})
+            for name, entry in self.features.items()
+        }
 
     def is_synthetic(self, entry: DatasetConfig | WeightsConfig) -> bool:
         """Whether the files of an entry are generated instead of downloaded."""
@@ -131,7 +139,9 @@ class Params(Config):
 
     def is_model_synthetic(self, model: str) -> bool:
         """Whether a model's images, or the weights that its features were extracted with, are generated."""
-        features = self.model_features(model)
-        return self.is_synthetic(self.datasets[self.image_dataset(model)]) or (
-            features is not None and self.is_backbone_synthetic(features.backbone)
-        )
+        if features := self.model_features(model):
+            return self._is_features_synthetic(features)
+        return self.is_synthetic(self.datasets[self.image_dataset(model)])
+
+    def _is_features_synthetic(self, features: FeaturesConfig) -> bool:
+        return self.is_synthetic(self.datasets[features.dataset]) or self.is_backbone_synthetic(features.backbone)

@@ -80,7 +80,8 @@ def training_params(values: Params, name: str) -> dict[str, Any]:
         "train": values.train,
     }
     shown = {key: part.model_dump(mode="json", exclude_defaults=True) for key, part in found.items() if part}
-    shown["model"].pop("synthetic", None)
+    for part in shown.values():
+        part.pop("synthetic", None)
     return {**shown, **head, "threads": values.threads, "kernels": values.kernels.real}
 
 
