@@ -83,7 +83,6 @@ def training(name: str, model: ModelConfig, extra: Mapping[str, object], checkpo
         interrupted = f"tags.checkpoint = '{key}' and attributes.status != 'FINISHED'"
         if found := runs.find(client, interrupted, model.dataset):
             client.update_run(found.info.run_id, "RUNNING")
-            client.set_tag(found.info.run_id, "process", runs.process())
             return str(found.info.run_id)
         digest = output_hash(paths.records(model.dataset)) or ""
         tags = {**_tags(), "checkpoint": key}

@@ -1,8 +1,6 @@
 """Reads and writes the runs of trainings: each has the MD5 of its model as a tag, which connects it with DVC."""
 
 import json
-import os
-import socket
 import sys
 import time
 import warnings
@@ -11,8 +9,6 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import psutil
 
 from stages.config.flatten import flatten
 from stages.config.models import ModelConfig
@@ -75,7 +71,7 @@ def create(
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
     stage = f"train@{name}"
-    all_tags = {"stage": stage, "mlflow.source.name": stage, "process": process(), **tags}
+    all_tags = {"stage": stage, "mlflow.source.name": stage, **tags}
     run_id = str(client.create_run(experiment_id(client, dataset), tags=all_tags, run_name=name).info.run_id)
     client.log_batch(run_id, params=[Param(key, value) for key, value in given.items()])
     if digest:
@@ -137,22 +133,3 @@ def log_model(client: "MlflowClient", run_id: str, name: str, path: Path) -> Non
             tags={"model_md5": model_md5},
         )
     client.set_tag(run_id, "model_md5", model_md5)  # last: a run with it is complete
-
-
-def process() -> str:
-    """This process on this machine."""
-    return f"{socket.gethostname()} {os.getpid()}"
-
-
-def is_abandoned(run: "Run") -> bool:
-    """Whether the process of a run was on this machine and has ended, or is this one, which does not train."""
-    host, _, pid = run.data.tags.get("process", "").rpartition(" ")
-    return host == socket.gethostname() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid)))
-
-
-def end_abandoned(client: "MlflowClient") -> None:
-    """End the runs of processes that were killed on this machine."""
-    ids = [experiment.experiment_id for experiment in client.search_experiments()]
-    for run in client.search_runs(ids, "attributes.status = 'RUNNING'") if ids else ():
-        if is_abandoned(run):
-            client.set_terminated(run.info.run_id, "KILLED")

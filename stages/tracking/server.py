@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(os.environ.get("DVC_ROOT", "."))  # of the clone: `dvc exp run --temp` runs stages in another folder
 STORE = ROOT / "mlruns"
-SYNC = "python -m tools.release.tracking sync"
+SYNC = "python -m tools.release.sync"
 # Defaults for variables that the user has not set. MLflow itself would wait for a server for minutes.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",

@@ -1,11 +1,9 @@
 """Logs in MLflow what it has missed, rebuilt from dvc.lock and the outputs that it names: nothing is kept for it."""
 
 import csv
-import hashlib
 import json
-import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +14,7 @@ from stages.config import params
 from stages.config.schema import Params
 from stages.runtime import dvc_lock, paths
 from stages.runtime.errors import UserError
+from stages.runtime.files import file_hash
 from stages.tracking import runs, server
 
 if TYPE_CHECKING:
@@ -32,19 +31,15 @@ class MissingOutputError(UserError):
 
 @dataclass
 class TrainedModel:
-    """A trained model of a dvc.lock.
+    """A trained model of the workspace.
 
     Attributes:
         name: the model.
         stages: what dvc.lock says of each stage.
-        read: reads a file, which Git or DVC has.
-        tags: further tags of a run that is rebuilt.
     """
 
     name: str
     stages: Mapping[str, Any]
-    read: Callable[[Path], bytes] = Path.read_bytes
-    tags: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def model_md5(self) -> str:
@@ -73,34 +68,31 @@ class TrainedModel:
         for plot in plots:
             if plot.suffix == ".csv":
                 target = f"plots/{plot.parent.name}/{plot.name}"
-                client.log_text(run.info.run_id, self._read(plot).decode(), target)
+                client.log_text(run.info.run_id, self._read(plot), target)
         runs.log_epochs(client, run.info.run_id, [(0, test)])  # last: with them, everything is there
         return True
 
     def _rebuild(self, client: "MlflowClient") -> str:
         """Complete the run of a training that lost MLflow on the way, or create one; return its id."""
-        history = csv.DictReader(self._read(paths.history(self.name)).decode().splitlines())
+        path = paths.model(self.name)
+        if not path.exists() or file_hash(path, "md5") != self.model_md5:
+            raise MissingOutputError(f"{path}: not that of {paths.LOCK}; run `dvc checkout {path}` or `dvc pull`")
+        history = csv.DictReader(self._read(paths.history(self.name)).splitlines())
         rows = [(int(row.pop("epoch")), {key: float(value) for key, value in row.items()}) for row in history]
         environment = json.loads(self._read(paths.environment("train", self.name)))
         values = self._params()
         model = values.resolved_models[self.name]
         given = runs.params(model, runs.training_facts(values, self.name, environment["compute_dtype"]))
-        content = self._read(paths.model(self.name))
-        if hashlib.md5(content, usedforsecurity=False).hexdigest() != self.model_md5:
-            raise MissingOutputError(f"{paths.model(self.name)}: not that of {paths.LOCK}; run `dvc checkout`")
         condition = f"tags.stage = 'train@{self.name}' and attributes.status != 'FINISHED'"
         found = runs.find(client, condition, model.dataset)
-        if found and found.data.params == given and runs.is_abandoned(found):
+        if found and found.data.params == given:
             run_id = str(found.info.run_id)
         else:
             records = self._hashes("train", "deps").get(paths.records(model.dataset).as_posix(), "")
-            run_id = runs.create(client, self.name, model.dataset, records, given, self.tags)
+            run_id = runs.create(client, self.name, model.dataset, records, given, {})
         logged = runs.last_epoch(client, run_id)
         runs.log_epochs(client, run_id, [row for row in rows if row[0] > logged])
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, f"{self.name}.keras")
-            path.write_bytes(content)
-            runs.log_model(client, run_id, self.name, path)
+        runs.log_model(client, run_id, self.name, path)
         client.set_terminated(run_id)
         return run_id
 
@@ -116,12 +108,11 @@ class TrainedModel:
         """DVC's hashes of the outs or deps of a stage of the model by their paths."""
         return {entry["path"]: entry["md5"] for entry in self.stages.get(f"{stage}@{self.name}", {}).get(kind, [])}
 
-    def _read(self, path: Path) -> bytes:
-        try:
-            return self.read(path)
-        except FileNotFoundError:
+    def _read(self, path: Path) -> str:
+        if not path.exists():
             advice = f"run `dvc pull evaluate@{self.name}` or `dvc repro evaluate@{self.name}`"
-            raise MissingOutputError(f"{path}: missing; {advice}") from None
+            raise MissingOutputError(f"{path}: missing; {advice}")
+        return path.read_text(encoding="utf-8")
 
 
 def log_evaluations(names: list[str]) -> None:

@@ -28,7 +28,6 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["stages.train", "../dvc.yaml:train@mnist_dens"], "error: params.yaml: models: there is no 'mnist_dens'; "),
         (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
         (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
-        (["tools.release.tracking", "snyc"], "error: snyc: no such command; `sync` logs "),
     ],
 )
 def test_user_error_is_one_line_and_exit_code_1(project: Path, arguments: list[str], message: str) -> None:
@@ -140,7 +139,7 @@ def test_entry_modules_import_nothing_heavy() -> None:
         f"stages.{name}"
         for name in ("download", "preprocess", "preprocess_folder", "extract", "train", "evaluate", "report")
     ]
-    modules += ["tools.release.tracking", "tools.run.cluster", "stages.check", "stages.tracking.server"]
+    modules += ["tools.release.sync", "tools.run.cluster", "stages.check", "stages.tracking.server"]
     code = (
         f"import sys, json, importlib\nfor name in {modules}: importlib.import_module(name)\n"
         "heavy = ('tensorflow', 'keras', 'mlflow', 'ray', 'pandas', 'sklearn', 'matplotlib')\n"

@@ -4,9 +4,7 @@ DVC parses and writes all of it for each stage, which takes seconds with twenty 
 """
 
 import re
-import subprocess
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -19,28 +17,15 @@ if TYPE_CHECKING:
 HEAD = "schema: '2.0'\nstages:\n"
 
 
-def names() -> list[str]:
-    """The names of the stages in dvc.lock, in its order."""
-    return [*split(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else "")[1]]
-
-
-def write(stage: "Stage", order: list[str]) -> None:
-    """Write the entry of a stage, as DVC does.
-
-    Args:
-        stage: a stage that was just run.
-        order: names of stages; the entries get this order, others come last.
-    """
+def write(stage: "Stage") -> None:
+    """Write the entry of a stage that was just run, as DVC does: a new one comes last."""
     from dvc.stage.serialize import to_lockfile
     from dvc.utils.serialize import dumps_yaml
 
     head, entries, tail = split(paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else "")
-    entry = dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2]
-    entries[stage.name] = entry
-    position = {name: number for number, name in enumerate(order)}
-    ordered = sorted(entries, key=lambda name: position.get(name, len(position)))
+    entries[stage.name] = dumps_yaml({"stages": to_lockfile(stage)}).partition("\n")[2]
     with atomic_write(paths.LOCK) as part:
-        part.write_text(head + "".join(entries[name] for name in ordered) + tail, encoding="utf-8")
+        part.write_text(head + "".join(entries.values()) + tail, encoding="utf-8")
 
 
 def split(text: str) -> tuple[str, dict[str, str], str]:
@@ -53,42 +38,3 @@ def split(text: str) -> tuple[str, dict[str, str], str]:
         (name,) = yaml.safe_load(entry.partition("\n")[0])
         entries[name] = entry
     return text[: found.start(1)], entries, text[found.end() :]
-
-
-def explain_changes() -> str | None:
-    """Say why outputs that Git tracks are not the committed ones, if code and params are."""
-    committed, changed = (
-        _git("show", f"HEAD:./{paths.LOCK}"),
-        _git("diff", "--name-only", "HEAD", "--", str(paths.LOCK), "reports"),
-    )
-    text = paths.LOCK.read_text(encoding="utf-8")
-    if text == committed or not committed or not changed or _inputs(committed) != _inputs(text):
-        return None
-    return (
-        f"dvc.lock and {len(changed.splitlines()) - 1} other files in Git are not the committed ones, although code "
-        "and params are: this machine or its packages compute other bits (docs/reproducibility.md); commit them to "
-        "go on from here, or take them back with `git checkout dvc.lock reports && dvc checkout`"
-    )
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8").stdout
-
-
-def _inputs(text: str) -> dict[str, Any]:
-    """Of each stage: its command, params, and those of its inputs that no stage writes."""
-    stages = yaml.load(text, yaml.CSafeLoader).get("stages", {})
-    outs = {PurePosixPath(out["path"]) for stage in stages.values() for out in stage.get("outs", [])}
-    folders = {parent for out in outs for parent in out.parents}
-
-    def is_output(path: PurePosixPath) -> bool:
-        return path in folders or not outs.isdisjoint([path, *path.parents])
-
-    return {
-        name: (
-            stage["cmd"],
-            stage.get("params"),
-            [dep for dep in stage.get("deps", []) if not is_output(PurePosixPath(dep["path"]))],
-        )
-        for name, stage in stages.items()
-    }

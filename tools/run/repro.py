@@ -3,10 +3,9 @@
 `dvc repro` runs one stage after the other (github.com/treeverse/dvc/issues/755). But DVC holds the lock of the
 repository only while it compares hashes, fills its cache and writes dvc.lock; while a command runs, a list of locks
 protects the inputs and outputs of the stage. So here each stage has a process, which waits for the lock and does what
-`dvc repro` does with the stage. The outputs and dvc.lock are those of `dvc repro`, to the byte.
+`dvc repro` does with the stage. The outputs and the entries of dvc.lock are those of `dvc repro`, to the byte.
 """
 
-import json
 import logging
 import signal
 import sys
@@ -31,7 +30,6 @@ from stages.config import params
 from stages.runtime import limits, paths
 from stages.runtime.cli import INTERRUPTED, run
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write
 from stages.runtime.numerics import NVIDIA
 from tools.lib import lock_entries
 from tools.lib.jobs import Jobs, blocked
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
 LOCK_TIMEOUT = 0.3  # seconds; a process that waits tries again after a sixth of it. DVC's own three seconds add up.
-ORDER = Path(".dvc/tmp/repro_order.json")  # the entries of dvc.lock before a run that has not succeeded yet
 LOG = Path(".dvc/tmp/repro.log")
 REPEATED = (
     "Running stage ",
@@ -90,26 +87,19 @@ def repro(jobs: str, targets: str) -> None:
         raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
     repo.state.close()  # an open connection to SQLite must not pass to other processes; each opens its own
     if not stale:
-        ORDER.unlink(missing_ok=True)
         print(f"nothing to do: {_count(stages)} up to date{_page()}")
         return
     plan = Plan({name: upstream[name] & {*stale} for name in stale}, int(jobs), limits.free_memory())
     needed_memory = cache(lambda name: _needed_memory(stages[name], engine))
     begin = time.monotonic()
     with _interrupts() as interrupts, LOG.open("w", encoding="utf-8") as log:
-        order = _order_of_one_job(list(stages))
-        processes: dict[str, Callable[[], None]] = {
-            name: partial(_reproduce, repo, stages[name], order) for name in stale
-        }
+        processes: dict[str, Callable[[], None]] = {name: partial(_reproduce, repo, stages[name]) for name in stale}
         failed = _run_all(plan, processes, needed_memory, interrupts, log)
         if interrupts:
             sys.exit(INTERRUPTED)
         if failed:
             raise UserError(f"{', '.join(failed)} failed; see above")
-    ORDER.unlink()
     print(f"done: {_count(stale)} in {_clock(begin)}{_page()}")
-    if text := lock_entries.explain_changes():
-        print(text)
 
 
 def _stale(stages: "dict[str, Stage]", upstream: dict[str, set[str]]) -> list[str]:
@@ -207,7 +197,7 @@ def _needed_memory(stage: "Stage", engine: str) -> int:
     return MEMORY + MEMORY_RATIO * sum(file.stat().st_size for file in files)
 
 
-def _reproduce(repo: Repo, stage: "Stage", order: list[str]) -> None:
+def _reproduce(repo: Repo, stage: "Stage") -> None:
     """Do with a stage what `dvc repro` does. Executed in a process of its own; a failure is its exit code."""
     for handler in logging.getLogger("dvc").handlers:
         handler.addFilter(lambda record: not record.getMessage().startswith(REPEATED))
@@ -215,7 +205,7 @@ def _reproduce(repo: Repo, stage: "Stage", order: list[str]) -> None:
         with lock_repo(repo), repo.scm_context(quiet=True):  # it would say after each stage how to commit dvc.lock
             if stage.reproduce():
                 with blocked():
-                    lock_entries.write(stage, order)
+                    lock_entries.write(stage)
     except (DvcException, OSError) as error:  # the latter from hashing and caching
         reason = f"{error}: {error.__cause__}" if error.__cause__ else str(error)
         sys.exit(f"ERROR: {' '.join(reason.split())}")
@@ -250,18 +240,6 @@ def _interrupts() -> Iterator[list[int]]:
         yield interrupts
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _order_of_one_job(names: list[str]) -> list[str]:
-    """The entries of dvc.lock in the order of a run with one job: old entries first, then new ones as in `names`.
-
-    What is old is noted until a run succeeds: a run that failed or was killed leaves entries that are not.
-    """
-    if not ORDER.exists():
-        with atomic_write(ORDER) as part:
-            part.write_text(json.dumps(lock_entries.names()), encoding="utf-8")
-    old = json.loads(ORDER.read_text(encoding="utf-8"))
-    return [*old, *(name for name in names if name not in old)]
 
 
 def _count(stages: Any) -> str:
