@@ -180,7 +180,6 @@ audit: setup ## known vulnerabilities of the pinned packages according to PyPI; 
 
 audit-data: setup ## examine DATASET for duplicates, bad images and label errors: an entry of `audits`, and its stage
 	@$(RUN) python -m tools.data.audit_data "$$DATASET"
-	@$(RUN) dvc repro "audit@$$DATASET"
 
 COMPILE = $(RUN) uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-strip-extras \
     --custom-compile-command "make lock"

@@ -22,7 +22,7 @@ from benchmarks.common import (
     rates,
 )
 from stages.config import params
-from stages.config.features import FeaturesConfig
+from stages.config.sections import FeaturesConfig
 from stages.runtime import paths
 from stages.runtime.files import atomic_write
 from stages.runtime.numerics import import_tensorflow, resolve_compute_dtype

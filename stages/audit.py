@@ -1,4 +1,4 @@
-"""Audit a dataset: duplicates, bad images and label errors → data/audit/NAME.parquet and reports/audit/NAME.json."""
+"""Audit a dataset: duplicates, bad images and label errors → data/audit/NAME.parquet and .csv, and their numbers."""
 
 import json
 
@@ -25,12 +25,13 @@ def audit(name: str) -> None:
     errors, accuracy = labels.find(images, config.features, config.features in values.features, config.folds)
     rows = findings.table(pd.concat([*found, errors], ignore_index=True), images)
     counts = findings.counts(rows, images.splits)
-    findings.write(name, rows)
+    accuracy = round(accuracy, 6)
+    findings.write(name, rows, accuracy)
     metrics = {
         "images": {split: int((images.split == at).sum()) for at, split in enumerate(images.splits)},
         "findings": counts,
         "test_images_with_training_duplicate": len(findings.with_training_duplicate(rows)),
-        "cross_validation_accuracy": round(accuracy, 6),  # of the model behind the label errors
+        findings.ACCURACY: accuracy,  # of the model behind the label errors
     }
     with atomic_write(paths.audit_metrics(name)) as part:
         part.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")

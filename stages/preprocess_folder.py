@@ -1,7 +1,5 @@
 """Your own images, where they lie → TFRecords in data/records, as `preprocess` does for archives in data/raw."""
 
-from collections import Counter
-
 from stages.config import params
 from stages.config.messages import lookup
 from stages.runtime import paths
@@ -10,7 +8,7 @@ from stages.runtime.numerics import import_tensorflow
 
 
 def preprocess_folder(name: str) -> None:
-    """Write data/records/NAME and, as NAME.json, its data/counts, data/skipped and data/conversions.
+    """Write data/records/NAME, data/counts/NAME.json and data/skipped/NAME.json.
 
     Raises:
         UserError: a file is not a valid image and skip_invalid_images is false, or a class has no training images.
@@ -22,18 +20,14 @@ def preprocess_folder(name: str) -> None:
     from stages.data.folders.read import checked_examples
     from stages.data.writer import write_checked, write_json
 
-    conversions: Counter[str] = Counter()
     class_names = config.as_dataset().class_names
     with open_converted() as converted:
-        splits, checked = checked_examples(name, config, converted, conversions, values.max_pixels)
+        splits, checked = checked_examples(name, config, converted, values.max_pixels)
         skip_invalid = values.skip_invalid_images or config.skip_invalid_images
         write_checked(name, class_names, checked, config.source, skip_invalid, splits)
         print(f"images decoded here for the first time: {converted.decoded:,}")
     if config.fit not in (None, "crop"):
         write_json(config.fit, paths.fit(name))
-    write_json(dict(sorted(conversions.items())), paths.conversions(name))
-    if conversions:
-        print("converted: " + ", ".join(f"{number:,} {what}" for what, number in sorted(conversions.items())))
 
 
 if __name__ == "__main__":

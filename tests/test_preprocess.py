@@ -5,7 +5,6 @@ import json
 import tarfile
 import types
 from collections import Counter
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,35 +115,6 @@ def test_invalid_image_is_skipped_and_listed(project: Path, capsys: pytest.Captu
     )
     assert sorted(reader.load("imagenette", "train", 8).keys) == sorted(f"{name}/a.JPEG" for name in CLASSES)
     assert f"skipped {len(images.INVALID)} files that are not valid images" in capsys.readouterr().out
-
-
-def test_png_named_jpeg_among_the_images_of_imagenet_is_named_or_skipped(project: Path) -> None:
-    """ImageNet has one; its CMYK images, of which there are some here, are valid."""
-
-    def change(values: Any, skip: bool) -> None:
-        files = ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "validation_labels.txt"]
-        values["datasets"]["imagenette"] |= {"format": "imagenet", "files": dict.fromkeys(files, FILE)}
-        values["skip_invalid_images"] = skip
-
-    write_params(project, partial(change, skip=False))
-    generate("imagenette")
-    archive = Path("data/raw/imagenette/ILSVRC2012_img_val.tar")
-    with tarfile.open(archive, "a") as tar:
-        member = tarfile.TarInfo("ILSVRC2012_val_00000021.JPEG")
-        member.size = len(images.INVALID["PNG"][0])
-        tar.addfile(member, io.BytesIO(images.INVALID["PNG"][0]))
-    with Path("data/raw/imagenette/validation_labels.txt").open("a", encoding="utf-8") as labels:
-        labels.write("n01440764\n")
-    key = "n01440764/ILSVRC2012_val_00000021.JPEG"
-    with pytest.raises(UserError, match=rf"^data/raw/imagenette: test: '{key}' is not a JPEG file; remove it, or set"):
-        preprocess.preprocess("imagenette")
-    write_params(project, partial(change, skip=True))
-    preprocess.preprocess("imagenette")
-    assert json.loads(Path("data/skipped/imagenette.json").read_text(encoding="utf-8"))["test"] == {
-        key: "is not a JPEG file"
-    }
-    assert len(reader.load("imagenette", "train", 8).keys) == 40
-    assert len(reader.load("imagenette", "test", 8).keys) == 20
 
 
 BAD_FORMAT = """import numpy as np

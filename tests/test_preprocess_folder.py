@@ -80,7 +80,6 @@ def test_photos_of_any_kind_are_records(project: Path) -> None:
     assert set(found) == {*names(6), *more}
     assert all(pixels.shape == (12, 20, 3) for key, pixels in found.items() if key != "dog/deep.png")
     assert found["dog/deep.png"].shape == (5, 4, 3) and (found["dog/deep.png"] == 200).all()
-    assert json.loads(Path("data/conversions/flowers.json").read_text(encoding="utf-8")) == {"16 bits": 1}
     skipped = json.loads(Path("data/skipped/flowers.json").read_text(encoding="utf-8"))
     assert {key for split in skipped.values() for key in split} == {"dog/broken.jpg"}
 
@@ -166,12 +165,11 @@ HEADER = "file,label,suggested_label,reason\n"
 
 def test_corrections_relabel_and_drop_and_move_no_image(project: Path) -> None:
     write(project / "pets", names(10))
-    table = project / "data/corrections/pets.csv"
-    write(project, {"data/corrections/pets.csv": b""})
+    table = project / "data/corrections/flowers.csv"
 
-    def records(**options: Any) -> dict[tuple[str, str], int]:
+    def records() -> dict[tuple[str, str], int]:
         classes = {"cat": "a cat", "dog": "a dog"}
-        write_params(project, lambda values: add_folder(values, path="pets", classes=classes, **options))
+        write_params(project, lambda values: add_folder(values, path="pets", classes=classes))
         preprocess_folder.preprocess_folder("flowers")
         return {
             (split, example["key"].decode()): int(example["label"])
@@ -180,12 +178,13 @@ def test_corrections_relabel_and_drop_and_move_no_image(project: Path) -> None:
         }
 
     before = records()
+    table.parent.mkdir(exist_ok=True)
     table.write_text(
         f"\ufeff{HEADER.replace(',', ';')}cat/000.jpg;cat;dog;audit\n"
         "dog/001.jpg;a dog;a cat;\ndog/002.jpg;;drop;\ncat/003.jpg;cat;;\n",
         encoding="utf-8",
     )
-    after = records(corrections="data/corrections/pets.csv")
+    after = records()
     changed = {
         key: label
         for (_, key), label in after.items()
@@ -202,10 +201,8 @@ def test_corrections_relabel_and_drop_and_move_no_image(project: Path) -> None:
         "cat/000.jpg,,dog,a,b": "row 1: it has 5 values for 4 columns",
     }.items():
         table.write_text(f"{HEADER}{row}\n", encoding="utf-8")
-        with pytest.raises(UserError, match=f"^data/corrections/pets.csv: {re.escape(message)}"):
+        with pytest.raises(UserError, match=f"^data/corrections/flowers.csv: {re.escape(message)}"):
             preprocess_folder.preprocess_folder("flowers")
-    with pytest.raises(UserError, match=r"folders.flowers.corrections: .*it should be a CSV file in data/corrections"):
-        records(corrections="pets.csv")
 
 
 def test_corrections_of_a_dataset_with_splits_name_the_split(project: Path) -> None:
@@ -214,17 +211,16 @@ def test_corrections_of_a_dataset_with_splits_name_the_split(project: Path) -> N
         "path": "pets",
         "classes": ["cat", "dog"],
         "test_fraction": None,
-        "corrections": "data/corrections/a.csv",
     }
     write_params(project, lambda values: add_folder(values, **options))
-    write(project, {"data/corrections/a.csv": b"file,suggested_label\ncat/000.jpg,dog\n"})
+    write(project, {"data/corrections/flowers.csv": b"file,suggested_label\ncat/000.jpg,dog\n"})
     with pytest.raises(UserError, match=r"line 2: 'cat/000.jpg' is the name of 2 images; add a column split"):
         preprocess_folder.preprocess_folder("flowers")
     for table in (
         b"file,suggested_label\ntest/cat/000.jpg,drop\n",
         b"split,file,suggested_label\ntest,cat/000.jpg,drop\n",
     ):
-        write(project, {"data/corrections/a.csv": table})
+        write(project, {"data/corrections/flowers.csv": table})
         preprocess_folder.preprocess_folder("flowers")
         assert {name: split.num_examples for name, split in reader.info("flowers").splits.items()} == {
             "train": 4,

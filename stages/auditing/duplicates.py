@@ -130,18 +130,17 @@ def _similar(thumbnails: np.ndarray, chosen: np.ndarray, similarity: float, rati
 
 def _vectors(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Whitened thumbnails as unit vectors, (n, at most 64) float32, as they are and mirrored."""
-    step = -(-len(thumbnails) // SAMPLED)
-    sample = _normalized(thumbnails[::step])
-    mean = sample.mean(axis=0)
-    values, axes = np.linalg.eigh(np.cov((sample - mean).astype(float), rowvar=False))
-    count = min(COMPONENTS, len(sample) - 1)
-    values, axes = values[::-1][:count], axes[:, ::-1][:, :count]
-    used = values > 1e-6 * values[0]
-    projection = (axes[:, used] / np.sqrt(values[used])).astype(np.float32)
+    from sklearn.decomposition import PCA
+
+    sample = _normalized(thumbnails[:: -(-len(thumbnails) // SAMPLED)])
+    components = PCA(min(COMPONENTS, len(sample) - 1, sample.shape[1]), whiten=True, svd_solver="covariance_eigh").fit(
+        sample
+    )
+    used = components.explained_variance_ > 1e-6 * components.explained_variance_[0]
 
     def project(images: np.ndarray) -> np.ndarray:
-        parts = [(_normalized(images[at : at + PART]) - mean) @ projection for at in range(0, len(images), PART)]
-        vectors = np.concatenate(parts)
+        parts = (_normalized(images[at : at + PART]) for at in range(0, len(images), PART))
+        vectors = np.concatenate([components.transform(part)[:, used] for part in parts])
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     return project(thumbnails), project(thumbnails[:, :, ::-1])

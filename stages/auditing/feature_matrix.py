@@ -22,7 +22,7 @@ Compute = Callable[[np.ndarray], np.ndarray]  # a batch of inputs → (batch, fe
 
 
 def load(images: Images, records: str, is_feature_set: bool) -> np.ndarray:
-    """Compute features of mean 0 and variance 1 and a constant, (n, features + 1) float16, in the order of the images.
+    """Compute features of mean 0 and variance 1, (n, features) float32, in the order of the images.
 
     Args:
         images: of a dataset.
@@ -40,14 +40,14 @@ def load(images: Images, records: str, is_feature_set: bool) -> np.ndarray:
     compute = _average if is_feature_set else _patch_filters(np.concatenate([inputs for _, inputs in first]))
     sample = np.concatenate([compute(inputs) for _, inputs in first])
     mean, deviation = sample.mean(axis=0), sample.std(axis=0) + 1e-4
-    matrix = np.ones((len(images.keys), sample.shape[1] + 1), np.float16)
+    matrix = np.empty((len(images.keys), sample.shape[1]), np.float32)
     start = 0
     work = itertools.chain(first, batches)
     for keys, inputs in progress(work, len(matrix), f"{records}: features", "images", lambda item: len(item[0])):
         stop = start + len(keys)
         if list(images.keys[start:stop]) != keys:
             raise UserError(f"data/records/{records}: other images than those of the audit; run `dvc repro` first")
-        matrix[start:stop, :-1] = (compute(inputs) - mean) / deviation
+        matrix[start:stop] = (compute(inputs) - mean) / deviation
         start = stop
     return matrix
 

@@ -1,4 +1,4 @@
-"""Findings of an audit: their table, data/audit/NAME.parquet, and their numbers by kind and split."""
+"""Findings of an audit: their table, data/audit/NAME.parquet, their numbers, and the labels to correct, NAME.csv."""
 
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ from stages.runtime.files import atomic_write, open_input
 if TYPE_CHECKING:
     from stages.auditing.images import Images
 
+ACCURACY = "cross_validation_accuracy"
 DUPLICATES = ("exact_duplicate", "near_duplicate")
 KINDS = (
     *DUPLICATES,
@@ -57,10 +58,26 @@ def counts(rows: pd.DataFrame, splits: list[str]) -> dict[str, dict[str, int]]:
     return {kind: {place: int(number) for place, number in row.items()} for kind, row in found.iterrows()}
 
 
-def write(dataset: str, rows: pd.DataFrame) -> None:
-    """Write data/audit/NAME.parquet."""
+def write(dataset: str, rows: pd.DataFrame, accuracy: float) -> None:
+    """Write data/audit/NAME.parquet, with the accuracy of the model behind the label errors, and NAME.csv."""
+    rows.attrs[ACCURACY] = accuracy
     with atomic_write(paths.audit(dataset)) as part:
         rows.to_parquet(part, index=False)
+    with atomic_write(paths.suspects(dataset)) as part:
+        _suspects(rows).to_csv(part, index=False, encoding="utf-8-sig")  # with the mark by which Excel knows UTF-8
+
+
+def _suspects(rows: pd.DataFrame) -> pd.DataFrame:
+    """Images whose label may be wrong, as a table that `corrections` of a dataset reads; the most certain first."""
+    errors = rows[rows["kind"] == "label_error"].sort_values("score", kind="stable")
+    conflicts = rows[rows["kind"] == "conflicting_labels"]
+    reasons = [
+        *(f"probability of {row.label}: {row.score:.0%}" for row in errors.itertuples()),
+        *(f"as {row.partner_key} of {row.partner_label} ({row.partner_split})" for row in conflicts.itertuples()),
+    ]
+    suspects = pd.concat([errors, conflicts.assign(partner_label="")], ignore_index=True).assign(reason=reasons)
+    suspects = suspects.rename(columns={"key": "file", "partner_label": "suggested_label"})
+    return suspects.drop_duplicates(["split", "file"])[["file", "label", "suggested_label", "reason", "split"]]
 
 
 def read(dataset: str) -> pd.DataFrame:
@@ -74,6 +91,13 @@ def read(dataset: str) -> pd.DataFrame:
         if tuple(rows.columns) != COLUMNS:
             raise ValueError("its columns are not those of an audit")
         return rows
+
+
+def by_certainty(rows: pd.DataFrame) -> pd.DataFrame:
+    """Duplicates across splits first, because these change what is measured; then the most certain findings."""
+    across = rows["partner_split"].notna() & (rows["partner_split"] != rows["split"])
+    certain = rows["score"].where(~rows["kind"].isin(DUPLICATES), -rows["score"])
+    return rows.assign(within=~across, certain=certain).sort_values(["within", "certain"], kind="stable")
 
 
 def with_training_duplicate(rows: pd.DataFrame) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StringConstraints, ValidationInfo
 
 from stages.config.datasets import ClassNames, DatasetConfig
-from stages.config.types import Config, Fraction, matching
+from stages.config.types import Config, Fraction
 from stages.runtime.formulas import is_formula
 
 FORMAT = "folder"  # of these datasets; no module of stages/data/formats has this name
@@ -60,9 +60,6 @@ class FolderConfig(Config):
     table: TableConfig | None = None
     test_fraction: Fraction | None = None  # None: the source has splits of its own
     validation_fraction: Annotated[Fraction | None, AfterValidator(_check_sum)] = None  # None: `train` cuts that split
-    corrections: (
-        Annotated[str, matching(r"data/corrections/[^/]+\.csv", "it should be a CSV file in data/corrections")] | None
-    ) = None  # of labels
     skip_invalid_images: bool = False  # or of all datasets, at the top of params.yaml
     fit: Literal["crop", "pad", "stretch"] | None = None  # to the size of a model, which is often a square; None: crop
     group: Pattern | None = None  # searched in the name of a file; images with the same match stay in one split

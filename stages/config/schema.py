@@ -7,15 +7,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.config import overrides
-from stages.config.audits import AuditConfig
 from stages.config.datasets import DatasetConfig, MirrorConfig, WeightsConfig
-from stages.config.features import FeaturesConfig, NotInPretrainingConfig
 from stages.config.folders import FolderConfig
-from stages.config.gates import GateConfig
 from stages.config.models import ModelConfig, TrainConfig
 from stages.config.plugins import load_plugin
-from stages.config.pretrained import PretrainedConfig
 from stages.config.search import SearchSpace
+from stages.config.sections import AuditConfig, FeaturesConfig, GateConfig, NotInPretrainingConfig, PretrainedConfig
 from stages.config.types import Config, Name
 from stages.runtime import paths
 from stages.runtime.numerics import Kernels

@@ -31,7 +31,8 @@ def check_types(examples: Iterable[Example], module: str, classes: int) -> Itera
         where = f"stages/data/formats/{module}.py: example {number}"
         try:
             split, key, image, label = example
-            found = (image.dtype.name, image.ndim, image.shape[2]) if isinstance(image, np.ndarray) else type(image)
+            is_pixels = isinstance(image, np.ndarray)
+            found: Any = (image.dtype.name, image.ndim, image.shape[2]) if is_pixels else type(image)
             label = operator.index(label)
             key.encode()
         except (TypeError, ValueError, AttributeError, IndexError) as error:
@@ -43,7 +44,7 @@ def check_types(examples: Iterable[Example], module: str, classes: int) -> Itera
                 f"{where} has as image {_kind(image)}; yield uint8 (height, width, channels) with 1 or 3 channels, or "
                 "the bytes of a JPEG file"
             )
-        kind = found if found is bytes else image.shape
+        kind = image.shape if is_pixels else bytes
         if first not in (None, kind):
             raise UserError(f"{where} has as image {_kind(image)} after others; yield one type and size for all")
         first = kind

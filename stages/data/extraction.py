@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from stages.config.features import FeaturesConfig
 from stages.config.plugins import load_plugin
+from stages.config.sections import FeaturesConfig
 from stages.data import reader, writer
 from stages.data.examples import Example
 from stages.runtime import numerics, paths

@@ -222,7 +222,7 @@ def load(name: str, split: str, image_size: int | None = None, memory: float = m
             keys[start:stop] = [key.decode() for key in batch["key"]]
             labels[start:stop] = batch["label"]
             if file:
-                file.write(np.ascontiguousarray(batch["input"]))
+                file.write(np.ascontiguousarray(batch["input"]).data)
             else:
                 inputs[start:stop] = batch["input"]
             start = stop

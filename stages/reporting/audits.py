@@ -51,6 +51,7 @@ class AuditView(NamedTuple):
     dataset: str
     counts: dict[str, dict[str, int]]  # by title of the kind and place; kinds without findings are absent
     places: list[str]
+    cross_validation_accuracy: float  # of the model behind the label errors
     accuracies: list[CleanAccuracy]
     examples: dict[str, list[list[Tile]]]  # by title of the kind: one or two images of each finding shown
 
@@ -73,6 +74,7 @@ def _view(name: str, params: Params) -> AuditView:
         dataset=name,
         counts=found,
         places=list(next(iter(counts.values()))),
+        cross_validation_accuracy=rows.attrs[findings.ACCURACY],
         accuracies=[_accuracy(model, duplicated) for model in params.models if params.image_dataset(model) == name],
         examples=_examples(name, rows),
     )
@@ -88,10 +90,7 @@ def _accuracy(model: str, duplicated: set[str]) -> CleanAccuracy:
 
 
 def _examples(name: str, rows: pd.DataFrame) -> dict[str, list[list[Tile]]]:
-    """Across splits first, because these change what is measured; then the most certain findings."""
-    across = rows["partner_split"].notna() & (rows["partner_split"] != rows["split"])
-    certain = rows["score"].where(~rows["kind"].isin(findings.DUPLICATES), -rows["score"])
-    ordered = rows.assign(within=~across, certain=certain).sort_values(["within", "certain"], kind="stable")
+    ordered = findings.by_certainty(rows)
     chosen = {kind: ordered[ordered["kind"] == kind].head(PER_KIND) for kind in TITLES}
     keys: dict[str, set[str]] = defaultdict(set)
     for table in chosen.values():
@@ -102,7 +101,9 @@ def _examples(name: str, rows: pd.DataFrame) -> dict[str, list[list[Tile]]]:
     found = {split: images.split_images(name, split, wanted) for split, wanted in keys.items()}
 
     def tile(split: str, key: str, label: str) -> Tile:
-        return Tile(embed_image(found[split][key], f"{split} image {key} of class “{label}”"), f"{label}, {split}")
+        return Tile(
+            embed_image(found[split][key], f"{split} image {key} of class “{label}”"), f"{key} ({label}, {split})"
+        )
 
     examples: dict[str, list[list[Tile]]] = {}
     for kind, table in chosen.items():
@@ -111,6 +112,6 @@ def _examples(name: str, rows: pd.DataFrame) -> dict[str, list[list[Tile]]]:
             if pd.notna(row.partner_key):
                 tiles.append(tile(row.partner_split, row.partner_key, row.partner_label))
             elif pd.notna(row.partner_label):
-                tiles[0] = tiles[0]._replace(caption=f"{row.label} → {row.partner_label}?")
+                tiles[0] = tiles[0]._replace(caption=f"{row.key} ({row.label} → {row.partner_label}?)")
             examples.setdefault(TITLES[kind], []).append(tiles)
     return examples

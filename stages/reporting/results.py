@@ -11,9 +11,9 @@ from pydantic import TypeAdapter
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from stages.config.features import NotInPretrainingConfig
 from stages.config.models import ModelConfig
 from stages.config.schema import Params
+from stages.config.sections import NotInPretrainingConfig
 from stages.config.types import Config
 from stages.evaluation import predictions
 from stages.evaluation.metrics import METRICS

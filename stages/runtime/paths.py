@@ -8,7 +8,7 @@ LOCK = Path("dvc.lock")
 CHECKED = Path("data/checked")  # an empty file: params.yaml is valid
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
 DECODED = Path(".dvc/tmp/decoded")  # temporary files of trainings that do not fit into memory, without names
-CONVERTED = Path(".dvc/tmp/converted.sqlite")  # may be removed: images are then decoded again
+CONVERTED = Path(".dvc/tmp/converted.db")  # may be removed: images are then decoded again
 # What the report drew; may be removed. `dvc exp run --temp`, which works in another folder, shares it
 DRAWINGS = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/drawings")
 PUBLISHED = Path("reports/published.yaml")
@@ -51,11 +51,6 @@ def counts(name: str) -> Path:
 def skipped(name: str) -> Path:
     """Files of a dataset that are not valid images, as JSON."""
     return Path("data/skipped") / f"{name}.json"
-
-
-def conversions(name: str) -> Path:
-    """How many images of a dataset were converted in which way, as JSON."""
-    return Path("data/conversions") / f"{name}.json"
 
 
 def model(name: str) -> Path:
@@ -101,6 +96,16 @@ def environment(stage: str, name: str) -> Path:
 def audit(name: str) -> Path:
     """The findings of the audit of a dataset, as Parquet."""
     return Path("data/audit") / f"{name}.parquet"
+
+
+def corrections(dataset: str) -> Path:
+    """Corrections of a dataset's labels, as a person made them."""
+    return Path(f"data/corrections/{dataset}.csv")
+
+
+def suspects(dataset: str) -> Path:
+    """Labels of a dataset that its audit suggests to correct."""
+    return Path(f"data/audit/{dataset}.csv")
 
 
 def audit_metrics(name: str) -> Path:

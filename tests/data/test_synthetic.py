@@ -20,7 +20,7 @@ from PIL import Image
 
 from stages.config.datasets import DatasetConfig, MirrorConfig, SyntheticConfig, WeightsConfig
 from stages.config.plugins import load_plugin
-from stages.data.formats import cifar, idx, image_folder, imagenet
+from stages.data.formats import cifar, idx, image_folder
 from stages.data.synthetic import _archives as archives
 from tests.conftest import of_split
 from tests.data.archives import generate
@@ -30,7 +30,6 @@ MIRRORS = [MirrorConfig(url="file:///nowhere", hash="md5:" + "0" * 32)]
 IDX_FILES = [f"{prefix}-{kind}-ubyte.gz" for prefix in ("train", "t10k") for kind in ("images-idx3", "labels-idx1")]
 DIGITS = [str(digit) for digit in range(10)]
 FOLDERS = {f"n{number:08d}": f"thing {number}" for number in range(10)}
-IMAGENET_FILES = ["ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "validation_labels.txt"]
 H5 = "vgg16_notop.h5"
 GENERATED_SHA256 = "d591c069cf6a51eafc1a27aa5f161a16042939f79ef879c950de5dc8ef901835"
 WEIGHTS = WeightsConfig(files={H5: MIRRORS}, synthetic=True)
@@ -55,7 +54,6 @@ def generate_all(folder: Path) -> None:
     generate("mnist", dataset("idx", IDX_FILES, DIGITS), folder / "mnist")
     generate("cifar10", dataset("cifar", ["c.tar.gz"], DIGITS), folder / "cifar10")
     generate("imagenette", dataset("image_folder", ["imagenette2-320.tgz"], FOLDERS), folder / "imagenette")
-    generate("imagenet", dataset("imagenet", IMAGENET_FILES, FOLDERS), folder / "imagenet")
     generate("vgg16", WEIGHTS, folder / "vgg16")
 
 
@@ -132,28 +130,6 @@ def test_image_folder_reader_returns_the_generated_examples(generated: Path) -> 
     assert Counter(photo.mode for photo in photos)["L"] == 3
     assert all(64 <= min(photo.size) <= 160 for photo in photos)
     assert len({photo.size for photo in photos}) > 50
-
-
-def test_imagenet_reader_returns_the_generated_examples(generated: Path) -> None:
-    folder = generated / "imagenet"
-    train: dict[str, bytes] = {}
-    for name, tar in unpack(folder / "ILSVRC2012_img_train.tar").items():
-        train |= {f"{name.removesuffix('.tar')}/{key}": image for key, image in unpack(io.BytesIO(tar)).items()}
-    classes = (folder / "validation_labels.txt").read_text(encoding="utf-8").split()
-    images = unpack(folder / "ILSVRC2012_img_val.tar")
-    test = {f"{classes[int(name[15:23]) - 1]}/{name}": image for name, image in images.items()}
-    for split, members, count in (("train", train, 40), ("test", test, 20)):
-        found = of_split(split, imagenet.examples(folder, FOLDERS))
-        assert {key: image for key, image, _ in found} == members
-        assert len(found) == count
-        assert all(list(FOLDERS)[label] == key.split("/")[0] for key, _, label in found)
-    modes = Counter(Image.open(io.BytesIO(data)).mode for data in (*train.values(), *test.values()))
-    assert modes == {"RGB": 47, "L": 9, "CMYK": 4}
-
-
-def unpack(tar: Path | io.BytesIO) -> dict[str, bytes]:
-    with tarfile.open(tar) if isinstance(tar, Path) else tarfile.open(fileobj=tar) as archive:
-        return {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
 
 
 def test_four_of_ten_test_images_are_named_like_the_validation_split(tmp_path: Path) -> None:

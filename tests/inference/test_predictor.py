@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.config.features import FeaturesConfig
+from stages.config.sections import FeaturesConfig
 from stages.data import reader, writer
 from stages.inference.locate import find_model
 from stages.inference.predictor import Predictor

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from stages.data import jpeg
-from stages.data.formats import cifar, idx, image_folder, imagenet
+from stages.data.formats import cifar, idx, image_folder
 from stages.runtime.errors import UserError
 
 CORPUS = Path(__file__).parent / "corpus"
@@ -26,7 +26,7 @@ def read(data: bytes, folder: Path) -> None:
     Usually it is compressed here, and checksums are corrected: a fuzzer cannot get past them.
     """
     kind, data = data[:1], data[1:]
-    compress = kind in b"ictn"
+    compress = kind in b"ict"
     for file in folder.iterdir():
         file.unlink()
     try:
@@ -40,12 +40,6 @@ def read(data: bytes, folder: Path) -> None:
         elif kind in b"cC":
             (folder / "archive.tar.gz").write_bytes(_gzip(_with_checksums(data)) if compress else data)
             for _ in cifar.examples(folder, list(CLASSES)):
-                pass
-        elif kind in b"nN":
-            for name, tar in zip(("train", "val"), data.partition(b"--val--")[::2], strict=True):
-                (folder / f"{name}.tar").write_bytes(_with_checksums(tar) if compress else tar)
-            (folder / "labels.txt").write_text("n1\nn2\n", encoding="utf-8")
-            for _ in imagenet.examples(folder, CLASSES):
                 pass
         else:
             (folder / "archive.tgz").write_bytes(_gzip(_with_checksums(data)) if compress else data)

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from stages.config import params
-from stages.config.gates import GateConfig
+from stages.config.sections import GateConfig
 from stages.evaluation.metrics import wilson
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError

@@ -1,4 +1,9 @@
-"""`make audit-data`: add an entry for a dataset to `audits` in params.yaml, if it has none."""
+"""`make audit-data DATASET=flowers`: audit a dataset, and name what was found.
+
+Adds an entry for the dataset to `audits` in params.yaml, if it has none.
+"""
+
+import subprocess
 
 from stages.config import params
 from stages.config.messages import lookup
@@ -8,6 +13,15 @@ from stages.runtime.errors import UserError
 from tools.lib.params_file import NewEntry, add_entries
 
 VALUES = {"similarity": 0.8, "ratio": 0.35, "folds": 5}  # docs/audit.md has the evidence
+SHOWN = 10  # images of each kind
+
+
+def audit_data(dataset: str) -> None:
+    """Add the entry, run the stage, and print the number and the first images of each kind of finding."""
+    add(dataset)
+    if subprocess.run(["dvc", "repro", f"audit@{dataset}"], check=False).returncode:
+        raise UserError(f"audit@{dataset} failed: see above")
+    show(dataset)
 
 
 def add(dataset: str) -> None:
@@ -29,5 +43,25 @@ def add(dataset: str) -> None:
     print(f"{paths.PARAMS}: audits.{dataset}: added")
 
 
+def show(dataset: str) -> None:
+    """Print the number and the first images of each kind of finding, the most certain first."""
+    from stages.auditing import findings
+
+    rows = findings.by_certainty(findings.read(dataset))
+    for kind in findings.KINDS:
+        found = rows[rows["kind"] == kind]
+        if found.empty:
+            continue
+        accuracy = f" (cross-validation accuracy {rows.attrs[findings.ACCURACY]:.1%})" if kind == "label_error" else ""
+        print(f"{kind}: {len(found):,}{accuracy}")
+        for row in found.head(SHOWN).itertuples():
+            partner = f" = {row.partner_key} ({row.partner_split}, {row.partner_label})" if row.partner_key else ""
+            suggested = f" → {row.partner_label}?" if row.partner_label and not row.partner_key else ""
+            print(f"  {row.key} ({row.split}, {row.label}{suggested}){partner}")
+        if len(found) > SHOWN:
+            print(f"  … and {len(found) - SHOWN:,} more")
+    print(f"all: {paths.audit(dataset)}; labels to correct: {paths.suspects(dataset)} (docs/audit.md)")
+
+
 if __name__ == "__main__":
-    run(add, "dataset")
+    run(audit_data, "dataset")

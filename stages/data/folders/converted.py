@@ -20,8 +20,6 @@ from stages.runtime import limits, paths
 from stages.runtime.errors import UserError
 
 PNG_COMPRESSION = 3  # as in stages/data/writer.py
-UNSAVED = 64  # images after which the file is written, which is what a killed process loses,
-UNSAVED_BYTES = 64 << 20  # or bytes
 
 
 class Fact(NamedTuple):
@@ -32,6 +30,7 @@ class Fact(NamedTuple):
     height: int
     width: int
     channels: int  # 1 or 3
+    is_stored: bool  # whether it is stored as a PNG file; a JPEG file that needs no conversion stays as it is
 
 
 class Content(NamedTuple):
@@ -40,15 +39,13 @@ class Content(NamedTuple):
     name: str
     digest: bytes  # of the file
     fact: Fact
-    is_stored: bool  # whether it is stored as a PNG file; a JPEG file that needs no conversion stays as it is
 
 
 class ConvertedImages:
     """The images that this clone has decoded, in one file. See `open_converted`."""
 
     def __init__(self, database: sqlite3.Connection) -> None:
-        self._database = database
-        self._unsaved: list[tuple[bytes, str, bytes | None]] = []
+        self._database, self._version = database, _version()
         self.decoded = 0  # images that were not known before
 
     def convert(
@@ -56,51 +53,42 @@ class ConvertedImages:
     ) -> Iterator[Content]:
         """Decode what has not been decoded before, in threads; yield all images in their order."""
         workers = min(limits.cores(), 8)
-        pending: deque[tuple[str, bytes, Fact | Future[tuple[Fact, bytes | None]], bool]] = deque()
+        pending: deque[tuple[str, bytes, Fact | Future[tuple[Fact, bytes | None]]]] = deque()
         with ThreadPoolExecutor(workers) as pool:
             for name, read in contents:
                 try:
                     data = read()
                 except ValueError as error:  # it is too large
-                    pending.append((name, b"", Fact(str(error), [], 0, 0, 0), False))
+                    pending.append((name, b"", Fact(str(error), [], 0, 0, 0, False)))
                 else:
                     digest = hashlib.sha256(data).digest()
-                    fact, is_stored = self._find(digest, max_pixels)
-                    pending.append((name, digest, fact or pool.submit(_convert, data, max_pixels), is_stored))
+                    fact = self._find(digest, max_pixels)
+                    pending.append((name, digest, fact or pool.submit(_convert, data, max_pixels)))
                 if len(pending) > 2 * workers:
                     yield self._finished(*pending.popleft())
             while pending:
                 yield self._finished(*pending.popleft())
-        self.save()
-
-    def save(self) -> None:
-        """Write what was decoded, in one go: the file is locked no longer, as other stages may wait for it."""
-        with self._database:
-            self._database.executemany("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", self._unsaved)
-        self._unsaved.clear()
 
     def stored(self, digest: bytes) -> bytes:
         """The PNG file of a converted image, after `convert` has yielded all."""
-        return self._database.execute("SELECT png FROM images WHERE digest = ?", [digest]).fetchone()[0]
+        return self._database.execute("SELECT png FROM images WHERE key = ?", [self._key(digest)]).fetchone()[0]
 
-    def _finished(
-        self, name: str, digest: bytes, fact: Fact | Future[tuple[Fact, bytes | None]], is_stored: bool
-    ) -> Content:
+    def _finished(self, name: str, digest: bytes, fact: Fact | Future[tuple[Fact, bytes | None]]) -> Content:
         if isinstance(fact, Future):
             fact, png = fact.result()
-            is_stored = png is not None
             if not fact.error:  # of which some depend on the limit of pixels
                 self.decoded += 1
-                self._unsaved.append((digest, json.dumps(fact), png))
-            if len(self._unsaved) >= UNSAVED or sum(len(row[2] or b"") for row in self._unsaved) >= UNSAVED_BYTES:
-                self.save()
-        return Content(name, digest, fact, is_stored)
+                row = [self._key(digest), json.dumps(fact), png]
+                self._database.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?)", row)
+        return Content(name, digest, fact)
 
-    def _find(self, digest: bytes, max_pixels: int) -> tuple[Fact | None, bool]:
-        query = "SELECT fact, png IS NOT NULL FROM images WHERE digest = ?"
-        row = self._database.execute(query, [digest]).fetchone()
+    def _find(self, digest: bytes, max_pixels: int) -> Fact | None:
+        row = self._database.execute("SELECT fact FROM images WHERE key = ?", [self._key(digest)]).fetchone()
         fact = Fact(*json.loads(row[0])) if row else None
-        return (fact, bool(row[1])) if fact and fact.height * fact.width <= max_pixels else (None, False)
+        return fact if fact and fact.height * fact.width <= max_pixels else None
+
+    def _key(self, digest: bytes) -> bytes:
+        return digest + self._version  # what other code decoded is not found
 
 
 @contextmanager
@@ -112,19 +100,12 @@ def open_converted(path: Path = paths.CONVERTED) -> Iterator[ConvertedImages]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with closing(sqlite3.connect(path, timeout=60)) as database:
-            database.execute("BEGIN IMMEDIATE")  # of two stages that begin at once, one would drop the other's images
-            (version,) = database.execute("PRAGMA user_version").fetchone()
-            if version != _version():  # other code decoded what is there
-                database.execute("DROP TABLE IF EXISTS images")
-                database.execute(f"PRAGMA user_version = {_version()}")
-            database.execute("CREATE TABLE IF NOT EXISTS images (digest BLOB PRIMARY KEY, fact TEXT, png BLOB)")
-            database.commit()
-            converted = ConvertedImages(database)
-            try:
-                yield converted
-            finally:
-                converted.save()
+        # Each image is a transaction of its own, as other stages may use the file at the same time
+        with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as database:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("CREATE TABLE IF NOT EXISTS images (key BLOB PRIMARY KEY, fact TEXT, png BLOB)")
+            yield ConvertedImages(database)
     except sqlite3.Error as error:
         raise UserError(f"{path}: {error}; if the disk is not full, remove this file and run it again") from None
 
@@ -138,18 +119,18 @@ def _convert(data: bytes, max_pixels: int) -> tuple[Fact, bytes | None]:
         if not applied and data.startswith(convert.JPEG):
             if error := jpeg.find_error(data, max_pixels=max_pixels):
                 raise ValueError(error)
-            return Fact("", [], *pixels.shape), None
+            return Fact("", [], *pixels.shape, is_stored=False), None
     except ValueError as error:
-        return Fact(str(error), [], 0, 0, 0), None
+        return Fact(str(error), [], 0, 0, 0, False), None
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(
         file, "PNG", compress_level=PNG_COMPRESSION
     )
-    return Fact("", applied, *pixels.shape), file.getvalue()
+    return Fact("", applied, *pixels.shape, is_stored=True), file.getvalue()
 
 
-def _version() -> int:
-    """A number for the code that decodes images."""
+def _version() -> bytes:
+    """Stands for the code that decodes images."""
     code = b"".join(Path(module.__file__ or "").read_bytes() for module in (convert, jpeg))
     text = code + Path(__file__).read_bytes() + f"{PIL.__version__} {convert.HAS_HEIF}".encode()
-    return int.from_bytes(hashlib.sha256(text).digest()[:3], "big")
+    return hashlib.sha256(text).digest()[:3]

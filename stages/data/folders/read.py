@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +16,7 @@ from stages.data.folders.converted import Content, ConvertedImages, Fact
 from stages.data.folders.corrections import correct
 from stages.data.folders.listing import files, read_file, unreadable
 from stages.data.jpeg import MAX_PIXELS
+from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
 
@@ -142,7 +142,7 @@ def _hold_out(
 
 
 def checked_examples(
-    name: str, config: FolderConfig, converted: ConvertedImages, conversions: Counter[str], max_pixels: int = MAX_PIXELS
+    name: str, config: FolderConfig, converted: ConvertedImages, max_pixels: int = MAX_PIXELS
 ) -> tuple[list[str], Iterator[tuple[Example, str]]]:
     """Return the splits of a dataset, and an iterator of its examples, each with what is wrong or an empty string.
 
@@ -152,7 +152,6 @@ def checked_examples(
         name: of the dataset.
         config: its entry in params.yaml.
         converted: images that were decoded before.
-        conversions: counts images by the name of each conversion that was applied to them.
         max_pixels: that an image may have.
 
     Raises:
@@ -161,12 +160,13 @@ def checked_examples(
     listing = list_images(config.source, config.table)
     entries = assign_splits(listing, config.test_fraction, config.validation_fraction, config.group)
     labels = {class_name: label for label, class_name in enumerate(config.classes)}
-    if config.corrections:
+    corrections = paths.corrections(name)
+    if corrections.exists():
         names = dict(zip(config.classes, config.as_dataset().class_names, strict=True))
-        entries, counts = correct(entries, Path(config.corrections), names)
+        entries, counts = correct(entries, corrections, names)
         listing = replace(listing, entries=entries)
         numbers = ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
-        print(f"{config.corrections}: {numbers or 'nothing to correct'}")
+        print(f"{corrections}: {numbers or 'nothing to correct'}")
     for entry in entries.values():
         if entry.class_name not in labels:
             raise UserError(
@@ -181,7 +181,6 @@ def checked_examples(
         for file_name, read in listing.images():
             entry, content = entries[file_name], found[file_name]
             data = b"" if content.fact.error else _data(listing.source, content, read, converted)
-            conversions.update(content.fact.applied)
             image = decode(data, 1)[0] if is_gray and data else data
             yield (str(entry.split), entry.key, image, labels[entry.class_name]), content.fact.error
 
@@ -190,12 +189,12 @@ def checked_examples(
 
 def has_one_channel(valid: list[Fact]) -> bool:
     """Whether images are stored with one channel: all are gray, tiny, and of one size. Others are read as RGB."""
-    return len({fact[2:] for fact in valid}) == 1 and valid[0].channels == 1 and max(valid[0][2:]) <= TINY
+    return len({fact[2:5] for fact in valid}) == 1 and valid[0].channels == 1 and max(valid[0][2:4]) <= TINY
 
 
 def _data(source: Path, content: Content, read: Callable[[], bytes], converted: ConvertedImages) -> bytes:
     """The file of an image as it is stored in the records."""
-    if content.is_stored:
+    if content.fact.is_stored:
         return converted.stored(content.digest)
     data = read()
     if hashlib.sha256(data).digest() != content.digest:

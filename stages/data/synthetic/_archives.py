@@ -20,20 +20,15 @@ def gzip_file(data: bytes) -> bytes:
     return GZIP_HEADER + body + struct.pack("<II", zlib.crc32(data), len(data) & 0xFFFFFFFF)
 
 
-def tar(members: dict[str, bytes]) -> bytes:
-    """Pack files into the content of a tar archive, in the order of `members`: path → content."""
+def tar_gz(members: dict[str, bytes]) -> bytes:
+    """Pack files into the content of a tar.gz archive, in the order of `members`: path → content."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         for path, data in members.items():
             info = tarfile.TarInfo(path)  # no time, no owner, mode 644
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
-
-
-def tar_gz(members: dict[str, bytes]) -> bytes:
-    """Pack files into the content of a tar.gz archive, as `tar`."""
-    return gzip_file(tar(members))
+    return gzip_file(buffer.getvalue())
 
 
 def file_name(files: Iterable[str], suffix: str) -> str:
