@@ -90,10 +90,11 @@ class Params(Config):
     @cached_property
     def resolved_features(self) -> dict[str, FeaturesConfig]:
         """The configuration of each feature set as it is extracted: of generated images with its `synthetic` values."""
-        return {
-            name: entry.model_copy(update=entry.synthetic if self._is_features_synthetic(entry) else {})
-            for name, entry in self.features.items()
-        }
+        found = {}
+        for name, entry in self.features.items():
+            other = entry.synthetic if self._is_features_synthetic(entry) else {}
+            found[name] = entry.model_copy(update={"image_size": other.get("image_size", entry.image_size)})
+        return found
 
     def is_synthetic(self, entry: DatasetConfig | WeightsConfig) -> bool:
         """Whether the files of an entry are generated instead of downloaded."""

@@ -7,7 +7,6 @@ from pydantic import Field, StringConstraints, model_validator
 from stages.config.models import ComputeDtype
 from stages.config.types import Config, Fraction, Name, Share
 
-
 ImageSize = Annotated[int, Field(ge=32, le=4096)]
 
 
