@@ -79,6 +79,7 @@ def small(values: Any) -> Any:
         weights["synthetic"] = True
     for entry in [*(values.get("features") or {}).values(), *(values.get("pretrained") or {}).values()]:
         entry["image_size"] = FEATURE_SIZE
+        entry.pop("synthetic", None)
     for name, folder in (values.get("folders") or {}).items():
         folder |= {"path": f"images/{name}", "table": None, "group": None, "test_fraction": 0.2}
         folder["validation_fraction"] = None
