@@ -1,7 +1,7 @@
 """Evaluate a model: predictions on the test split → metrics, and the tables behind the plots, without TensorFlow."""
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,10 +33,12 @@ def evaluate(name: str) -> None:
     pretraining = config.not_in_pretraining.get(config.image_dataset(name))
     if pretraining and config.model_features(name):
         test_metrics |= metrics.not_in_pretraining(predicted, pretraining.files)
+    validated: dict[str, Any] = {}
+    if validation_accuracy is not None:
+        validated = {"validation_accuracy": validation_accuracy, "validation_images": predicted.validation_images}
     values = {
         **test_metrics,
-        "validation_accuracy": validation_accuracy,
-        "validation_images": predicted.validation_images,
+        **validated,
         "parameters": predicted.parameters,
         "epochs": epochs,
         "compute_dtype": predicted.compute_dtype,
@@ -67,14 +69,16 @@ def check_probabilities(name: str, predicted: "Predictions", architecture: str) 
         )
 
 
-def read_history(name: str, restore_best: bool) -> tuple[int, float]:
-    """Number of epochs of a training, and the validation accuracy of the epoch whose weights were saved."""
+def read_history(name: str, restore_best: bool) -> tuple[int, float | None]:
+    """Number of epochs of a training, and the validation accuracy of the epoch whose weights were saved, if any."""
     import pandas as pd
 
     from stages.evaluation.metrics import DIGITS
 
     with open_input(paths.history(name), f"train@{name}") as file:
         history = pd.read_csv(file, index_col="epoch", dtype={"val_loss": float, "val_accuracy": float})
+        if "val_accuracy" not in history:
+            return len(history), None
         saved = history["val_loss"].idxmin() if restore_best else history.index[-1]
         return len(history), round(float(history.loc[saved, "val_accuracy"]), DIGITS)
 

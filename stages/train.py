@@ -22,11 +22,10 @@ def train(name: str) -> None:
     extra = runs.training_facts(values, name, info.compute_dtype)
     with logger.training(name, model, extra, str(info.checkpoint.resolve())) as run_logger:
         for epoch, row in events:
-            print(
-                f"epoch {epoch}/{model.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}, "
-                f"validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}",
-                flush=True,
-            )
+            said = f"epoch {epoch}/{model.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
+            if "val_loss" in row:
+                said += f", validation loss {row['val_loss']:.4f}, accuracy {row['val_accuracy']:.4f}"
+            print(said, flush=True)
             run_logger.log_epoch(epoch, row)
         run_logger.log_model(paths.model(name))
     info.checkpoint.unlink(missing_ok=True)  # only now: until then the training could still resume

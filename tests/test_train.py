@@ -1,5 +1,6 @@
 """The stage `train`: outputs, interruptions, checkpoints."""
 
+import json
 import os
 import re
 import signal
@@ -16,9 +17,12 @@ from PIL import Image
 
 from stages.config import params
 from stages.data import reader, writer
+from stages.evaluate import evaluate
 from stages.evaluation import metrics, predictions
+from stages.plots import _registry
 from stages.prediction.saved_model import read_signature
 from stages.preprocess_folder import preprocess_folder
+from stages.reporting import results
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
@@ -169,6 +173,27 @@ def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_trai
     assert metrics.answered(found) == np.mean(found.confidence >= found.not_sure_below)
     assert f"{len(keys['train'])} training images" in (said := capsys.readouterr().out)
     assert ("pets: validation takes" in said and "pets: train takes" in said) == (memory == 0)
+
+
+def test_without_a_validation_fraction_all_images_train_to_the_last_epoch(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(values: Any) -> None:
+        values["train"] |= {"validation_fraction": 0, "epochs": 3}
+        values["models"]["mnist_dense"].update(patience=1, restore_best=True, abstain={"accuracy": 0.9})
+
+    write_params(project, change)
+    import_tensorflow(params.load().threads)
+    write_records()
+    train("mnist_dense")
+    evaluate("mnist_dense")
+    assert "40 training images" in capsys.readouterr().out
+    signature = read_signature(paths.model("mnist_dense"))
+    assert "temperature" not in signature and "not_sure_below" not in signature
+    curves = results.plot_table("curves", _registry.all_plots()["curves"], "mnist_dense", 10)
+    assert list(curves) == ["epoch", "accuracy", "loss"] and len(curves) == 3
+    found = json.loads(paths.metrics("mnist_dense").read_text(encoding="utf-8"))
+    assert found["images"] == 20 and not [key for key in found if key.startswith("validation")]
 
 
 @pytest.mark.parametrize(("images", "fraction"), [(1, 0.5), (4, 0.1), (40, 1e-12), (40, 0.999)])

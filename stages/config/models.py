@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from stages.config.types import Config, Fraction, Name, NotNegative, Positive, Rate
+from stages.config.types import Config, Name, NotNegative, Positive, Rate
 
 ComputeDtype = Literal["auto", "float32", "bfloat16", "float16"]
 Epochs = Annotated[int, Field(gt=0, le=100_000)]
@@ -101,7 +101,8 @@ class ModelConfig(Config):
 class TrainConfig(Config):
     """The section `train`: the validation split of datasets without one, and values that override every model's own."""
 
-    validation_fraction: Fraction
+    # 0: all images train, without early stopping, a restored epoch or a temperature, once validation has chosen
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)]
     epochs: Epochs | None = None
     batch_size: Positive | None = None
     learning_rate: Rate | None = None

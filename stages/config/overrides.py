@@ -17,6 +17,8 @@ def merge(model: ModelConfig, train: TrainConfig, synthetic: bool) -> ModelConfi
     overrides: dict[str, Any] = {
         key: value for key, value in train if key != "validation_fraction" and value is not None
     }
+    if not train.validation_fraction:  # no images that could stop the training, or choose an epoch or a threshold
+        overrides |= {"patience": None, "restore_best": False, "abstain": None}
     if train.learning_rate:
         factor = train.learning_rate / model.learning_rate
         overrides["groups"] = {

@@ -17,14 +17,15 @@ COLUMNS = {"epoch": int, **dict.fromkeys(("accuracy", "loss", "val_accuracy", "v
 
 @styled
 def figure(table: pd.DataFrame) -> "Figure":
-    """Accuracy on the left, loss on the right, each in training and in validation."""
+    """Accuracy on the left, loss on the right, each in training and, if images were held out, in validation."""
     from matplotlib.ticker import MaxNLocator
 
     figure, (left, right) = new_figure(5.6, 2.9, columns=2)
     for axes, measure in ((left, "accuracy"), (right, "loss")):
         for column, label, color in ((measure, "training", BLUE), (f"val_{measure}", "validation", ORANGE)):
             marker = "o" if len(table) == 1 else None
-            axes.plot(table["epoch"], table[column], color=color, label=label, marker=marker)
+            if column in table:
+                axes.plot(table["epoch"], table[column], color=color, label=label, marker=marker)
         axes.set_title(measure, loc="left")
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -35,7 +36,8 @@ def figure(table: pd.DataFrame) -> "Figure":
 def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """The values of the last epoch."""
     last = table.iloc[-1]
-    return (
-        f"Accuracy and loss over {len(table)} epochs. The last one: accuracy {percent(last['accuracy'])} in training "
-        f"and {percent(last['val_accuracy'])} in validation; loss {last['loss']:.3f} and {last['val_loss']:.3f}."
-    )
+    accuracy, loss = f"{percent(last['accuracy'])} in training", f"{last['loss']:.3f}"
+    if "val_loss" in table:
+        accuracy += f" and {percent(last['val_accuracy'])} in validation"
+        loss += f" and {last['val_loss']:.3f}"
+    return f"Accuracy and loss over {len(table)} epochs. The last one: accuracy {accuracy}; loss {loss}."

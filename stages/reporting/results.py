@@ -26,7 +26,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import open_input
 
 MISCLASSIFIED = 12  # images shown of each model
-REQUIRED = ("accuracy", "accuracy_low", "accuracy_high", "validation_accuracy", "parameters", "epochs")
+REQUIRED = ("accuracy", "accuracy_low", "accuracy_high", "parameters", "epochs")
 COUNTS = TypeAdapter(dict[str, dict[str, int]])  # images per split and class
 SKIPPED = TypeAdapter(dict[str, dict[str, str]])  # by split: files that are not valid images, and why
 
@@ -118,7 +118,8 @@ def misclassified(predicted: Predictions) -> pd.DataFrame:
 def _model(name: str, params: Params, published: PublishedResult | None) -> Model:
     with open_input(paths.metrics(name), f"evaluate@{name}") as file:
         metrics = json.load(file)
-        values = [metrics[key] for key in REQUIRED] + [metrics[key] for key in METRICS if key in metrics]
+        values = [metrics[key] for key in REQUIRED]
+        values += [metrics[key] for key in ("validation_accuracy", *METRICS) if key in metrics]
         if not all(isinstance(value, int | float) for value in values):
             raise ValueError("some values are not numbers")
     predicted = predictions.read(name)
@@ -146,7 +147,11 @@ def plot_table(plot: str, module: ModuleType, name: str, num_classes: int) -> pd
     path, stage = (paths.plot(plot, name), "evaluate") if hasattr(module, "table") else (paths.history(name), "train")
     with open_input(path, f"{stage}@{name}") as file:
         # A class may be named 1 or NA
-        table = pd.read_csv(file, usecols=list(module.COLUMNS), dtype=module.COLUMNS, keep_default_na=False)
+        columns = module.COLUMNS
+        table = pd.read_csv(file, usecols=lambda column: column in columns, dtype=columns, keep_default_na=False)
+        # A training on all images measures nothing in validation
+        if missing := [column for column in columns if column not in table and not column.startswith("val_")]:
+            raise ValueError(f"it has no column {missing[0]}")
         if table.empty:
             raise ValueError("it has no rows")
         if hasattr(module, "check"):

@@ -23,7 +23,7 @@ def train_epochs(
     model: keras.Model,
     config: ModelConfig,
     train: SplitArrays,
-    validation: SplitArrays,
+    validation: SplitArrays | None,
     seed: int,
     checkpoint_path: Path | None = None,
     title: str = "training",
@@ -36,14 +36,14 @@ def train_epochs(
         model: uncompiled, built in the scope of its distribution strategy.
         config: the resolved configuration.
         train: the training data, in memory or in a file.
-        validation: the validation data, measured after each epoch.
+        validation: the validation data, measured after each epoch; None: nothing is.
         seed: seeds shuffling and augmentation.
         checkpoint_path: where to resume from and save to; None: nowhere.
         title: start of each line of progress.
 
     Yields:
-        The number of each epoch, from 1, and its row of the history: accuracy, loss, val_accuracy, val_loss and
-        learning_rate. A resumed training yields its earlier rows first.
+        The number of each epoch, from 1, and its row of the history: accuracy, loss, with validation data val_accuracy
+        and val_loss, and learning_rate. A resumed training yields its earlier rows first.
 
     Raises:
         UserError: the loss is not finite, or the devices cannot share a batch.
@@ -63,22 +63,19 @@ def train_epochs(
         if trainer.averaging and epoch + 1 == config.epochs:
             trainer.averaging.finish()
         trainer.synchronize()
-        val_loss, val_accuracy = trainer.evaluate(validation, f"{epoch_title}, validation")
-        if not (math.isfinite(loss) and math.isfinite(val_loss)):
+        row = {"accuracy": accuracy, "loss": loss}
+        if validation:
+            val_loss, val_accuracy = trainer.evaluate(validation, f"{epoch_title}, validation")
+            row |= {"val_accuracy": val_accuracy, "val_loss": val_loss}
+        if not all(map(math.isfinite, row.values())):
             raise UserError(
-                f"the loss is {loss}, {val_loss} in validation, in epoch {epoch + 1}; lower the learning rate in "
-                "params.yaml"
+                f"the loss is {loss}{f', {val_loss} in validation' if validation else ''}, in epoch {epoch + 1}; lower "
+                "the learning rate in params.yaml"
             )
         rate = str(trainer.rates[epoch, -1, 0, 0])  # the shortest decimal number: 0.001, not 0.0010000000475
-        row = {
-            "accuracy": accuracy,
-            "loss": loss,
-            "val_accuracy": val_accuracy,
-            "val_loss": val_loss,
-            "learning_rate": float(rate),
-        }
+        row["learning_rate"] = float(rate)
         state.rows.append(row)
-        if val_loss < state.best_loss - config.min_improvement:
+        if validation and val_loss < state.best_loss - config.min_improvement:
             state.best_loss, state.best_epoch = val_loss, epoch
             state.best_weights = model.get_weights() if config.restore_best else []
         if checkpoint_path and time.monotonic() - saved >= checkpoint.SECONDS_BETWEEN:

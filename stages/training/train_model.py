@@ -30,7 +30,7 @@ class Training:
     name: str
     model: ModelConfig  # resolved
     seed: int  # seeds initial weights, shuffling, dropout and augmentation
-    validation_fraction: float  # of the training split, unless the dataset has a validation split
+    validation_fraction: float  # of the training split, unless the dataset has a validation split; 0: none validates
     threads: int  # TensorFlow's intra-op threads
     kernels: numerics.Kernels
     synthetic: bool  # whether the images, or the weights of their backbone, are generated
@@ -92,7 +92,9 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     images = {split: described.num_examples for split, described in info.splits.items()}
     train_split, validation_split = _splits(config.dataset, images, training.validation_fraction)
     train = reader.load(config.dataset, train_split, config.image_size, memory)
-    validation = reader.load(config.dataset, validation_split, config.image_size, memory)
+    validation = None
+    if validation_split:
+        validation = reader.load(config.dataset, validation_split, config.image_size, memory)
     classes = info.features["label"].names
 
     keras.utils.set_random_seed(training.seed)
@@ -107,7 +109,7 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     start = environment | {"devices": str(strategy.num_replicas_in_sync)}  # fewer than the machine has may be visible
     if training.pretrained:
         start["pretrained"] = file_hash(training.pretrained, "md5")
-    data = checkpoint.data_identity(config.dataset, [train_split, validation_split])
+    data = checkpoint.data_identity(config.dataset, [train_split, validation_split or ""])
     checkpoint_path = checkpoint.checkpoint_path(name, config, start, training.seed, data)
     checkpoint.remove_others(checkpoint_path, name)
     yield TrainingInfo(model.count_params(), len(train), compute_dtype, checkpoint_path)
@@ -117,12 +119,14 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
         rows[epoch] = row
         _write_history(name, rows)
         yield epoch, row
-    title = f"{name}: validation split"
-    calibration = calibrate(model, config.dataset, validation_split, config.image_size, title, config)
+    calibration = {}
+    if validation_split:
+        title = f"{name}: validation split"
+        calibration = calibrate(model, config.dataset, validation_split, config.image_size, title, config)
     save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]) | calibration)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
-    facts = Facts(classes, compute_dtype, len(validation))
+    facts = Facts(classes, compute_dtype, len(validation) if validation else 0)
     del train, validation, model  # before the test split is read
     title = f"{name}: test split"
     predicted = predict_records(paths.model(name), config.dataset, config.image_size, facts, title, config.test_time)
@@ -155,14 +159,16 @@ def _write_history(name: str, rows: dict[int, Any]) -> None:
         pd.DataFrame.from_dict(rows, orient="index").to_csv(part, index_label="epoch")
 
 
-def _splits(dataset: str, images: dict[str, int], fraction: float) -> tuple[str, str]:
+def _splits(dataset: str, images: dict[str, int], fraction: float) -> tuple[str, str | None]:
     """The training and the validation split in the syntax of TFDS: the dataset's own, or parts of its training split.
 
     Args:
         dataset: a dataset's name.
         images: number of images of each of its splits.
-        fraction: share of the training split that validates.
+        fraction: share of the training split that validates; 0: all images train, and no split validates.
     """
+    if not fraction:
+        return ("train+validation" if "validation" in images else "train"), None
     if "validation" in images:
         return "train", "validation"
     count = images["train"]

@@ -108,7 +108,7 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     (lambda v: v["train"].update(epochs=True), "train.epochs: True: "),
     (lambda v: v["train"].update(epoch=25), "train.epoch: unknown key with value 25; did you mean 'epochs'?"),
     (lambda v: v["train"].update(validation_fraction=1.0), "train.validation_fraction: 1.0: "),
-    (lambda v: v["train"].update(validation_fraction=0.0), "train.validation_fraction: 0.0: "),
+    (lambda v: v["train"].update(validation_fraction=-0.1), "train.validation_fraction: -0.1: "),
     (lambda v: v["train"].update(learning_rate=float("nan")), "train.learning_rate: nan: "),
     (lambda v: v["models"]["mnist_cnn"].update(dataset="mnits"), "models.mnist_cnn.dataset: there is no 'mnits'"),
     (

@@ -99,16 +99,14 @@ def _use(signature: dict[str, Any]) -> str:
 
 
 def _results(metrics: dict[str, Any]) -> str:
-    low, high = wilson(metrics["validation_accuracy"], metrics["validation_images"])
     head = "validation_accuracy", "validation_images", "parameters", "epochs", "compute_dtype", "images"
     test_low, test_high = wilson(metrics["accuracy"], metrics["images"])
+    validated = []
+    if "validation_images" in metrics:  # else all images train
+        accuracy, images = metrics["validation_accuracy"], metrics["validation_images"]
+        validated = [["validation accuracy", f"{accuracy:.2%}", _interval(*wilson(accuracy, images)), images]]
     rows = [
-        [
-            "validation accuracy",
-            f"{metrics['validation_accuracy']:.2%}",
-            _interval(low, high),
-            metrics["validation_images"],
-        ],
+        *validated,
         ["test accuracy", f"{metrics['accuracy']:.2%}", _interval(test_low, test_high), metrics["images"]],
         *(
             [f"test {key.replace('_', ' ')}", value, "", metrics["images"]]

@@ -45,6 +45,8 @@ def search(name: str, count: str, jobs: str, sampler: str) -> None:
     """
     values = params.load()
     lookup(values.models, name, "models")
+    if not values.train.validation_fraction:
+        raise UserError("params.yaml: train.validation_fraction: 0 leaves no image to compare trials by; set it to 0.1")
     numbers = _positive("TRIALS", count), _positive("JOBS", jobs)
     check_clone()
     # A second search of the model would start trials, too, and remove those of this one
