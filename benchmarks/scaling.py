@@ -1,34 +1,27 @@
-"""The figures of docs/cluster.md: rates of one core and of one machine, the overhead of Ray, and how it scales.
+"""The figures of docs/cluster.md: rates of one core and of one machine.
 
-Needs requirements-cluster.txt. The images are synthetic and have the size of ImageNet's, in pixels and bytes.
+The images are synthetic and have the size of ImageNet's, in pixels and bytes.
 """
 
 import hashlib
 import io
 import os
-import re
-import subprocess
-import sys
 import tarfile
 import tempfile
-import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 from PIL import Image
 
-from benchmarks.common import FOLDER, Done, Result, Row, Table, Target, contender, interleaved, log, rates
-from benchmarks.synthetic import enlarged, write_archives, write_weights
+from benchmarks.common import Done, Result, Row, Table, contender, interleaved, log, rates
+from benchmarks.synthetic import write_weights
 from stages.config import params
 from stages.data import jpeg
 from stages.data.formats import image_folder
 from stages.runtime import paths
 from stages.runtime.numerics import import_tensorflow
-from stages.runtime.tasks import Task
 
 if TYPE_CHECKING:
     from stages.data.examples import Example
@@ -46,15 +39,10 @@ WORK = (  # of one core, in this order
     "write features",
     "MD5, as DVC computes it",
 )
-FACTOR = 16  # times the synthetic dataset, for the overhead of Ray
-FAST = 1000.0  # images/s of a worker that stands for a GPU: an assumption
-SHARD = 1250  # images: ImageNet-1k has 1,024 shards
-WORKERS = (1, 2, 4, 8, 16)
-SHARDS = 8  # of each worker
 
 
 def measure(quick: bool) -> Result:
-    """Everything; the overhead of Ray takes most of the time."""
+    """Each kind of work, and the backbone."""
     rounds = 1 if quick else 3
     name = next(iter(params.load().features))
     core = [Row(work, {"one core": []}) for work in WORK]
@@ -68,30 +56,12 @@ def measure(quick: bool) -> Result:
         run_round()
         machine = Row(name, rates(interleaved({"all cores": run_round}, rounds), "images"))
     log(f"{name}: {machine.medians['all cores']:.1f} images/s")
-    simulated, head = [], []
-    for workers in (1, 2) if quick else WORKERS:
-        found = simulation(workers, 2 if quick else SHARDS)
-        title = f"{workers} × {FAST:,.0f} images/s"
-        simulated.append(Row(title, {"sum of workers": [workers * FAST], "reached": [found["images/s"]]}))
-        head.append(Row(title, {"driver": [found["driver"]], "driver, GCS and raylet": [found["head"]]}))
-        log(f"{title}: {found['images/s']:.0f} images/s, {found['driver']:.1f} and {found['head']:.1f} ms per shard")
-    factor = 1 if quick else FACTOR
-    stages = engines(name, factor)
-    totals = {engine: sum(row.medians[engine] for row in stages) for engine in ("local", "ray")}
-    target = Target(
-        f"preprocess and extract with Ray on one machine against local, {factor} times the synthetic dataset",
-        "≤ 1.25",
-        totals["ray"] / totals["local"],
-    )
     return Result(
         [
             Table("One core, synthetic images of ImageNet's size", "images/s", core),
             Table("The backbone", "images/s", [machine]),
-            Table("Extract with Ray, with workers that sleep instead of computing", "images/s", simulated),
-            Table("Processor time of the head for a shard, in the same runs", "ms", head),
-            Table("A stage with each engine, from start to end", "s", stages),
         ],
-        [target],
+        [],
         [f"A synthetic image has {WIDTH} × {HEIGHT} pixels and {len(generate_jpeg(0)):,} bytes."],
     )
 
@@ -162,103 +132,3 @@ def backbone(done: Done, name: str) -> None:
         for _ in range(2):
             extractor(batch)
         done({"images": 2 * BATCH_SIZE})
-
-
-def simulation(workers: int, shards: int) -> dict[str, float]:
-    """What `simulate` measures."""
-    with contender(simulate, workers, shards) as run_round:
-        return run_round().value
-
-
-def simulate(done: Done, workers: int, shards: int) -> None:
-    """Turn shards of images into shards of features as `extract` does, with workers that sleep instead of computing.
-
-    The workers are processes of a node beside the one that this process is on. A shard has as many images as one of
-    ImageNet; its files have a hundredth of the size, because two cores cannot move 16,000 images per second.
-
-    Args:
-        done: called with the images per second while the workers work, and the processor time, in ms for each shard, of
-            this process and of those that Ray starts beside it.
-        workers: their number.
-        shards: for each worker.
-    """
-    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal", "PYTHONPATH": str(FOLDER.parent)}
-    from ray.cluster_utils import Cluster
-
-    from stages.cluster.tasks import run_on_nodes
-
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        source = Path("images")
-        source.write_bytes(bytes(SHARD * 1100))
-        Path("features").mkdir()
-        number = workers * shards
-        tasks = [Task(source, (source,), Path("features") / f"{index}") for index in range(number)]
-        nodes = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "object_store_memory": 200_000_000, "include_dashboard": False},
-        )
-        try:
-            nodes.add_node(num_cpus=workers, object_store_memory=200_000_000)
-            nodes.wait_for_nodes()
-            os.environ["RAY_ADDRESS"] = nodes.address
-            head = [psutil.Process(), *(psutil.Process(process) for process in _processes(nodes.head_node))]
-            finished = []
-            for _ in run_on_nodes(tasks, partial(_sleeper, workers)):
-                finished.append((time.perf_counter(), *map(_processor_time, head)))
-        finally:
-            nodes.shutdown()
-    seconds, driver, *beside = (float(number) for number in np.array(finished[-1]) - np.array(finished[0]))
-    done(
-        {
-            "images/s": number * SHARD / (seconds + SHARD / FAST),  # the first shard was begun that much earlier
-            "driver": 1000 * driver / (number - 1),
-            "head": 1000 * (driver + sum(beside)) / (number - 1),
-        }
-    )
-
-
-def _processes(node: Any) -> list[int]:
-    """The processes of Ray that a head has and other nodes do not need, and that which runs every node."""
-    return [node.all_processes[name][0].process.pid for name in ("gcs_server", "raylet")]
-
-
-def _processor_time(process: psutil.Process) -> float:
-    return float(sum(process.cpu_times()[:2]))
-
-
-def _sleeper(workers: int) -> Callable[[Path, Path], None]:
-    """Stands in for `features.shard_extractor`. Waits for the other workers, so that all begin at the same time."""
-    Path(f"started.{os.getpid()}").touch()
-    while len(list(Path().glob("started.*"))) < workers:
-        time.sleep(0.1)
-
-    def extract(source: Path, path: Path) -> None:
-        images = source.read_bytes()
-        time.sleep(SHARD / FAST)
-        path.write_bytes(images[: len(images) // 2])
-
-    return extract
-
-
-def engines(name: str, factor: int) -> list[Row]:
-    """Seconds of preprocess and extract with each engine, on `factor` times the synthetic dataset."""
-    values = params.load()
-    features = values.features[name]
-    text = Path("params.yaml").read_text(encoding="utf-8")
-    environment = {**os.environ, "PYTHONPATH": str(FOLDER.parent), "RAY_ADDRESS": ""}
-    rows = [Row("preprocess", {"local": [], "ray": []}), Row("extract", {"local": [], "ray": []})]
-    with tempfile.TemporaryDirectory() as folder:
-        write_archives(Path(folder), features.dataset, enlarged(values.datasets[features.dataset], factor))
-        write_weights(Path(folder), features.backbone, values.weights[features.backbone])
-        for row, entry in zip(rows, (features.dataset, name), strict=True):
-            for engine in row.values:
-                (Path(folder) / "params.yaml").write_text(
-                    re.sub("^engine: [a-z]+", f"engine: {engine}", text, flags=re.M), encoding="utf-8"
-                )
-                command = [sys.executable, "-m", f"stages.{row.name}", entry]
-                start = time.perf_counter()
-                subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, check=True)
-                row.values[engine].append(time.perf_counter() - start)
-                log(f"{row.name}, {engine}: {row.values[engine][-1]:.1f} s")
-    return rows

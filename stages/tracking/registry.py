@@ -1,6 +1,6 @@
 """MLflow's model registry: the version of a model that is its champion."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -9,9 +9,7 @@ from stages.runtime.files import atomic_write, file_hash
 from stages.tracking import server
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
     from mlflow.entities import Run
-    from mlflow.entities.model_registry import RegisteredModel
 
 ALIAS = "champion"
 FOLDER = "promoted"  # of the run's artifacts: MLflow's own copy of a model lacks the signature, and has other bytes
@@ -65,7 +63,7 @@ def champions() -> list[Champion]:
     try:
         client = server.connect()
         found = []
-        for model in _registered(client):
+        for model in client.search_registered_models(max_results=1000):
             if ALIAS in model.aliases:
                 version = client.get_model_version_by_alias(model.name, ALIAS)
                 found.append(
@@ -74,15 +72,6 @@ def champions() -> list[Champion]:
     except Exception as error:
         raise server.strict(error) from None
     return found
-
-
-def _registered(client: "MlflowClient") -> "Iterator[RegisteredModel]":
-    """All registered models, which MLflow lists a hundred at a time."""
-    page = client.search_registered_models()
-    yield from page
-    while page.token:
-        page = client.search_registered_models(page_token=page.token)
-        yield from page
 
 
 def download(champion: Champion, target: Path) -> None:

@@ -182,4 +182,4 @@ def test_missing_counts_of_ones_own_images_name_their_stage(project: Path) -> No
     entry = {"path": "../pets", "classes": ["cat", "dog"], "test_fraction": 0.2}
     write_params(project, lambda values: values.update(folders={"pets": entry}))
     with pytest.raises(UserError, match=r"data/counts/pets\.json: missing; run `dvc repro preprocess_folder@pets`"):
-        next(model_card._data(params.load(), "pets"))
+        model_card.counts(params.load(), "pets")

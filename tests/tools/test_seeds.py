@@ -11,15 +11,15 @@ from dvc.api import DVCFileSystem
 
 from tests.conftest import CopyFolder, run
 from tools.compare import experiments
+from tools.lib.git import Experiment
 
 MODEL = "evaluate@mnist_dense"
 
 
 @pytest.fixture(scope="module")
 def repository(copy_fake_repository: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One model trained at HEAD, with another seed, and with other learning rates; one experiment that waits."""
+    """One model trained at HEAD, with another seed, and with other learning rates."""
     folder = copy_fake_repository(tmp_path_factory.mktemp("repository"))
-    dvc(folder, "exp", "run", "--queue", "-n", "waiting", "-S", "seed=9", MODEL)
     dvc(folder, "exp", "run", "-n", "other-seed", "-S", "seed=1", MODEL)
     for name, rate in (("worse", 0.002), ("better", 0.0005)):
         dvc(folder, "exp", "run", "-n", name, "-S", "seed=42", "-S", f"models.mnist_dense.learning_rate={rate}", MODEL)
@@ -79,7 +79,6 @@ def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None
         ["mnist_dense", "better", "learning_rate=0.0005", "95.00%", "90.00%", "+5.00", "95.00%"],
         ["mnist_dense", "other-seed", "seed=1", "90.00%", "90.00%", "+0.00", "90.00%"],
         ["mnist_dense", "worse", "learning_rate=0.002", "80.00%", "90.00%", "−10.00", "80.00%"],
-        ["queued", "waiting", "seed=9", "–", "–", "–", "–"],
     ]
 
 
@@ -92,6 +91,8 @@ def test_models_that_head_lacks_stay_apart(monkeypatch: pytest.MonkeyPatch, caps
         return SimpleNamespace(metrics=found, trainings=found, params={}, commit="")
 
     monkeypatch.setattr(experiments, "Revision", revision)
-    monkeypatch.setattr(experiments, "experiments", lambda: [(name, name, "") for name in ("first", "second")])
+    monkeypatch.setattr(
+        experiments, "experiments", lambda: [Experiment(name, "", name) for name in ("first", "second")]
+    )
     experiments.show()
     assert [row[0] for row in cells(capsys.readouterr().out)] == ["x", "x", "y", "y"]

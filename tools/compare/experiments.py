@@ -6,7 +6,8 @@ row. The best validation accuracy comes first: select by it. The test accuracy s
 
 from stages.reporting.markdown import table
 from stages.runtime.cli import run
-from tools.lib.revision import ABSENT, Revision, differences, experiments, points
+from tools.lib.git import experiments
+from tools.lib.revision import ABSENT, Revision, differences, points
 
 Row = tuple[int, str, float, list[str]]  # sorted by place in HEAD, model, negative accuracy; cells
 
@@ -14,7 +15,7 @@ Row = tuple[int, str, float, list[str]]  # sorted by place in HEAD, model, negat
 def show() -> None:
     """Print a row for each experiment and each model that it trained differently from HEAD, models apart."""
     head = Revision("HEAD")
-    rows = [row for name, rev, state in experiments() for row in _rows(name, Revision(rev, name=name), state, head)]
+    rows = [row for found in experiments() for row in _rows(found.name, Revision(found.ref, name=found.name), head)]
     if rows:
         columns = ["Model", "Experiment", "Params", "Validation", "HEAD", "Points", "Test"]
         print(table(columns, [cells for *_, cells in sorted(rows)], "lllrrrr"))
@@ -22,13 +23,13 @@ def show() -> None:
         print("no experiments: `dvc exp run -S models.mnist_cnn.epochs=3` makes one")
 
 
-def _rows(name: str, experiment: Revision, state: str, head: Revision) -> list[Row]:
+def _rows(name: str, experiment: Revision, head: Revision) -> list[Row]:
     """A row for each model that was trained differently; one row if there is none."""
     rows: list[Row] = []
     models = list(head.metrics)
     for model, training in experiment.trainings.items():
         was = head.trainings.get(model)
-        if state or training == was:
+        if training == was:
             continue
         accuracy, test = (f"{training.metrics[key]:.2%}" for key in ("validation_accuracy", "accuracy"))
         if was:
@@ -42,7 +43,7 @@ def _rows(name: str, experiment: Revision, state: str, head: Revision) -> list[R
         rows.append((place, model, -training.metrics["validation_accuracy"], cells))
     if not rows:
         changes = " ".join(f"{key}={value}" for key, _, value in differences(head.params, experiment.params))
-        rows.append((len(models) + 1, "", 0.0, [state or "no other metrics", name, changes, *[ABSENT] * 4]))
+        rows.append((len(models) + 1, "", 0.0, ["no other metrics", name, changes, *[ABSENT] * 4]))
     return rows
 
 

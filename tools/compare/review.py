@@ -62,15 +62,12 @@ def _models(before: Revision, after: Revision) -> Iterator[str]:
         yield f"No metrics at {before.name}, or those of an older version: {_names(before.unevaluated)}."
     if after.unevaluated:
         yield f"No metrics in the workspace: {_names(after.unevaluated)}. Run `make repro`."
-    stale = [name for name in after.metrics if _stale(name, after)]
-    if stale:
-        yield f"Trained before the params of the workspace changed: {_names(stale)}. Run `make repro`."
 
 
 def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[str]:
     """The table of the models whose metrics differ, and its legend."""
     adjusted = holm({name: accuracy_test(before.accuracy(name), after.accuracy(name)) for name in names})
-    rows, untested, unexplained = [], defaultdict(list), []
+    rows, untested = [], defaultdict(list)
     for name in names:
         old, new, p = before.metrics[name], after.metrics[name], adjusted[name]
         better = "**better**" if new["validation_accuracy"] > old["validation_accuracy"] else "**worse**"
@@ -80,8 +77,6 @@ def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[st
         except Untestable as error:
             untested[str(error)].append(name)
             paired = [ABSENT] * 3
-        if _same_inputs(before.stages.get(f"train@{name}"), after.stages.get(f"train@{name}")):
-            unexplained.append(name)
         rows.append(
             [
                 f"`{name}`",
@@ -106,12 +101,6 @@ def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[st
     )
     for reason, found in untested.items():
         yield f"No paired test, {reason}: {_names(found)}."
-    if unexplained:
-        advice = "" if before.reproduced_on else f" `make base BASE={before.name}` reproduces the base on this machine."
-        yield (
-            "Same params, code and data on both sides, but other predictions, so from another kind of machine or other "
-            f"packages: {_names(unexplained)}.{advice}"
-        )
 
 
 def _machines(before: Revision, after: Revision) -> str:
@@ -120,21 +109,6 @@ def _machines(before: Revision, after: Revision) -> str:
         return f"Both sides were produced on: {after.machine}."
     advice = "" if before.reproduced_on else f" (`make base BASE={before.name}` reproduces it here)"
     return f"`{before.name}` was produced on: {before.machine}{advice}. The workspace: {after.machine}."
-
-
-def _same_inputs(old: dict[str, Any] | None, new: dict[str, Any] | None) -> bool:
-    """Whether both locks train a model from the same inputs to different outputs."""
-    if not old or not new:
-        return False
-    return all(old.get(part) == new.get(part) for part in ("cmd", "deps", "params")) and old["outs"] != new["outs"]
-
-
-def _stale(name: str, revision: Revision) -> bool:
-    """Whether a model in dvc.lock was trained with other params than those in params.yaml."""
-    train = revision.stages.get(f"train@{name}")
-    used = train["params"]["params.yaml"] if train else {}
-    values = {**revision.params, f"models.{name}": revision.params["models"][name]}
-    return any(values.get(key) != value for key, value in used.items())
 
 
 def _differences(

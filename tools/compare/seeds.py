@@ -7,7 +7,8 @@ from statistics import mean, stdev
 from stages.reporting.markdown import table
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from tools.lib.revision import Revision, Training, experiments
+from tools.lib.git import experiments
+from tools.lib.revision import Revision, Training
 
 
 def seeds(names: str) -> None:
@@ -23,7 +24,7 @@ def seeds(names: str) -> None:
         UserError: there is no such revision, or nothing to compare.
     """
     chosen = {name: name for name in names.split()}
-    chosen = chosen or {"HEAD": "HEAD"} | {name: rev for name, rev, state in experiments() if not state}
+    chosen = chosen or {"HEAD": "HEAD"} | {found.name: found.ref for found in experiments()}
     groups = defaultdict[tuple[str, str], dict[str, Training]](dict)
     for name, rev in chosen.items():
         for model, training in Revision(rev, name=name).trainings.items():

@@ -21,7 +21,6 @@ from tools.lib import git, lock_entries
 if TYPE_CHECKING:
     from stages.evaluation.predictions import Predictions
 
-QUEUE = Path(".dvc/tmp/exps/celery")  # DVC's, of `dvc exp run --queue`
 ABSENT = "–"  # in a cell without a value
 REPRODUCED = "refs/reproduced"  # Git does not push these by default
 
@@ -182,18 +181,6 @@ def _commit(rev: str) -> str:
 def reference(commit: str, source: str | None = None) -> str:
     """The Git reference that `tools.compare.base` gives to the reproduction of a commit with a value of `source`."""
     return f"{REPRODUCED}/{commit}{f'-{source}' if source else ''}"
-
-
-def experiments() -> Iterator[tuple[str, str, str]]:
-    """Name, revision and state of each DVC experiment, of every commit; the state of a finished one is empty."""
-    for experiment in git.experiments():
-        yield experiment.name, experiment.ref, ""
-    if QUEUE.exists():
-        from dvc.repo import Repo
-
-        for task in Repo().experiments.celery_queue.status():
-            if task["status"] != "Success":
-                yield task["name"] or task["rev"][:7], task["rev"], task["status"].lower()
 
 
 def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, str, str]]:

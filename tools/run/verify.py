@@ -5,7 +5,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from functools import partial
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -13,7 +12,6 @@ from ruamel.yaml import YAML
 from stages.runtime import paths
 from stages.runtime.cli import run
 from tools.lib.git import git
-from tools.lib.jobs import Jobs
 
 
 def verify() -> None:
@@ -28,12 +26,8 @@ def verify() -> None:
             git("clone", "--quiet", git("rev-parse", "--show-toplevel"), work / name)
         committed = hashes(clones[0])
         # Side by side: most of a stage is TensorFlow starting in one thread.
-        jobs = Jobs(partial(print, flush=True))
-        for name, clone in zip(names, clones, strict=True):
-            jobs.start(name, partial(_reproduce, clone))
-        codes: list[int] = []
-        while jobs.running:
-            codes += jobs.wait().values()
+        processes = [_reproduce(clone) for clone in clones]
+        codes = [process.wait() for process in processes]
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
@@ -66,7 +60,7 @@ def hashes(clone: Path) -> dict[str, str]:
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
-def _reproduce(clone: Path) -> None:
+def _reproduce(clone: Path) -> "subprocess.Popen[bytes]":
     """Run every stage with this interpreter and without settings of the user: a shared cache would hide differences."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MLFLOW_TRACKING"))}
     none = str(clone / "no-settings")
@@ -76,7 +70,7 @@ def _reproduce(clone: Path) -> None:
         "DVC_SYSTEM_CONFIG_DIR": none,
     }
     # Forced: DVC would not run a stage whose outputs are all in Git.
-    sys.exit(subprocess.run(["dvc", "repro", "--force"], cwd=clone, env=kept | own).returncode)
+    return subprocess.Popen(["dvc", "repro", "--force"], cwd=clone, env=kept | own)
 
 
 if __name__ == "__main__":
