@@ -13,6 +13,8 @@ from stages import export
 from stages.config import params
 from stages.data import reader, writer
 from stages.evaluation import predictions
+from stages.prediction.calibration import with_temperature
+from stages.prediction.saved_model import save
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
@@ -89,6 +91,29 @@ def test_exported_files_agree_with_the_model_and_have_the_same_bytes_in_every_pr
     assert (done.returncode, done.stderr) == (0, "")
     assert [path.read_bytes() for path in files] == first
     assert paths.export_metrics(name).read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "name", ["mnist_dense", "mnist_cnn", "fashion_mnist_lenet", "fashion_mnist_resnet", "cifar10_airbench93"]
+)
+def test_temperature_divides_the_logits_of_every_architecture(tmp_path: Path, name: str) -> None:
+    """Not the weights of whichever layer Keras lists last."""
+    import keras
+
+    from stages.inference.litert import float32_twin
+    from stages.training.network import build_model
+
+    keras.utils.set_random_seed(1)
+    side, channels = (32, 3) if name.startswith("cifar") else (28, 1)
+    model = build_model(params.load(ROOT / "params.yaml").models[name], (side, side, channels), np.dtype("uint8"), 10)
+    random = np.random.default_rng(0)
+    for variable in model.trainable_variables:  # biases, too, without which all layers would scale alike
+        variable.assign_add(0.05 * random.standard_normal(variable.shape))
+    save(model, tmp_path / "m.keras", {})
+    pixels = random.integers(0, 256, (20, side, side, channels)).astype(np.uint8)
+    expected = with_temperature(model.predict(pixels, verbose=0), 0.5)
+    found = float32_twin(tmp_path / "m.keras", 0.5).predict(pixels, verbose=0)
+    np.testing.assert_allclose(found, expected, atol=0.005)
 
 
 def test_int8_file_takes_raw_pixels_of_dark_images_and_disagreement_fails(trained: Path) -> None:

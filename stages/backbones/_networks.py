@@ -1,7 +1,8 @@
 """The networks that can be backbones: where their weights are, and what they cost.
 
 The sources of Keras 3.15 name the files without the top and their hashes; MobileNet's and MobileNetV2's have none there.
-ImageNet's top-1 accuracy is what https://keras.io/api/applications/ and, for MobileNetV3, the module in Keras state.
+ImageNet's top-1 accuracy is what https://keras.io/api/applications/ states; for MobileNetV3, the module in Keras; for
+MobileNetV2 at 0.35 of its width, research/slim/nets/mobilenet of https://github.com/tensorflow/models.
 """
 
 # ruff: noqa: E501  # a network on each line

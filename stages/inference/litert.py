@@ -23,9 +23,19 @@ def float32_twin(path: Path, temperature: float) -> keras.Model:
         temperature: divides the logits, in the weights of the last layer that computes them.
     """
     twin = load_in(path, "float32")
-    layers = [layer for layer in twin._flatten_layers() if isinstance(layer, keras.layers.Dense | keras.layers.Conv2D)]
-    layers[-1].set_weights([weights / temperature for weights in layers[-1].get_weights()])
+    last = _last_layer(twin)
+    last.set_weights([weights / temperature for weights in last.get_weights()])
     return twin
+
+
+def _last_layer(model: keras.Model) -> keras.layers.Layer:
+    """The layer that computes the logits: from the outputs backwards, the first with weights."""
+    operation, node, _ = model.outputs[0]._keras_history
+    while not isinstance(operation, keras.layers.Dense | keras.layers.Conv2D):
+        if isinstance(operation, keras.Model):
+            return _last_layer(operation)
+        operation, node, _ = operation._inbound_nodes[node].input_tensors[0]._keras_history
+    return operation
 
 
 def to_float32(model: keras.Model) -> bytes:

@@ -11,7 +11,9 @@ from stages.prediction.saved_model import SYNTHETIC
 from stages.runtime.formulas import is_formula
 
 
-def table(predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None) -> Iterator[str]:
+def table(
+    predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None, width: int = 0
+) -> Iterator[str]:
     """Columns for people, and at the end a line if the model was trained on synthetic data.
 
     Args:
@@ -19,6 +21,7 @@ def table(predictions: Iterable[Prediction], classes: list[str], top: int, sourc
         classes: class names in the order of the probabilities.
         top: number of classes to show.
         source: the data that the model was trained on: synthetic, real, or None if it is not known.
+        width: characters for the names of the files.
     """
     longest = max(map(len, classes))
     answered = False
@@ -27,7 +30,7 @@ def table(predictions: Iterable[Prediction], classes: list[str], top: int, sourc
         cells = [f"{printable(name):{longest}} {share:7.2%}" for name, share in _ranked(each, classes, top)]
         notes = [*([each.verdict] if each.verdict else []), *each.conversions]
         note = f"  ({', '.join(notes)})" if notes else ""
-        yield f"{printable(str(each.path)):40}  {'   '.join(cells) or 'invalid: ' + each.error}{note}"
+        yield f"{printable(str(each.path)):{width}}  {'   '.join(cells) or 'invalid: ' + each.error}{note}"
     if answered and source == "synthetic":
         yield f"The model was {SYNTHETIC}."
 

@@ -131,12 +131,13 @@ def test_cells_of_csv_are_no_formulas_and_rows_are_lines() -> None:
 
 
 def test_lines_of_the_table_and_of_json_keep_names() -> None:
-    lines = list(table(predictions(), CLASSES, 2, "real"))
+    lines = list(table(predictions(), CLASSES, 2, "real", width=30))
     assert lines[0].startswith("=cmd|' /C calc'!A0.png  ") and lines[0].endswith(
         "  =1+1  75.00%   猫     25.00%  (not sure)"
     )
     assert lines[2].startswith(r"a\nb\udcff.png ") and lines[2].endswith("(palette, transparency)")
     assert lines[3].endswith("  invalid: is truncated")
+    assert lines[0].index("=1+1") == lines[2].index("=1+1") == lines[3].index("invalid") == 32
     found = list(map(json.loads, json_lines(predictions(), CLASSES, 9, None)))
     assert [entry["file"] for entry in found] == [str(each.path) for each in predictions()]
     assert [each["class"] for each in found[0]["top"]] == ["=1+1", "猫", "dog"]

@@ -5,6 +5,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
+from functools import partial
 
 from tqdm import tqdm
 
@@ -64,7 +65,8 @@ def predict(arguments: argparse.Namespace) -> None:
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # names in any script, whatever the locale
-    write = json_lines if arguments.json else csv_lines if arguments.csv else table
+    width = max(len(printable(str(path))) for path in images)
+    write = json_lines if arguments.json else csv_lines if arguments.csv else partial(table, width=width)
     for line in write(predictions(), predictor.classes, arguments.top, predictor.source):
         tqdm.write(line)  # beside the bar, if both are on a terminal
     if failed == len(images):
