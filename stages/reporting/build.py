@@ -75,7 +75,8 @@ def _model_view(model: Model, test_images: dict[str, Image.Image], heat: explain
     summary, views = [], []
     for name, plot in _registry.all_plots().items():
         table = model.tables[name]
-        drawing = kept(_draw_plot, name, table, SYNTHETIC if model.synthetic else "")
+        svg, width, height = kept(_draw_plot, name, table, SYNTHETIC if model.synthetic else "")
+        drawing = Drawing(str(svg), int(width), int(height))
         shown = plot.note(table, model.num_classes) if hasattr(plot, "note") else ""
         alt = f"{plot.description(table, model.metrics, model.num_classes)} {shown}".strip()
         views.append(FigureView(plot.TITLE, embed_drawing(drawing, alt), shown))

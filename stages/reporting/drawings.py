@@ -1,4 +1,4 @@
-"""Figures of the page as SVG documents, and joblib's cache of what the last reports computed.
+"""Figures of the page as SVG documents, and a cache of what the last reports computed.
 
 `paths.DRAWINGS`, the cache, may be removed: the bytes are the same.
 """
@@ -9,23 +9,24 @@ import io
 import os
 import re
 import shutil
+import time
 import warnings
-from collections.abc import Callable
-from datetime import timedelta
+import zipfile
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
-import joblib
+import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 from stages.plots._style import DARK, styled
 from stages.runtime import numerics, paths
+from stages.runtime.files import atomic_write
 
 CODE = ("inference", "plots", "reporting")  # packages of stages/ that decide what is drawn
-UNUSED = timedelta(days=30)  # how long an unused drawing is kept
-
-Value = TypeVar("Value")
+UNUSED = 30 * 24 * 3600  # seconds that an unused drawing is kept
 
 
 class Drawing(NamedTuple):
@@ -36,12 +37,30 @@ class Drawing(NamedTuple):
     height: int
 
 
-def kept(function: Callable[..., Value], *arguments: object) -> Value:
-    """Return what a function of stages/ returned for the same arguments in an earlier report, or call it."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Persisting input arguments")  # says that the disk is busy
-        result: Value = _memory().cache(function)(*arguments)
-        return result
+def kept(function: Callable[..., Sequence[Any]], *arguments: Any) -> list[np.ndarray]:
+    """Return what a function of stages/ returned for the same arguments in an earlier report, or call it.
+
+    The file holds arrays alone: reading it runs no code.
+
+    Args:
+        function: returns some arrays, numbers or texts.
+        arguments: of the function: texts, lists of texts, arrays and tables.
+    """
+    digest = hashlib.blake2b(function.__qualname__.encode(), digest_size=20)
+    for argument in arguments:
+        table = argument.to_csv() if isinstance(argument, pd.DataFrame) else repr(argument)
+        content = argument.tobytes() if isinstance(argument, np.ndarray) else table.encode()
+        digest.update(repr((getattr(argument, "shape", None), len(content))).encode() + content)
+    path = paths.DRAWINGS / _code() / f"{digest.hexdigest()}.npz"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            values = [archive[name] for name in archive.files]
+        path.touch()  # a month from now, it is unused
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # none yet, or one that a killed process left
+        values = list(map(np.asarray, function(*arguments)))
+        with atomic_write(path) as part, part.open("wb") as file:
+            np.savez_compressed(file, *values)
+    return values
 
 
 def remove_unused() -> None:
@@ -49,11 +68,9 @@ def remove_unused() -> None:
     for folder in paths.DRAWINGS.glob("*"):
         if folder.name != _code():
             shutil.rmtree(folder, ignore_errors=True)
-    _memory().reduce_size(age_limit=UNUSED)
-
-
-def _memory() -> joblib.Memory:
-    return joblib.Memory(paths.DRAWINGS / _code(), verbose=0)
+    for file in paths.DRAWINGS.glob("*/*"):
+        if file.stat().st_mtime < time.time() - UNUSED:
+            file.unlink()
 
 
 @styled

@@ -65,11 +65,11 @@ def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[s
 def _explain(model: Model, inputs: dict[str, np.ndarray]) -> Heat:
     chosen = model.misclassified[:IMAGES]
     values = np.stack([inputs[key] for key in chosen["key"]])
-    heat = kept(_heat, model.name, model.md5, values, list(chosen["predicted"]))
+    (heat,) = kept(_heat, model.name, model.md5, values, list(chosen["predicted"]))
     return dict(zip(chosen["key"], heat, strict=False))
 
 
-def _heat(name: str, md5: str, inputs: np.ndarray, predicted: list[str]) -> np.ndarray:
+def _heat(name: str, md5: str, inputs: np.ndarray, predicted: list[str]) -> list[np.ndarray]:
     """The heat maps of inputs (n, …), float32 (n, height, width); none of a model without convolutions."""
     path = paths.model(name)
     with open_input(path, f"train@{name}"):
@@ -78,8 +78,8 @@ def _heat(name: str, md5: str, inputs: np.ndarray, predicted: list[str]) -> np.n
     try:
         grad_cam = GradCam(network)
     except ValueError:  # it has no convolution
-        return np.empty((0, 0, 0), np.float32)
+        return [np.empty((0, 0, 0), np.float32)]
     labels = np.array([signature["classes"].index(each) for each in predicted])
     backbone = signature["backbone"]
     size = (backbone["image_size"],) * 2 if backbone else network.input_shape[1:3]
-    return grad_cam(inputs, labels, size)
+    return [grad_cam(inputs, labels, size)]
