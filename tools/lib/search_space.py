@@ -99,14 +99,12 @@ def identity(name: str, sampler: str, space: Space) -> str:
     try:
         stages = Repo().stage.collect(f"evaluate@{name}", with_deps=True)
         made = [out.fs_path for stage in stages for out in stage.outs]
+        made.append(str(paths.PARAMS.absolute()))  # all of which is a dep of the stage that checks it
         for dep in (dep for stage in stages for dep in stage.deps):
             if isinstance(dep, ParamsDependency):
                 for key, value in dep.read_params().items():
                     facts |= flatten(value, key)
-            # All of params.yaml is a dep of the stage that checks it
-            elif dep.def_path != paths.PARAMS.as_posix() and not any(
-                Path(dep.fs_path).is_relative_to(path) for path in made
-            ):
+            elif not any(Path(dep.fs_path).is_relative_to(path) for path in made):
                 facts[dep.def_path] = dep.get_hash().value
     except (DvcException, OSError) as error:
         raise UserError(f"dvc.yaml: {' '.join(str(error).split())}") from None
