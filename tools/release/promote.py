@@ -22,7 +22,8 @@ from stages.tracking import registry, server
 from stages.tracking.registry import ALIAS
 from stages.tracking.sync import TrainedModel
 from tools.compare.gate import judge
-from tools.lib.git import git
+from tools.lib.git import git, read_files
+from tools.lib.lock_entries import split
 from tools.lib.model_card import Promotion, card
 from tools.lib.revision import Revision
 
@@ -96,11 +97,8 @@ def _committed(name: str) -> str:
 
 def _locked(rev: str, name: str) -> str | None:
     """The MD5 of a model file in the dvc.lock of a revision."""
-    try:
-        lock: Any = YAML(typ="safe").load(git("show", f"{rev}:./{paths.LOCK}"))
-    except UserError:  # no such file
-        return None
-    outs = lock.get("stages", {}).get(f"train@{name}", {}).get("outs", [])
+    entry = split(read_files(rev, [paths.LOCK]).get(paths.LOCK, ""))[1].get(f"train@{name}", f"train@{name}: {{}}")
+    outs = YAML(typ="safe").load(entry)[f"train@{name}"].get("outs", [])
     return next((out.get("md5") for out in outs if out["path"] == paths.model(name).as_posix()), None)
 
 
