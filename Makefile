@@ -7,22 +7,22 @@ JOBS ?=# stages of `make repro` at the same time, half the cores by default; tri
 BASE ?= main# any revision: branch, tag, commit, DVC experiment
 REAL ?= mnist_dense mnist_cnn fashion_mnist_dense fashion_mnist_lenet# models of `make real`
 EXPERIMENTS ?=
-NAME ?=# of `make dataset`
-FROM ?=# source of `make dataset`: a folder or table of images
-BACKBONE ?=# of `make dataset`: a network of keras.applications, such as efficientnetv2b0
-GROUP ?=# likewise: a pattern; files in whose names it matches the same text stay in one split
-FIT ?=# likewise: crop (the default), pad or stretch pictures to the shape that a model takes
-SKIP_INVALID ?=# likewise: 1 leaves out files that are not valid images
-MODEL ?=# of `make measure`: names with spaces between, empty for all; of predict, export, serve, search, promote: one
-IMAGES ?=# of `make predict`: files, folders and globs with spaces between
-SEED ?=# of `make measure`; empty: three seeds for models that train in up to ten minutes, else one
-TRIALS ?= 40# of `make search`
-SAMPLER ?= tpe# or grid
+NAME ?=# name of the dataset that `make dataset` adds
+FROM ?=# its source: a folder or table of images
+BACKBONE ?=# its backbone: a network of keras.applications, such as efficientnetv2b0
+GROUP ?=# a pattern; files in whose names it matches the same text stay in one split
+FIT ?=# crop (the default), pad or stretch pictures to the shape that a model takes
+SKIP_INVALID ?=# 1: leave out files that are not valid images
+MODEL ?=# one model; `make measure` takes several names with spaces between, empty for all
+IMAGES ?=# files, folders and globs for `make predict`, with spaces between
+SEED ?=# seeds for `make measure`; empty: three for models that train in up to ten minutes, else one
+TRIALS ?= 40# number of trials of `make search`
+SAMPLER ?= tpe# how `make search` chooses values: tpe, or grid for all combinations of choices
 FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or that did not pass
 BENCHMARK ?=
-DATASET ?=# of `make audit-data`: an entry of `datasets` in params.yaml
+DATASET ?=# dataset of `make audit-data`: an entry of `datasets` in params.yaml
 QUICK ?=
-TIME ?= 600# seconds of `make fuzz`
+TIME ?= 600# seconds that `make fuzz` takes
 
 BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
@@ -149,8 +149,6 @@ predict: setup ## classes of IMAGES="file folder glob" according to MODEL; pytho
 	@$(RUN) python -m tools.use.predict "$$MODEL" $$IMAGES
 
 export: setup ## MODEL as LiteRT files in data/export, in float32 and with 8-bit integers
-	@$(RUN) python -m stages.check
-	@$(RUN) python -m tools.lib.unlock
 	@$(RUN) python -m tools.release.export "$$MODEL"
 
 serve: setup ## answer for MODEL on http://127.0.0.1:8000, with a page for images; see docs/serving.md

@@ -8,7 +8,7 @@ from stages.runtime.errors import UserError
 
 BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline", "serving")
 # Hours on the real data; requirements-cluster.txt; PyTorch; or minutes that few need
-ON_DEMAND = ("repro", "accuracy", "profile", "scaling", "recipes", "jobs", "audit", "transfer")
+ON_DEMAND = ("repro", "accuracy", "profile", "scaling", "recipes", "audit", "transfer")
 
 
 def main(arguments: list[str]) -> None:

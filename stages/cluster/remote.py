@@ -27,12 +27,12 @@ def run_on_nodes(
 
     Args:
         tasks: what to run; a process has its next task already while it works on one.
-        factory: called once in each process; it returns the function for the tasks.
+        factory: returns the function for the tasks; each process calls it once.
         inputs: files that the factory reads.
         cpus: processor cores that a process reserves if the cluster has no GPU.
 
     Raises:
-        UserError: as `connected`; or that the function or the factory raised; or a task was lost again and again.
+        UserError: no cluster answers, the function or the factory raised it, or a task was lost again and again.
     """
     with connected():
         import ray
@@ -77,7 +77,7 @@ def run_remotely(
 
     Args:
         function: a generator function of a module of stages/; Ray sends its name.
-        arguments: sent along.
+        arguments: values for the function that pickle can store.
         inputs: files and folders that are copied to the node. Like the outputs, relative to the working directory.
         outputs: files that are copied back, each whole or not at all.
         all_gpus: use all GPUs of a node instead of one.
@@ -87,7 +87,7 @@ def run_remotely(
         What the function yields. The outputs exist after the last item.
 
     Raises:
-        UserError: that the function raised.
+        UserError: no cluster answers, or the function raised it.
     """
     paths = [str(path) for path in outputs]
     with connected():

@@ -73,8 +73,8 @@ def training(name: str, model: ModelConfig, extra: Mapping[str, object], checkpo
 
     Args:
         name: the model.
-        model: its resolved configuration; every value is logged as a param.
-        extra: further params.
+        model: the resolved configuration; every value is logged as a param.
+        extra: more params to log.
         checkpoint: absolute path of the checkpoint. A training that resumes from it continues its run.
     """
     key = hashlib.blake2b(f"{socket.gethostname()} {checkpoint}".encode(), digest_size=16).hexdigest()

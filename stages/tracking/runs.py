@@ -61,12 +61,12 @@ def create(
     """Create a run with everything that is known before the first epoch; return its id.
 
     Args:
-        client: of MLflow.
+        client: a client of MLflow.
         name: the model.
-        dataset: whose records it is trained on; also the name of the experiment.
+        dataset: the dataset that it is trained on, and the name of the experiment.
         digest: DVC's hash of the records; may be empty.
         given: params of the run.
-        tags: further tags beside the stage.
+        tags: more tags beside the stage.
     """
     from mlflow.entities import Dataset, DatasetInput, InputTag, Param
 
@@ -100,10 +100,10 @@ def log_model(client: "MlflowClient", run_id: str, name: str, path: Path) -> Non
     """Log a model in MLflow's Keras flavor, with signature and pinned requirements, which it would guess.
 
     Args:
-        client: of MLflow.
-        run_id: of the training.
+        client: a client of MLflow.
+        run_id: the run of the training.
         name: the model.
-        path: its file.
+        path: the model file.
     """
     if "tensorflow" not in sys.modules:  # its devices cannot be configured twice
         import_tensorflow(gpu=False)

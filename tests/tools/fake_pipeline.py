@@ -12,11 +12,16 @@ MODELS = ["mnist_dense", "mnist_cnn", "fashion_mnist_lenet"]
 
 DVC = """
 stages:
+  check:
+    cmd: mkdir -p data && touch data/checked
+    deps: [params.yaml]
+    outs: [data/checked]
   preprocess:
     foreach: ${datasets}
     do:
       cmd: python -m tests.tools.fake_stages preprocess ${key} ${source}
       params: [source, "datasets.${key}"]
+      deps: [data/checked]
       outs: ["data/records/${key}", "data/counts/${key}.json"]
   train:
     foreach: ${models}

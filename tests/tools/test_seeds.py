@@ -91,8 +91,6 @@ def test_models_that_head_lacks_stay_apart(monkeypatch: pytest.MonkeyPatch, caps
         return SimpleNamespace(metrics=found, trainings=found, params={}, commit="")
 
     monkeypatch.setattr(experiments, "Revision", revision)
-    monkeypatch.setattr(
-        experiments, "experiments", lambda: [Experiment(name, "", name) for name in ("first", "second")]
-    )
+    monkeypatch.setattr(experiments, "experiments", lambda: [Experiment(name, name) for name in ("first", "second")])
     experiments.show()
     assert [row[0] for row in cells(capsys.readouterr().out)] == ["x", "x", "y", "y"]

@@ -41,8 +41,8 @@ def reproduce(commit: str, name: str, source: str | None = None, models: Sequenc
     """Run the pipeline of a commit up to `evaluate` and keep its results as a commit; do nothing if they are there.
 
     Args:
-        commit: the commit, which messages call `name`.
-        name: the name.
+        commit: the commit.
+        name: what messages call the commit.
         source: the value for `source` in params.yaml; None leaves the file as it is.
         models: the models to run, as far as the commit has them; empty for all.
     """

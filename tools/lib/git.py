@@ -10,10 +10,9 @@ from stages.runtime.errors import UserError
 
 
 class Experiment(NamedTuple):
-    """A finished DVC experiment: its name, the commit it started from, and its Git reference."""
+    """A finished DVC experiment: its name and its Git reference."""
 
     name: str
-    baseline: str
     ref: str
 
 
@@ -48,8 +47,8 @@ def experiments(pattern: str = "*") -> list[Experiment]:
     `dvc exp show` reads the params and metrics of each, which takes seconds.
     """
     refs = git("for-each-ref", "--sort=creatordate", "--format=%(refname)", f"refs/exps/*/*/{pattern}").split()
-    parts = [(ref.split("/", 4), ref) for ref in refs]
-    return [Experiment(name, start + rest, ref) for (_, _, start, rest, name), ref in parts if len(start) == 2]
+    # refs/exps/AB/CDEF…/NAME, after the commit that it started from; others are DVC's own
+    return [Experiment(ref.split("/", 4)[4], ref) for ref in refs if len(ref.split("/")[2]) == 2]
 
 
 def check_clone() -> None:

@@ -36,9 +36,9 @@ def add_entries(entries: list[NewEntry], headings: dict[str, str], path: Path = 
     """Write entries at the ends of their sections, if params.yaml is valid with them.
 
     Args:
-        entries: in the order in which they are added.
+        entries: new entries; those of a section keep this order.
         headings: comments for sections that may not exist yet.
-        path: of params.yaml.
+        path: params.yaml.
 
     Raises:
         UserError: an entry exists, or params.yaml would not be valid with it. The file is then as it was.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from dvc.dependency.param import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
@@ -98,8 +99,9 @@ def identity(name: str, sampler: str, space: Space) -> str:
     try:
         stages = Repo().stage.collect(f"evaluate@{name}", with_deps=True)
         made = [out.fs_path for stage in stages for out in stage.outs]
+        made.append(str(paths.PARAMS.absolute()))  # all of which is a dep of the stage that checks it
         for dep in (dep for stage in stages for dep in stage.deps):
-            if dep.def_path == paths.PARAMS.as_posix():
+            if isinstance(dep, ParamsDependency):
                 for key, value in dep.read_params().items():
                     facts |= flatten(value, key)
             elif not any(Path(dep.fs_path).is_relative_to(path) for path in made):

@@ -4,7 +4,7 @@ MLflow's registry has the alias `champion`, Git has GTO's tags, and reports/card
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,8 @@ from stages.tracking import registry, server
 from stages.tracking.registry import ALIAS
 from stages.tracking.sync import TrainedModel
 from tools.compare.gate import judge
-from tools.lib.git import git
+from tools.lib.git import git, read_files
+from tools.lib.lock_entries import split
 from tools.lib.model_card import Promotion, card
 from tools.lib.revision import Revision
 
@@ -52,8 +53,9 @@ def promote(name: str, force: str) -> None:
     workspace = Revision()
     if name not in workspace.trainings:
         raise UserError(f"{name}: its metrics are not those of the model in dvc.lock; run `dvc repro evaluate@{name}`")
-    champion = _champion_commit(name)
-    passed, said = judge(Revision(champion or "HEAD", name="the champion" if champion else "HEAD"), workspace, name)
+    champion = _champion(name)
+    before = Revision(_commit(champion), name="the champion") if champion else Revision("HEAD")
+    passed, said = judge(before, workspace, name)
     if not passed and not force:
         print(*said[:-1], sep="\n", end="\n" * (len(said) > 1))
         raise UserError(f"{name}: not promoted: {said[-1]}; FORCE=1 promotes it nevertheless")
@@ -95,28 +97,20 @@ def _committed(name: str) -> str:
 
 def _locked(rev: str, name: str) -> str | None:
     """The MD5 of a model file in the dvc.lock of a revision."""
-    try:
-        lock: Any = YAML(typ="safe").load(git("show", f"{rev}:./{paths.LOCK}"))
-    except UserError:  # no such file
-        return None
-    outs = lock.get("stages", {}).get(f"train@{name}", {}).get("outs", [])
+    entry = split(read_files(rev, [paths.LOCK]).get(paths.LOCK, ""))[1].get(f"train@{name}", f"train@{name}: {{}}")
+    outs = YAML(typ="safe").load(entry)[f"train@{name}"].get("outs", [])
     return next((out.get("md5") for out in outs if out["path"] == paths.model(name).as_posix()), None)
 
 
 def _register(name: str, md5: str, gate: str) -> tuple[str, str]:
     """The tag and the commit that register this file as a version; new ones unless it was registered before."""
-    tags = git("tag", "--list", f"{name}@v*", "--sort=-v:refname").split()
+    tags = _tags(f"{name}@v*")
     for tag in tags:
         if _locked(tag, name) == md5:
-            return tag, git("rev-parse", f"{tag}^{{commit}}")
-    try:
-        _add_artifact(name)
-        event = gto.api.register(
-            _root(), name, "HEAD", message=gate, version=None if tags else FIRST, bump_minor=bool(tags)
-        )
-    except (GTOException, OSError) as error:
-        raise UserError(f"git tag {name}@v…: {' '.join(str(error).split())}") from None
-    return event.tag, git("rev-parse", "HEAD")
+            return tag, _commit(tag)
+    _add_artifact(name)
+    version: dict[str, Any] = {"bump_minor": True} if tags else {"version": FIRST}
+    return _make_tag(gto.api.register, name, "HEAD", message=gate, **version), _commit("HEAD")
 
 
 def _add_artifact(name: str) -> None:
@@ -143,28 +137,33 @@ def _write(path: Path, text: str) -> None:
 
 def _assign(name: str, tag: str) -> str:
     """The tag that makes a version the champion; a new one unless it is that already."""
-    newest = _champion_tag(name)
-    if newest and git("rev-parse", f"{newest}^{{commit}}") == git("rev-parse", f"{tag}^{{commit}}"):
-        return newest
+    champion = _champion(name)
+    if champion and _commit(champion) == _commit(tag):
+        return champion
+    # By force: a version that was the champion before may be it again
+    return _make_tag(gto.api.assign, name, ALIAS, version=tag.rpartition("@")[2], force=True)
+
+
+def _make_tag(create: Callable[..., Any], name: str, *arguments: str, **options: Any) -> str:
+    """Make a tag of a model by a function of GTO; return its name."""
     try:
-        # By force: a version that was the champion before may be it again
-        return gto.api.assign(_root(), name, ALIAS, version=tag.rpartition("@")[2], force=True).tag
+        return str(create(git("rev-parse", "--show-toplevel"), name, *arguments, **options).tag)
     except (GTOException, OSError) as error:
-        raise UserError(f"git tag {name}#{ALIAS}: {' '.join(str(error).split())}") from None
+        raise UserError(f"git tag of {name}: {' '.join(str(error).split())}") from None
 
 
-def _champion_tag(name: str) -> str:
-    tags = git("tag", "--list", f"{name}#{ALIAS}#*").split()
-    return max(tags, key=lambda tag: int(re.sub(r"\D", "", tag.rpartition("#")[2]) or 0), default="")
+def _tags(pattern: str) -> list[str]:
+    """The tags that match a pattern, newest version first."""
+    return git("tag", "--list", pattern, "--sort=-v:refname").split()
 
 
-def _champion_commit(name: str) -> str:
-    tag = _champion_tag(name)
-    return git("rev-parse", f"{tag}^{{commit}}") if tag else ""
+def _champion(name: str) -> str:
+    """The tag that made a version the champion last; empty if there is none."""
+    return next(iter(_tags(f"{name}#{ALIAS}#*")), "")
 
 
-def _root() -> str:
-    return git("rev-parse", "--show-toplevel")
+def _commit(rev: str) -> str:
+    return git("rev-parse", f"{rev}^{{commit}}")
 
 
 if __name__ == "__main__":
