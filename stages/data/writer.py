@@ -109,15 +109,14 @@ def _write(
         first = next(found, None)
         if first is None:
             raise UserError(f"{name}: there are no images; check the archive")
-        feature, encode = codec(first[2])
-        for split, key, data, label in encode(itertools.chain([first], found)):
+        for split, key, data, label in codec(first[2])[1](itertools.chain([first], found)):
             shufflers[split].add(key, serialize({"key": key.encode(), "input": data, "label": label}))
             counts[split][classes[label]] += 1
         training = counts[next(iter(splits))]
         if absent := [label for label, count in training.items() if not count and source]:
             raise UserError(f"{source}: class {absent[0]!r} has no training images; remove it from classes or add some")
         infos = {split: _write_shards(folder, name, split, found) for split, found in shufflers.items()}
-        _write_info(folder, name, classes, feature, infos)
+        write_info(folder, name, classes, first[2], infos)
     return counts
 
 
@@ -193,43 +192,32 @@ def write_records(path: Path, records: Iterable[bytes]) -> None:
 def write_info(
     folder: Path, name: str, classes: list[str], first: Any, splits: Mapping[str, tuple[list[int], int]]
 ) -> None:
-    """Write what describes the shards in `folder`, which `write_shard` wrote.
+    """Write what describes the shards in `folder`.
 
     Args:
-        folder: of the shards.
-        name: of the dataset.
+        folder: has the shards.
+        name: name of the dataset.
         classes: class names in the order of the labels.
         first: an example's input, which determines the type of all.
         splits: for each split the number of examples of each shard, and the sum of the shards' sizes.
     """
-    _write_info(folder, name, classes, codec(first)[0], splits)
-
-
-def _features(classes: list[str], feature: Any) -> Any:
-    return tfds.features.FeaturesDict(
-        {"key": tfds.features.Text(), "input": feature, "label": tfds.features.ClassLabel(names=classes)}
-    )
-
-
-def _template(folder: Path, name: str, split: str | None = None) -> Any:
-    return tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord", split=split)
-
-
-def _write_info(
-    folder: Path, name: str, classes: list[str], feature: Any, splits: Mapping[str, tuple[list[int], int]]
-) -> None:
+    features = {"key": tfds.features.Text(), "input": codec(first)[0], "label": tfds.features.ClassLabel(names=classes)}
     infos = [
         tfds.core.SplitInfo(split, lengths, size, filename_template=_template(folder, name, split))
         for split, (lengths, size) in splits.items()
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
-        features=_features(classes, feature),
+        features=tfds.features.FeaturesDict(features),
         split_infos=infos,
         filename_template=_template(folder, name),
         check_data=False,
         supervised_keys=("input", "label"),
     )
+
+
+def _template(folder: Path, name: str, split: str | None = None) -> Any:
+    return tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord", split=split)
 
 
 def codec(first: Any) -> tuple[Any, Callable[[Iterator[Example]], Iterator[Encoded]]]:
