@@ -94,10 +94,10 @@ def test_idx_invalid_test_split_is_named(tmp_path: Path) -> None:
         (IMAGES[:10], LABELS, "train-images-idx3-ubyte.gz: truncated"),
         (b"", LABELS, "train-images-idx3-ubyte.gz: truncated"),
         (IMAGES, LABELS[:-1], "train-labels-idx1-ubyte.gz: truncated"),
-        (IMAGES + b"x", LABELS, "train-images-idx3-ubyte.gz: it has more bytes"),
-        (IMAGES, LABELS + b"x", "train-labels-idx1-ubyte.gz: it has more bytes"),
+        (IMAGES + b"x", LABELS, "train-images-idx3-ubyte.gz: it has more examples"),
+        (IMAGES, LABELS + b"x", "train-labels-idx1-ubyte.gz: it has more examples"),
         (IMAGES, LABELS[:-1] + b"\3", "train-labels-idx1-ubyte.gz: label 3 at index 3"),
-        (struct.pack(">IIII", 2051, 4, 2**31, 2**31), LABELS, "train-images-idx3-ubyte.gz: images of 2147483648"),
+        (struct.pack(">IIII", 2051, 4, 2**31, 2**31), LABELS, "train-images-idx3-ubyte.gz: truncated"),
     ],
 )
 def test_idx_invalid_file_is_named(tmp_path: Path, images: bytes, labels: bytes, message: str) -> None:
