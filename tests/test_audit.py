@@ -122,6 +122,7 @@ def test_first_ten_images_of_each_kind_are_named(audited: Path, capsys: pytest.C
         patch.chdir(audited)
         audit_data.show("cifar10")
     lines = capsys.readouterr().out.splitlines()
+    assert not any("nan" in line or "None" in line for line in lines)
     start = lines.index("exact_duplicate: 11")
     assert all(re.fullmatch(r"  \S+ \(test, \w+\) = \S+ \(\w+, \w+\)", line) for line in lines[start + 1 : start + 11])
     assert lines[start + 11] == "  … and 1 more"
