@@ -22,7 +22,6 @@ FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or tha
 BENCHMARK ?=
 DATASET ?=# dataset of `make audit-data`: an entry of `datasets` in params.yaml
 QUICK ?=
-TIME ?= 600# seconds that `make fuzz` takes
 
 BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
@@ -37,7 +36,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE PIP_TARGET PIP_PREFIX PIP_USER
 export PYTHONUTF8 = 1
 
-.PHONY: help setup repro dataset finetune cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure probe unchanged measured-tables experiments seeds search promote predict export serve fuzz bench bench-torch audit audit-data lock
+.PHONY: help setup repro dataset finetune cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure probe unchanged measured-tables experiments seeds search promote predict export serve bench bench-torch audit audit-data lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -160,10 +159,6 @@ search: setup ## find hyperparameters of MODEL with TRIALS experiments, JOBS at 
 
 promote: setup ## make MODEL the champion if the gate passes: MLflow alias, GTO tags, model card
 	@$(RUN) python -m tools.release.promote "$$MODEL" "$$FORCE"
-
-fuzz: setup ## feed arbitrary bytes to the archive readers for TIME seconds
-	@$(RUN) python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-fuzz.txt
-	@$(RUN) python -m tests.robustness.fuzz $(TIME)
 
 bench: setup ## all benchmarks or one BENCHMARK, in minutes with QUICK=1; see benchmarks/README.md
 	@$(RUN) python -m benchmarks $(if $(QUICK),--quick) $(BENCHMARK)

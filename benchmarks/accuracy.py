@@ -149,8 +149,8 @@ def head(done: Done, name: str, images: Mapping[str, int], seeds: int, changes: 
     splits = {}
     for split in SPLITS:
         batches = reader.batches(features.dataset, f"{split}[:{images[split]}]", BATCH_SIZE, features.image_size)
-        examples = [example for batch in batches for example in extractor({"split": split, **batch})[1]]
-        _, keys, inputs, labels = (np.array(column) for column in zip(*examples, strict=True))
+        columns = [(batch["key"], extractor(batch["input"]), batch["label"]) for batch in batches]
+        keys, inputs, labels = map(np.concatenate, zip(*columns, strict=True))
         splits[split] = reader.SplitArrays(keys, inputs, labels.astype(np.int32))
     for seed in range(seeds):
         accuracy = _accuracy(config, splits["train"], splits["test"], _classes(features.dataset), seed)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -110,8 +111,21 @@ def test_page_shows_findings_and_accuracy_without_duplicated_test_images(
     assert view.places == ["train", "validation", "test", "test-train", "test-validation"]
     shown = view.examples["Exact duplicates"]
     assert len(shown) == audits.PER_KIND
+    assert "<h4>Exact duplicates: 8 of 11</h4>" in page
+    assert all(re.fullmatch(r"\S+ \(\S+, \w+\)", tile.caption) for pair in shown for tile in pair)
     assert all(first.embedded.source == second.embedded.source for first, second in shown)
     assert len(view.examples["Duplicates with conflicting labels"]) == 1
+
+
+def test_first_ten_images_of_each_kind_are_named(audited: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(audited)
+        audit_data.show("cifar10")
+    lines = capsys.readouterr().out.splitlines()
+    assert not any("nan" in line or "None" in line for line in lines)
+    start = lines.index("exact_duplicate: 11")
+    assert all(re.fullmatch(r"  \S+ \(test, \w+\) = \S+ \(\w+, \w+\)", line) for line in lines[start + 1 : start + 11])
+    assert lines[start + 11] == "  … and 1 more"
 
 
 def test_page_without_audits_has_no_section(reported: Path) -> None:
@@ -200,10 +214,13 @@ def test_dvc_audits_only_what_is_asked_for(tmp_path: Path) -> None:
     assert listed.returncode == 0, listed.stderr
     assert "audit@" not in listed.stdout
     assert (folder / "data/audit/README.md").exists()
-    assert run(folder, "python", "-m", "tools.data.audit_data", "mnist").returncode == 0
-    done = run(folder, "dvc", "repro", "audit@mnist")
+    done = run(folder, "python", "-m", "tools.data.audit_data", "mnist")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Running stage 'audit@mnist'" in done.stdout
+    assert re.search(r"^label_error: \d+ \(cross-validation accuracy \d\d\.\d%\)$", done.stdout, re.MULTILINE)
+    assert done.stdout.endswith(
+        "all: data/audit/mnist.parquet; labels to correct: data/audit/mnist.csv (docs/audit.md)\n"
+    )
     status = run(folder, "git", "status", "--short", "--untracked-files=all").stdout
     assert {line[3:] for line in status.splitlines()} == {"dvc.lock", "params.yaml", "reports/audit/mnist.json"}
     assert "audit@mnist' didn't change" in run(folder, "dvc", "repro", "audit@mnist").stdout

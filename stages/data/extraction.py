@@ -4,7 +4,7 @@ The import of the reader and of the writer takes a second: import this module af
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +14,6 @@ import numpy as np
 from stages.config.plugins import load_plugin
 from stages.config.sections import FeaturesConfig
 from stages.data import reader, writer
-from stages.data.examples import Example
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     import keras
 
 BATCH_SIZE = 32  # large enough for the full rate on a CPU
-
-Batch = Mapping[str, Any]  # the name of its split, and key, input and label as in `reader.batches`
 
 
 class Shard(NamedTuple):
@@ -100,20 +97,13 @@ class Extractor:
         compute_dtype = numerics.resolve_compute_dtype(features.compute_dtype, kernels)
         backbone = build_backbone(features.backbone, features.image_size, features.pooling, compute_dtype, weights)
         self._forward = tf.function(backbone, autograph=False)
-        self._environment = numerics.environment(threads, kernels, compute_dtype)
+        self.environment = numerics.environment(threads, kernels, compute_dtype)
 
-    def __call__(self, batch: Batch) -> tuple[dict[str, str], list[Example]]:
-        """Return the environment of the computation, and examples with float16 features.
-
-        float16 takes half the bytes of float32 and has more digits than bfloat16.
-        """
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """Return the features of some images, (n, …) float16: half the bytes of float32, more digits than bfloat16."""
         import tensorflow as tf
 
-        outputs = tf.cast(self._forward(tf.constant(batch["input"]), training=False), tf.float16).numpy()
-        return self._environment, [
-            (batch["split"], key.decode(), np.ascontiguousarray(output), int(label))
-            for key, output, label in zip(batch["key"], outputs, batch["label"], strict=True)
-        ]
+        return tf.cast(self._forward(tf.constant(images), training=False), tf.float16).numpy()
 
 
 def shard_extractor(
@@ -134,19 +124,18 @@ def shard_extractor(
     def extract(shard: Shard, path: Path) -> Extracted:
         split = f"{shard.split}[{shard.position}shard:{shard.position + 1}shard]"
         batches = reader.batches(config.dataset, split, BATCH_SIZE, config.image_size)
-        environment: dict[str, str] = {}
         shape: tuple[int, ...] = ()
 
         def examples() -> Iterator[tuple[str, np.ndarray, int]]:
-            nonlocal environment, shape
+            nonlocal shape
             for batch in progress(batches, total, name, "images", lambda batch: len(batch["label"]), shard.before):
-                environment, outputs = extractor({"split": shard.split, **batch})
-                for _, key, output, label in outputs:
-                    shape = output.shape
-                    yield key, output, label
+                outputs = extractor(batch["input"])
+                shape = outputs.shape[1:]
+                for key, output, label in zip(batch["key"], outputs, batch["label"], strict=True):
+                    yield key.decode(), np.ascontiguousarray(output), int(label)
 
         size = writer.write_shard(path, examples())
-        return Extracted(environment, shape, size)
+        return Extracted(extractor.environment, shape, size)
 
     return extract
 

@@ -32,7 +32,9 @@ Encoded = tuple[str, str, bytes, int]  # an example with the bytes of its input
 Counts = dict[str, dict[str, int]]  # images of each class of each split
 
 
-def write(name: str, classes: list[str], splits: Collection[str], examples: Iterable[Example]) -> None:
+def write(
+    name: str, classes: list[str], splits: Collection[str], examples: Iterable[Example], source: Path | None = None
+) -> Counts:
     """Write a dataset to data/records/NAME, completely or not at all.
 
     Args:
@@ -41,11 +43,31 @@ def write(name: str, classes: list[str], splits: Collection[str], examples: Iter
         splits: names of the splits.
         examples: examples of all splits, in any order; consumed one at a time. The first one determines the type of
             input.
+        source: where they come from, for messages; if given, each class must have training images.
+
+    Returns:
+        The number of images of each class of each split.
 
     Raises:
-        UserError: a split is empty, or a key occurs twice in it.
+        UserError: a split is empty, a key occurs twice in it, or a class has no training images.
     """
-    _write(name, classes, splits, examples, None)
+    with atomic_write(paths.records(name)) as folder:
+        folder.mkdir(parents=True)
+        shufflers = {split: shuffle.Shuffler(folder, split) for split in splits}
+        counts = {split: dict.fromkeys(classes, 0) for split in splits}
+        found = iter(progress(examples, None, name, "images"))
+        first = next(found, None)
+        if first is None:
+            raise UserError(f"{name}: there are no images; check the archive")
+        for split, key, data, label in codec(first[2])[1](itertools.chain([first], found)):
+            shufflers[split].add(key, serialize({"key": key.encode(), "input": data, "label": label}))
+            counts[split][classes[label]] += 1
+        training = counts[next(iter(splits))]
+        if absent := [label for label, count in training.items() if not count and source]:
+            raise UserError(f"{source}: class {absent[0]!r} has no training images; remove it from classes or add some")
+        infos = {split: _write_shards(folder, name, split, found) for split, found in shufflers.items()}
+        write_info(folder, name, classes, first[2], infos)
+    return counts
 
 
 def write_checked(
@@ -67,7 +89,7 @@ def write_checked(
         splits: names of the splits.
 
     Raises:
-        UserError: an image is invalid and `skip_invalid` is false, or a class has no training images; or as `write`.
+        UserError: an image is invalid and `skip_invalid` is false; or as `write`.
     """
     skipped: dict[str, dict[str, str]] = {split: {} for split in splits}  # what is wrong, by keys
 
@@ -83,7 +105,7 @@ def write_checked(
                     f"{source}: {split}: {key!r} {error}; remove it, or set skip_invalid_images: true in params.yaml"
                 )
 
-    counts = _write(name, classes, splits, valid(), source)
+    counts = write(name, classes, splits, valid(), source)
     write_json(counts, paths.counts(name))
     write_json(skipped, paths.skipped(name))
     print(", ".join(f"{split}: {sum(found.values()):,} images" for split, found in counts.items()))
@@ -95,30 +117,6 @@ def write_json(table: Any, target: Path) -> None:
     """Write a table as JSON that people can read."""
     with atomic_write(target) as path:
         path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _write(
-    name: str, classes: list[str], splits: Collection[str], examples: Iterable[Example], source: Path | None
-) -> Counts:
-    """Write data/records/NAME. If there is a `source`, each class must have training images."""
-    with atomic_write(paths.records(name)) as folder:
-        folder.mkdir(parents=True)
-        shufflers = {split: shuffle.Shuffler(folder, split) for split in splits}
-        counts = {split: dict.fromkeys(classes, 0) for split in splits}
-        found = iter(progress(examples, None, name, "images"))
-        first = next(found, None)
-        if first is None:
-            raise UserError(f"{name}: there are no images; check the archive")
-        feature, encode = codec(first[2])
-        for split, key, data, label in encode(itertools.chain([first], found)):
-            shufflers[split].add(key, serialize({"key": key.encode(), "input": data, "label": label}))
-            counts[split][classes[label]] += 1
-        training = counts[next(iter(splits))]
-        if absent := [label for label, count in training.items() if not count and source]:
-            raise UserError(f"{source}: class {absent[0]!r} has no training images; remove it from classes or add some")
-        infos = {split: _write_shards(folder, name, split, found) for split, found in shufflers.items()}
-        _write_info(folder, name, classes, feature, infos)
-    return counts
 
 
 def _write_shards(folder: Path, name: str, split: str, shuffler: shuffle.Shuffler) -> tuple[list[int], int]:
@@ -193,43 +191,32 @@ def write_records(path: Path, records: Iterable[bytes]) -> None:
 def write_info(
     folder: Path, name: str, classes: list[str], first: Any, splits: Mapping[str, tuple[list[int], int]]
 ) -> None:
-    """Write what describes the shards in `folder`, which `write_shard` wrote.
+    """Write what describes the shards in `folder`.
 
     Args:
-        folder: of the shards.
-        name: of the dataset.
+        folder: has the shards.
+        name: name of the dataset.
         classes: class names in the order of the labels.
         first: an example's input, which determines the type of all.
         splits: for each split the number of examples of each shard, and the sum of the shards' sizes.
     """
-    _write_info(folder, name, classes, codec(first)[0], splits)
-
-
-def _features(classes: list[str], feature: Any) -> Any:
-    return tfds.features.FeaturesDict(
-        {"key": tfds.features.Text(), "input": feature, "label": tfds.features.ClassLabel(names=classes)}
-    )
-
-
-def _template(folder: Path, name: str, split: str | None = None) -> Any:
-    return tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord", split=split)
-
-
-def _write_info(
-    folder: Path, name: str, classes: list[str], feature: Any, splits: Mapping[str, tuple[list[int], int]]
-) -> None:
+    features = {"key": tfds.features.Text(), "input": codec(first)[0], "label": tfds.features.ClassLabel(names=classes)}
     infos = [
         tfds.core.SplitInfo(split, lengths, size, filename_template=_template(folder, name, split))
         for split, (lengths, size) in splits.items()
     ]
     tfds.folder_dataset.write_metadata(
         data_dir=folder,
-        features=_features(classes, feature),
+        features=tfds.features.FeaturesDict(features),
         split_infos=infos,
         filename_template=_template(folder, name),
         check_data=False,
         supervised_keys=("input", "label"),
     )
+
+
+def _template(folder: Path, name: str, split: str | None = None) -> Any:
+    return tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="tfrecord", split=split)
 
 
 def codec(first: Any) -> tuple[Any, Callable[[Iterator[Example]], Iterator[Encoded]]]:

@@ -195,8 +195,7 @@ def test_model_on_features_predicts_through_its_backbone_alone_or_standalone(
         FeaturesConfig(dataset="x", backbone="vgg16", image_size=32, compute_dtype="float32"), 2, "native", weights
     )
     keras.config.set_dtype_policy("float32")
-    _, examples = extractor({"split": "test", "key": [b""] * 3, "input": pixels, "label": [0] * 3})
-    features = np.stack([features for _, _, features, _ in examples])
+    features = extractor(pixels)
     np.testing.assert_array_equal(predictor.inputs(pixels), features)
     found = predictor.predict(files)
     np.testing.assert_allclose(found, predictor.model.predict(features, verbose=0), atol=1e-6)

@@ -47,13 +47,14 @@ def show(dataset: str) -> None:
     """Print the number and the first images of each kind of finding, the most certain first."""
     from stages.auditing import findings
 
-    rows = findings.by_certainty(findings.read(dataset))
+    rows = findings.read(dataset)
+    accuracy = f" (cross-validation accuracy {rows.attrs[findings.ACCURACY]:.1%})"
+    rows = findings.by_certainty(rows).fillna("")
     for kind in findings.KINDS:
         found = rows[rows["kind"] == kind]
         if found.empty:
             continue
-        accuracy = f" (cross-validation accuracy {rows.attrs[findings.ACCURACY]:.1%})" if kind == "label_error" else ""
-        print(f"{kind}: {len(found):,}{accuracy}")
+        print(f"{kind}: {len(found):,}{accuracy if kind == 'label_error' else ''}")
         for row in found.head(SHOWN).itertuples():
             partner = f" = {row.partner_key} ({row.partner_split}, {row.partner_label})" if row.partner_key else ""
             suggested = f" → {row.partner_label}?" if row.partner_label and not row.partner_key else ""

@@ -251,7 +251,6 @@ def _describe(
             print(f"  … and {len(found) - SHOWN:,} more {kind}")
     sizes = {content.fact[2:4] for content in valid}
     return recipe.Facts(
-        images=len(valid),
         classes=len(classes),
         short_side=int(median(short for short, _ in sides)),
         elongation=median(long / short for short, long in sides),

@@ -1,4 +1,4 @@
-"""Choose a model for a dataset by the number and size of its images."""
+"""Choose a model for a dataset by the size of its images."""
 
 from typing import Any, NamedTuple
 
@@ -14,7 +14,6 @@ DECAY = {"name": "adamw", "weight_decay": 1.0, "beta_1": 0.9, "beta_2": 0.999, "
 class Facts(NamedTuple):
     """What a recipe depends on."""
 
-    images: int
     classes: int
     short_side: int  # median, in pixels
     elongation: float  # median of the longer side by the shorter one

@@ -116,17 +116,18 @@ def _convert(data: bytes, max_pixels: int) -> tuple[Fact, bytes | None]:
         if not data:
             raise ValueError("is empty")
         pixels, applied = convert.convert(data, max_pixels)
+        height, width, channels = pixels.shape
         if not applied and data.startswith(convert.JPEG):
             if error := jpeg.find_error(data, max_pixels=max_pixels):
                 raise ValueError(error)
-            return Fact("", [], *pixels.shape, is_stored=False), None
+            return Fact("", [], height, width, channels, False), None
     except ValueError as error:
         return Fact(str(error), [], 0, 0, 0, False), None
     file = io.BytesIO()
     Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(
         file, "PNG", compress_level=PNG_COMPRESSION
     )
-    return Fact("", applied, *pixels.shape, is_stored=True), file.getvalue()
+    return Fact("", applied, height, width, channels, True), file.getvalue()
 
 
 def _version() -> bytes:

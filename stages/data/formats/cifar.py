@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from stages.data.formats._archive import DOWNLOAD_AGAIN, open_gzip, open_tar, regular_files, single_file
+from stages.data.formats._archive import DOWNLOAD_AGAIN, open_tar, single_file
 from stages.runtime.errors import UserError
 
 SHAPE = (3, 32, 32)  # channels, rows, columns
@@ -30,9 +30,8 @@ def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tupl
         UserError: the archive is corrupt or incomplete, or its class names are not `classes`.
     """
     path = single_file(folder, "*.tar.gz")
-    # Random access: the batches of the published archive are in no order. Going back unpacks from the start again.
-    with open_gzip(path) as stream, open_tar(stream, "r:") as archive:
-        members = {PurePosixPath(member.name).name: member for member in regular_files(archive, path)}
+    with open_tar(path) as archive:  # whose batches are in no order
+        members = {PurePosixPath(member.name).name: member for member in archive if member.isfile()}
         files = NAMES_100 if NAMES_100[1] in members else NAMES_10
         parts = [*_parts(path, members, files, "train"), *_parts(path, members, files, "test")]
         position = _position(path, archive, members, files, list(classes))

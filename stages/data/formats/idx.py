@@ -4,19 +4,18 @@ A file is a big-endian header, (magic number, count) for labels and (magic numbe
 followed by the bytes. http://yann.lecun.com/exdb/mnist/ describes it.
 """
 
+import math
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from stages.data.formats._archive import DOWNLOAD_AGAIN, Bounded, name_file_in_errors, open_gzip
+from stages.data.formats._archive import DOWNLOAD_AGAIN, open_gzip
 from stages.runtime.errors import UserError
 
 PREFIX = {"train": "train", "test": "t10k"}
 IMAGES, LABELS = 0x0803, 0x0801  # magic numbers: unsigned bytes (08) with three dimensions or one
-MAX_SIDE = 4096  # pixels; a header with more is corrupt
-CHUNK = 1 << 20  # bytes that are read at once
 
 
 def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tuple[str, str, np.ndarray, int]]:
@@ -26,67 +25,42 @@ def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tupl
         UserError: a file is missing, corrupt, truncated or too long, or contradicts another one.
     """
     size = None
-    for split in PREFIX:
-        size = yield from _examples(folder, split, len(classes), size)
-
-
-def _examples(
-    folder: Path, split: str, classes: int, size: tuple[int, int] | None
-) -> Generator[tuple[str, str, np.ndarray, int], None, tuple[int, int]]:
-    """Yield the examples of a split and return the size of their images, which must be `size` unless that is None."""
-    images_path = folder / f"{PREFIX[split]}-images-idx3-ubyte.gz"
-    labels_path = folder / f"{PREFIX[split]}-labels-idx1-ubyte.gz"
-    with open_gzip(images_path) as images, open_gzip(labels_path) as labels:
-        count, rows, columns = _header(images, images_path, IMAGES)
-        (label_count,) = _header(labels, labels_path, LABELS)
-        if count != label_count:
+    for split, prefix in PREFIX.items():
+        images_path = folder / f"{prefix}-images-idx3-ubyte.gz"
+        labels_path = folder / f"{prefix}-labels-idx1-ubyte.gz"
+        images, labels = _read(images_path, IMAGES), _read(labels_path, LABELS)
+        if len(images) != len(labels):
             raise UserError(
-                f"{labels_path}: {label_count} labels for {count} images in {images_path.name}; {DOWNLOAD_AGAIN}"
+                f"{labels_path}: {len(labels)} labels for {len(images)} images in {images_path.name}; {DOWNLOAD_AGAIN}"
             )
-        if not (0 < rows <= MAX_SIDE and 0 < columns <= MAX_SIDE):
-            raise UserError(f"{images_path}: images of {rows} x {columns} pixels; {DOWNLOAD_AGAIN}")
-        if size and size != (rows, columns):
-            sizes = f"{rows} x {columns} pixels, but of {size[0]} x {size[1]} in the other split"
-            raise UserError(f"{images_path}: images of {sizes}; {DOWNLOAD_AGAIN}")
-        step = max(1, CHUNK // (rows * columns))
-        for start in range(0, count, step):
-            number = min(step, count - start)
-            pixels = np.frombuffer(_read_exactly(images, number * rows * columns, images_path), np.uint8)
-            block = pixels.reshape(number, rows, columns, 1)
-            for index, label in enumerate(_read_exactly(labels, number, labels_path)):
-                if label >= classes:
-                    raise UserError(
-                        f"{labels_path}: label {label} at index {start + index}, but params.yaml has only {classes} "
-                        "classes; correct classes or the file"
-                    )
-                yield split, f"{start + index:05d}", block[index], label
-        for stream, path in ((images, images_path), (labels, labels_path)):
-            if _read(stream, 1, path):
+        size = size or images.shape[1:]
+        if size != images.shape[1:] or 0 in size:
+            found, other = (f"{rows} x {columns}" for rows, columns in (images.shape[1:], size))
+            raise UserError(
+                f"{images_path}: images of {found} pixels, but of {other} in the other split; {DOWNLOAD_AGAIN}"
+            )
+        for index, (image, label) in enumerate(zip(images[..., np.newaxis], labels.tolist(), strict=True)):
+            if label >= len(classes):
                 raise UserError(
-                    f"{path}: it has more bytes than the {count} examples that its header announces; {DOWNLOAD_AGAIN}"
+                    f"{labels_path}: label {label} at index {index}, but params.yaml has only {len(classes)} classes; "
+                    "correct classes or the file"
                 )
-    return rows, columns
+            yield split, f"{index:05d}", image, label
 
 
-def _header(stream: Bounded, path: Path, magic: int) -> tuple[int, ...]:
-    """Read the magic number and the dimensions after it; the number's last byte is their count."""
-    (found,) = struct.unpack(">I", _read_exactly(stream, 4, path))
-    if found != magic:
+def _read(path: Path, magic: int) -> np.ndarray:
+    """The array of a file, uint8; the last byte of the magic number is the number of its dimensions."""
+    with open_gzip(path) as stream:
+        data = stream.read()
+    header = f">{1 + (magic & 0xFF)}I"
+    start = struct.calcsize(header)
+    found, *shape = struct.unpack(header, data[:start].ljust(start, b"\0"))
+    if data and found != magic:
         raise UserError(
             f"{path}: magic number {found} instead of {magic}: not this kind of IDX file; correct its mirrors in "
             "params.yaml"
         )
-    dimensions = magic & 0xFF
-    return struct.unpack(f">{dimensions}I", _read_exactly(stream, 4 * dimensions, path))
-
-
-def _read_exactly(stream: Bounded, size: int, path: Path) -> bytes:
-    data = _read(stream, size, path)
-    if len(data) < size:
-        raise UserError(f"{path}: truncated: it has fewer examples than its header announces; {DOWNLOAD_AGAIN}")
-    return data
-
-
-def _read(stream: Bounded, size: int, path: Path) -> bytes:
-    with name_file_in_errors(path):  # two files are open, and `open_gzip` would name the one that was opened last
-        return stream.read(size)
+    if len(data) != start + math.prod(shape):
+        what = "truncated: it has fewer" if len(data) < start + math.prod(shape) else "it has more"
+        raise UserError(f"{path}: {what} examples than its header announces; {DOWNLOAD_AGAIN}")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from stages.data.formats._archive import open_gzip, open_tar, regular_files, single_file
+from stages.data.formats._archive import open_tar, single_file
 from stages.runtime.errors import UserError
 
 SPLITS = {"train": "train", "val": "test"}  # the published validation split is our test split
@@ -20,10 +20,11 @@ def examples(folder: Path, classes: list[str] | dict[str, str]) -> Iterator[tupl
     path = single_file(folder, "*.tgz")
     labels = {name: label for label, name in enumerate(classes)}
     empty = set(SPLITS)
-    with open_gzip(path) as stream, open_tar(stream, "r|") as archive:
-        for member in regular_files(archive, path):
+    with open_tar(path) as archive:
+        for member in archive:
             parts = [part for part in member.name.split("/") if part not in ("", ".")]
-            if len(parts) != 4 or parts[1] not in SPLITS or any(part.startswith(".") for part in parts):
+            is_image = member.isfile() and len(parts) == 4 and parts[1] in SPLITS
+            if not is_image or any(part.startswith(".") for part in parts):
                 continue
             if parts[2] not in labels:
                 raise UserError(f"{path}: {member.name!r}: {parts[2]!r} is not in classes in params.yaml; add it there")
