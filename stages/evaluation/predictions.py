@@ -41,6 +41,11 @@ class Predictions:
         """Whether each prediction is correct, (images,) bool."""
         return np.equal(self.true, self.predicted)
 
+    @property
+    def plain(self) -> np.ndarray:
+        """The labels that are predicted for the images as they are, without test-time augmentation, (images,) int32."""
+        return self.predicted if self.predicted_without_tta is None else self.predicted_without_tta
+
     @cached_property
     def confidence(self) -> np.ndarray:
         """The highest probability of each image, (images,) float64."""

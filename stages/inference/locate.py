@@ -1,10 +1,8 @@
-"""Find a model by its name or path, what it says of itself, and the weights of its backbone."""
+"""Find a model by its name or path, and the weights of its backbone."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
-from stages.prediction.saved_model import read_signature
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
@@ -28,22 +26,6 @@ def find_model(name: str) -> Path:
         run = f"; run `dvc repro train@{name}` or `dvc pull`" if path != Path(name) else "; check the path"
         raise UserError(f"{path}: no such model{run}")
     return path
-
-
-def signature(path: Path) -> dict[str, Any]:
-    """What `read_signature` returns.
-
-    Raises:
-        UserError: the file is not a model of this project.
-    """
-    try:
-        return read_signature(path)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        raise UserError(
-            f"{path}: not a model of this project, or older than its signatures; train it again with `dvc repro`"
-        ) from None
 
 
 def find_weights(backbone: dict[str, Any]) -> Path:

@@ -9,8 +9,9 @@ import numpy as np
 
 from stages.config.plugins import load_plugin
 from stages.data.jpeg import MAX_PIXELS
-from stages.inference.locate import find_weights, signature
+from stages.inference.locate import find_weights
 from stages.prediction.calibration import with_temperature
+from stages.prediction.saved_model import read_signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
@@ -35,7 +36,7 @@ class Predictor:
         Raises:
             UserError: the file is not a model of this project, or the weights of its backbone are missing.
         """
-        self.signature = signature(path)
+        self.signature = read_signature(path)
         self.classes: list[str] = self.signature["classes"]  # in the order of the probabilities
         self.source: str | None = self.signature.get("source")  # synthetic or real; None: it does not say
         backbone = self.signature["backbone"]

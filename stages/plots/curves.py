@@ -36,6 +36,6 @@ def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: in
     """The values of the last epoch."""
     last = table.iloc[-1]
     return (
-        f"Accuracy and loss over {len(table)} epochs. The last one: accuracy {percent(last['accuracy'])} in training "
-        f"and {percent(last['val_accuracy'])} in validation; loss {last['loss']:.3f} and {last['val_loss']:.3f}."
+        f"The last of {len(table)} epochs: accuracy {percent(last['accuracy'])} in training and "
+        f"{percent(last['val_accuracy'])} in validation; loss {last['loss']:.3f} and {last['val_loss']:.3f}."
     )

@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -76,10 +77,17 @@ def read_signature(path: Path) -> dict[str, Any]:
             are cropped.
 
     Raises:
-        OSError, zipfile.BadZipFile, KeyError: it is not a model of this project.
+        UserError: the file is not a model of this project.
     """
-    with zipfile.ZipFile(path) as file:
-        return json.loads(file.read(SIGNATURE))
+    try:
+        with zipfile.ZipFile(path) as file:
+            return json.loads(file.read(SIGNATURE))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise UserError(
+            f"{path}: not a model of this project, or older than its signatures; train it again with `dvc repro`"
+        ) from None
 
 
 def _renumber_shared_objects(config: str) -> str:

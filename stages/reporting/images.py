@@ -34,11 +34,6 @@ def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
     return {names[label]: chosen[label] for label in sorted(chosen)}
 
 
-def test_images(dataset: str, keys: Collection[str]) -> dict[str, Image.Image]:
-    """Images of the test split by their keys."""
-    return split_images(dataset, "test", keys)
-
-
 def split_images(dataset: str, split: str, keys: Collection[str]) -> dict[str, Image.Image]:
     """Images of a split by their keys."""
     chosen: dict[str, Image.Image] = {}
