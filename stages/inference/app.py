@@ -17,7 +17,7 @@ from stages.inference.batching import Batcher
 from stages.inference.overlay import draw_png
 from stages.inference.predictor import Predictor
 
-MAX_IMAGES = 32  # of a request
+MAX_IMAGES = 32  # most images of a request
 BATCH_IMAGES, BATCH_SECONDS = 32, 0.002  # images that are predicted at once, and how long the first waits for others
 DECODERS = 2  # threads: a decoded photo may take 400 MB
 

@@ -12,7 +12,7 @@ def find_model(name: str) -> Path:
     """The .keras file of a model.
 
     Args:
-        name: of a model in data/models, or the path of a file.
+        name: name of a model in data/models, or path of a .keras file.
 
     Raises:
         UserError: there is none.
@@ -32,7 +32,7 @@ def find_weights(backbone: dict[str, Any]) -> Path:
     """The file in data/raw with the weights of a backbone, found by its hash.
 
     Args:
-        backbone: of a signature.
+        backbone: the entry `backbone` of a model's signature.
 
     Raises:
         UserError: no file has the hash.

@@ -31,7 +31,7 @@ class Predictor:
         Args:
             path: a .keras file of this project. No code that it may bring along is run.
             threads: TensorFlow's intra-op threads.
-            max_pixels: that an image file may have.
+            max_pixels: most pixels of an image file.
 
         Raises:
             UserError: the file is not a model of this project, or the weights of its backbone are missing.
@@ -62,7 +62,7 @@ class Predictor:
             from stages.inference.backbone import build_backbone
 
             self.backbone = build_backbone(backbone, weights)
-            self._extract = _compiled(self.backbone, "float16")  # as in stages.data.extraction
+            self._extract = _compiled(self.backbone, "float16")  # the number format in which features are stored
             self.batch_size = BATCH_SIZE
         self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
         self.fit: str = (backbone or self.signature).get("fit", "crop")
@@ -91,7 +91,7 @@ class Predictor:
 
         from stages.data.convert import decode
 
-        with tf.device("cpu"):  # as in tf.data
+        with tf.device("cpu"):  # where tf.data decodes, too
             pixels, applied = decode(data, self.image_shape[2], self._max_pixels)
             return self._resize(pixels).numpy(), applied
 

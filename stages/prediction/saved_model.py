@@ -68,11 +68,11 @@ def read_signature(path: Path) -> dict[str, Any]:
         kernels: the instructions that it was trained with, as in params.yaml.
         image_size: height and width of the square images that it takes; null if it takes features.
         channels: number of channels of an image.
-        temperature: by which the logarithms of its probabilities are divided.
+        temperature: number by which the logarithms of its probabilities are divided.
         not_sure_below: the confidence below which its answer is "not sure"; null: it always answers.
         test_time: the part of params.yaml that augments an image for prediction, or null.
-        backbone: whose features it takes: name, image_size, pooling, compute_dtype, and weights, the hash of the file;
-            null if it takes images.
+        backbone: the network whose features it takes: name, image_size, pooling, compute_dtype, and weights, the hash
+            of the file; null if it takes images.
         fit: how images are fitted to the size of the model, or of its backbone, where it stands then; absent if they
             are cropped.
 

@@ -42,7 +42,7 @@ class DatasetView(NamedTuple):
 
     dataset: Dataset
     distribution: EmbeddedImage
-    examples: dict[str, list[EmbeddedImage]]  # of each class, or of a few classes
+    examples: dict[str, list[EmbeddedImage]]  # images by class; of many classes, a few
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:

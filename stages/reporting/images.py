@@ -16,7 +16,7 @@ NUM_AUGMENTED = 9
 SCANNED = 50_000  # images that are searched for examples of a class
 BATCH = 64
 SMALL = 64  # an image up to this side is shown as it is, pixel by pixel
-SIDE = 112  # of the thumbnail of a larger one
+SIDE = 112  # side of a larger image's thumbnail
 
 
 def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
