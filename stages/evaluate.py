@@ -15,7 +15,7 @@ from stages.runtime.files import atomic_write, open_input
 if TYPE_CHECKING:
     from stages.evaluation.predictions import Predictions
 
-SOFTMAX_ERROR = 0.05  # of the sum for an image; in bfloat16 it is 0.01
+SOFTMAX_ERROR = 0.05  # most by which an image's probabilities may miss 1; in bfloat16 it is 0.01
 
 
 def evaluate(name: str) -> None:

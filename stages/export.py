@@ -52,8 +52,7 @@ def export(name: str) -> None:
             f"{paths.predictions(name)}: its images are not those of {paths.records(model.dataset)}; run "
             f"`dvc repro train@{name}`"
         )
-    # The files do not augment an image for prediction
-    predicted = (stored.predicted if stored.predicted_without_tta is None else stored.predicted_without_tta)[:count]
+    predicted = stored.plain[:count]
     metrics: dict[str, Any] = {
         **({"source": source} if source else {}),
         "images": count,

@@ -16,12 +16,12 @@ class Network(NamedTuple):
     """A network of keras.applications without its top."""
 
     function: str  # name in keras.applications
-    url: str  # of its weights; a path if they are in Git
-    hash: str  # of this file: algorithm, colon and digits; empty if its publisher names none
+    url: str  # address of its weights; a path if they are in Git
+    hash: str  # the file's: algorithm, colon and digits; empty if its publisher names none
     megabytes: float  # size of the weights
     gflop: float  # floating-point operations for an image of 224 x 224 pixels: two for a multiplication and an addition
     top1: float  # percent of ImageNet's validation images, with its top
-    options: dict[str, Any] = {}  # noqa: RUF012  # of the function
+    options: dict[str, Any] = {}  # noqa: RUF012  # arguments of the function
 
     @property
     def file(self) -> str:

@@ -15,7 +15,7 @@ from stages.runtime import paths
 from stages.runtime.files import atomic_write, open_input
 
 TTA_COLUMN = "predicted_without_tta"
-GROUP_ROWS, GROUP_VALUES = 2**20, 2**24  # of a row group
+GROUP_ROWS, GROUP_VALUES = 2**20, 2**24  # largest row group
 MANY_CLASSES = 1000
 
 
@@ -31,15 +31,20 @@ class Predictions:
     model_md5: str
     parameters: int
     compute_dtype: str
-    validation_images: int  # of the split that the history's validation accuracy is measured on
+    validation_images: int  # number of images behind the history's validation accuracy
     predicted_without_tta: np.ndarray | None = None  # (images,) int32: labels; of a model with test-time augmentation
-    temperature: float = 1.0  # that the probabilities have been divided by, as logarithms
+    temperature: float = 1.0  # number by which the logarithms of the probabilities have been divided
     not_sure_below: float | None = None  # confidence; None: the model always answers
 
     @cached_property
     def correct(self) -> np.ndarray:
         """Whether each prediction is correct, (images,) bool."""
         return np.equal(self.true, self.predicted)
+
+    @property
+    def plain(self) -> np.ndarray:
+        """The labels that are predicted for the images as they are, without test-time augmentation, (images,) int32."""
+        return self.predicted if self.predicted_without_tta is None else self.predicted_without_tta
 
     @cached_property
     def confidence(self) -> np.ndarray:

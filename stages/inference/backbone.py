@@ -16,8 +16,8 @@ def build_backbone(backbone: dict[str, Any], weights: Path) -> keras.Model:
     """Build the frozen backbone: uint8 pixels → features, in the number format in which they were extracted.
 
     Args:
-        backbone: of a signature.
-        weights: its file, from `find_weights`.
+        backbone: the entry `backbone` of a model's signature.
+        weights: file of the backbone's weights, from `find_weights`.
     """
     return features.build_backbone(
         backbone["name"],
@@ -35,9 +35,9 @@ def join_for_training(backbone: keras.Model, head: keras.Model, key: str) -> ker
     cast, as in the networks of stages/models. The arguments are not to be used afterwards.
 
     Args:
-        backbone: from `build_backbone`.
+        backbone: network that `build_backbone` returned.
         head: a model on its features.
-        key: of params.yaml, for the message.
+        key: key in params.yaml that a message names.
 
     Raises:
         UserError: the head does not fit the features.
@@ -71,7 +71,7 @@ def _without_code(backbone: keras.Model, inputs: keras.KerasTensor | None = None
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return layer.function(*args) if isinstance(layer, keras.layers.Lambda) else layer(*args, **kwargs)
 
-    tensors = None if inputs is None else keras.tree.pack_sequence_as(backbone.input, [inputs])  # of a list, too
+    tensors = None if inputs is None else keras.tree.pack_sequence_as(backbone.input, [inputs])  # may be a list of one
     plain: keras.Model = keras.models.clone_model(
         backbone, input_tensors=tensors, clone_function=lambda layer: layer, call_function=call
     )

@@ -20,7 +20,7 @@ class GradCam:
         """Prepare a model of this project.
 
         Args:
-            model: of pixels or of features.
+            model: a model that takes pixels or features.
 
         Raises:
             ValueError: the model has no feature maps: no convolution sees it as more than one position.

@@ -15,7 +15,7 @@ from stages.data.convert import is_image
 from stages.data.folders.listing import is_hidden
 from stages.inference.predictor import Predictor
 
-MAX_BYTES = 1 << 28  # of a file
+MAX_BYTES = 1 << 28  # largest file that is read
 
 
 class Prediction(NamedTuple):

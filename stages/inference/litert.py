@@ -64,7 +64,7 @@ def to_int8(model: keras.Model, examples: np.ndarray) -> bytes:
 
 
 def _converter(model: keras.Model, dtype: str) -> tf.lite.TFLiteConverter:
-    dtype = "float32" if dtype == "float16" else dtype  # of features; LiteRT takes none
+    dtype = "float32" if dtype == "float16" else dtype  # LiteRT takes no float16, which features are
     spec = tf.TensorSpec((1, *model.input_shape[1:]), dtype)
     function = tf.function(
         lambda inputs: model(tf.cast(inputs, model.inputs[0].dtype), training=False), autograph=False
@@ -76,7 +76,7 @@ def _converter(model: keras.Model, dtype: str) -> tf.lite.TFLiteConverter:
 
 def _convert(converter: tf.lite.TFLiteConverter) -> bytes:
     with numerics.silent(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of statistics that other ways of quantization need
+        warnings.simplefilter("ignore")  # it misses statistics that other ways of quantization need
         return converter.convert()
 
 
@@ -86,7 +86,7 @@ def run(content: bytes, inputs: np.ndarray, threads: int) -> tuple[np.ndarray, f
     Args:
         content: the file.
         inputs: (n, …), at least one.
-        threads: of the interpreter.
+        threads: number of the interpreter's threads.
 
     Returns:
         Its outputs (n, classes) float32, and the median of the seconds that an input took.

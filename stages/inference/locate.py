@@ -1,10 +1,8 @@
-"""Find a model by its name or path, what it says of itself, and the weights of its backbone."""
+"""Find a model by its name or path, and the weights of its backbone."""
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
-from stages.prediction.saved_model import read_signature
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
@@ -14,7 +12,7 @@ def find_model(name: str) -> Path:
     """The .keras file of a model.
 
     Args:
-        name: of a model in data/models, or the path of a file.
+        name: name of a model in data/models, or path of a .keras file.
 
     Raises:
         UserError: there is none.
@@ -30,27 +28,11 @@ def find_model(name: str) -> Path:
     return path
 
 
-def signature(path: Path) -> dict[str, Any]:
-    """What `read_signature` returns.
-
-    Raises:
-        UserError: the file is not a model of this project.
-    """
-    try:
-        return read_signature(path)
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise
-        raise UserError(
-            f"{path}: not a model of this project, or older than its signatures; train it again with `dvc repro`"
-        ) from None
-
-
 def find_weights(backbone: dict[str, Any]) -> Path:
     """The file in data/raw with the weights of a backbone, found by its hash.
 
     Args:
-        backbone: of a signature.
+        backbone: the entry `backbone` of a model's signature.
 
     Raises:
         UserError: no file has the hash.

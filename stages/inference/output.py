@@ -1,10 +1,8 @@
-"""Predictions as text: a table, JSON or CSV, one line for each file."""
+"""Predictions as text: a table or CSV, one line for each file."""
 
 import csv
 import io
-import json
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 from stages.inference.image_files import Prediction
 from stages.prediction.saved_model import SYNTHETIC
@@ -35,22 +33,8 @@ def table(
         yield f"The model was {SYNTHETIC}."
 
 
-def json_lines(predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None) -> Iterator[str]:
-    """One JSON object a line: file, and top or error. The arguments are those of `table`."""
-    for each in predictions:
-        entry: dict[str, Any] = {"file": str(each.path)}
-        if each.error:
-            entry["error"] = each.error
-        else:
-            ranked = _ranked(each, classes, top)
-            entry["top"] = [{"class": name, "probability": round(share, 6)} for name, share in ranked]
-            facts = {"verdict": each.verdict, "conversions": each.conversions, "source": source}
-            entry |= {key: value for key, value in facts.items() if value is not None}
-        yield json.dumps(entry, ensure_ascii=False)
-
-
 def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int, source: str | None) -> Iterator[str]:
-    """One row a file, with class and probability of each rank. No cell is a formula for a spreadsheet."""
+    """A row for each file, with class and probability of each rank. Arguments as `table`; no cell is a formula."""
     ranks = range(1, min(top, len(classes)) + 1)
     columns = [f"{name}_{rank}" for rank in ranks for name in ("class", "probability")]
     yield _row(["file", "error", "verdict", "conversions", "source", *columns])

@@ -5,8 +5,8 @@ import io
 import numpy as np
 from PIL import Image
 
-SMALLEST_SIDE = 224  # of a PNG file: a heat map over an image of 28 pixels would not be seen
-COLOR = np.array([255, 96, 0], np.float32)  # of the parts that speak most for the class
+SMALLEST_SIDE = 224  # least pixels of a PNG's sides: a heat map over 28 pixels would not be seen
+COLOR = np.array([255, 96, 0], np.float32)  # where the image speaks most for the class
 STRENGTH = 0.75  # share of the color there
 
 
@@ -14,7 +14,7 @@ def draw(image: Image.Image, heat: np.ndarray) -> Image.Image:
     """A grayscale version of an image, colored where its heat map is high.
 
     Args:
-        image: of any mode and size.
+        image: image of any mode and size.
         heat: float32 (height, width) in [0, 1], stretched to the image.
     """
     light = np.asarray(image.convert("L"), np.float32)[..., np.newaxis]

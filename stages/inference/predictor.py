@@ -9,8 +9,9 @@ import numpy as np
 
 from stages.config.plugins import load_plugin
 from stages.data.jpeg import MAX_PIXELS
-from stages.inference.locate import find_weights, signature
+from stages.inference.locate import find_weights
 from stages.prediction.calibration import with_temperature
+from stages.prediction.saved_model import read_signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
@@ -30,12 +31,12 @@ class Predictor:
         Args:
             path: a .keras file of this project. No code that it may bring along is run.
             threads: TensorFlow's intra-op threads.
-            max_pixels: that an image file may have.
+            max_pixels: most pixels of an image file.
 
         Raises:
             UserError: the file is not a model of this project, or the weights of its backbone are missing.
         """
-        self.signature = signature(path)
+        self.signature = read_signature(path)
         self.classes: list[str] = self.signature["classes"]  # in the order of the probabilities
         self.source: str | None = self.signature.get("source")  # synthetic or real; None: it does not say
         backbone = self.signature["backbone"]
@@ -61,7 +62,7 @@ class Predictor:
             from stages.inference.backbone import build_backbone
 
             self.backbone = build_backbone(backbone, weights)
-            self._extract = _compiled(self.backbone, "float16")  # as in stages.data.extraction
+            self._extract = _compiled(self.backbone, "float16")  # the number format in which features are stored
             self.batch_size = BATCH_SIZE
         self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
         self.fit: str = (backbone or self.signature).get("fit", "crop")
@@ -90,7 +91,7 @@ class Predictor:
 
         from stages.data.convert import decode
 
-        with tf.device("cpu"):  # as in tf.data
+        with tf.device("cpu"):  # where tf.data decodes, too
             pixels, applied = decode(data, self.image_shape[2], self._max_pixels)
             return self._resize(pixels).numpy(), applied
 

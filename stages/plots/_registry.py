@@ -6,9 +6,7 @@ A plot is a module with
 - `COLUMNS`: name and type of each column of its table;
 - `table(predictions)`: its table, which `evaluate` writes to reports/plots. A plot without it shows the history;
 - `figure(table)`: its figure;
-- `description(table, metrics, num_classes)`: a sentence or two for readers who do not see it;
-- optionally `note(table, num_classes)`: which part of the classes it shows, empty if all of them;
-- optionally `summary(table, metrics, num_classes)`: a sentence for the summary of a model;
+- `description(table, metrics, num_classes)`: a sentence or two below it;
 - optionally `check(table, num_classes)`: raises a `ValueError` if `figure` could not show the table.
 """
 

@@ -17,10 +17,10 @@ INK, MUTED, LINE = "#24292f", "#626b75", "#d5dae0"  # text, secondary text, grid
 BLUE, ORANGE = "#2b66c4", "#c4620a"
 # The same five for readers whose system is dark
 DARK = {INK: "#e6edf3", MUTED: "#9aa4ae", LINE: "#343b44", BLUE: "#6ba3f5", ORANGE: "#f0994a"}
-FILL = "#2b66c5"  # of heatmaps: readable under white text on both
-LONGEST = 20  # of a class name, in Latin characters
+FILL = "#2b66c5"  # color of heatmaps: white text on it is readable
+LONGEST = 20  # longest class name, in Latin characters
 ALL_CLASSES = 40  # a figure with more classes than this shows some of them
-SOME_CLASSES = 20  # that many
+SOME_CLASSES = 20  # as many as that figure shows
 
 RC = {
     "font.size": 10,

@@ -44,23 +44,14 @@ def figure(table: pd.DataFrame) -> "Figure":
 
 
 def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
-    """The scores, and the best and the worst class."""
-    return f"Precision, recall and F1 of each class. {summary(table, metrics, num_classes)}"
-
-
-def note(table: pd.DataFrame, num_classes: int) -> str:
-    """Which classes the figure shows, if not all."""
-    if num_classes <= ALL_CLASSES:
-        return ""
-    half = SOME_CLASSES // 2
-    return f"Of {num_classes:,} classes: the {half} with the highest F1 and the {half} with the lowest."
-
-
-def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
-    """The best and the worst class."""
+    """The best and the worst class, and which classes the figure shows, if not all."""
     ranked = _ranked(table)
     best, worst = ranked.iloc[0], ranked.iloc[-1]
-    return f"Recognized best: “{best['class']}” (F1 {best['f1']:.2f}); worst: “{worst['class']}” ({worst['f1']:.2f})."
+    text = f"Recognized best: “{best['class']}” (F1 {best['f1']:.2f}); worst: “{worst['class']}” ({worst['f1']:.2f})."
+    if num_classes <= ALL_CLASSES:
+        return text
+    half = SOME_CLASSES // 2
+    return f"{text} Of {num_classes:,} classes: the {half} with the highest F1 and the {half} with the lowest."
 
 
 def _ranked(table: pd.DataFrame) -> pd.DataFrame:

@@ -70,35 +70,24 @@ def figure(table: pd.DataFrame) -> "Figure":
 
 
 def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
-    """The number of classes, and the largest confusion."""
-    largest = summary(table, metrics, num_classes)
-    return f"Confusion matrix of {_num_shown(num_classes)} classes, as shares of the actual class. {largest}"
-
-
-def note(table: pd.DataFrame, num_classes: int) -> str:
-    """Which classes the figure shows, if not all."""
-    if num_classes <= ALL_CLASSES:
-        return ""
-    return f"Of {num_classes:,} classes: the {SOME_CLASSES} that are confused most often."
+    """The largest confusion: by share; of many classes, of which some have few images, by count."""
+    many = num_classes > ALL_CLASSES
+    shown = f" Of {num_classes:,} classes: the {SOME_CLASSES} that are confused most often." if many else ""
+    wrong = _most_confused(table, ["count", "share"] if many else ["share"])
+    if wrong.empty:
+        return f"No image is taken for one of another class.{shown}"
+    worst = wrong.iloc[0]
+    images = "image" if worst["count"] == 1 else "images"
+    return (
+        f"The largest confusion: {percent(worst['share'])} of “{worst['actual']}” ({worst['count']:,} {images}) are "
+        f"taken for “{worst['predicted']}”.{shown}"
+    )
 
 
 def check(table: pd.DataFrame, num_classes: int) -> None:
     """Raise a `ValueError` if pairs of the classes that the figure shows have no row."""
     if len(table) != _num_shown(num_classes) ** 2:
         raise ValueError(f"it has {len(table)} rows")
-
-
-def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
-    """The largest confusion: by share; of many classes, of which some have few images, by count."""
-    wrong = _most_confused(table, ["share"] if num_classes <= ALL_CLASSES else ["count", "share"])
-    if wrong.empty:
-        return "No image is taken for one of another class."
-    worst = wrong.iloc[0]
-    images = "image" if worst["count"] == 1 else "images"
-    return (
-        f"The largest confusion: {percent(worst['share'])} of “{worst['actual']}” ({worst['count']:,} {images}) are "
-        f"taken for “{worst['predicted']}”."
-    )
 
 
 def _num_shown(num_classes: int) -> int:

@@ -49,8 +49,8 @@ def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: in
     """The accuracy of the surer half and of all, and the threshold."""
     half = table[table["answered"] >= 0.5].iloc[0]
     text = (
-        f"Accuracy over the share of images that are answered: {percent(half['accuracy'])} of the surest "
-        f"{percent(half['answered'], 0)}, {percent(table['accuracy'].iloc[-1])} of all."
+        f"{percent(half['accuracy'])} of the surest {percent(half['answered'], 0)} are correct, "
+        f"{percent(table['accuracy'].iloc[-1])} of all."
     )
     for row in table[table["threshold"] == 1].itertuples():
         text += (

@@ -40,4 +40,4 @@ def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: in
     if "val_loss" in table:
         accuracy += f" and {percent(last['val_accuracy'])} in validation"
         loss += f" and {last['val_loss']:.3f}"
-    return f"Accuracy and loss over {len(table)} epochs. The last one: accuracy {accuracy}; loss {loss}."
+    return f"The last of {len(table)} epochs: accuracy {accuracy}; loss {loss}."

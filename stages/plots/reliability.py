@@ -52,19 +52,12 @@ def figure(table: pd.DataFrame) -> "Figure":
 
 
 def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
-    """What the axes are, and the expected calibration error."""
-    return f"Accuracy over confidence, against the diagonal of a calibrated model. {_error(table, metrics)}"
-
-
-def summary(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: int) -> str:
     """Whether the model is over- or underconfident, and by how much."""
-    after = table[table["temperature"] == "after"]
+    after, before = (table[table["temperature"] == name] for name in ("after", "before"))
     gap = float(np.average(after["confidence"] - after["accuracy"], weights=after["images"])) * 100
     side = "above" if gap > 0 else "below"
-    return f"Confidence is {abs(gap):.1f} points {side} accuracy on average. {_error(table, metrics)}"
-
-
-def _error(table: pd.DataFrame, metrics: Mapping[str, Any]) -> str:
-    text = f"Expected calibration error {metrics['ece']:.3f}"
-    before = table[table["temperature"] == "before"]
-    return f"{text}, before the temperature {calibration_error(before):.3f}." if len(before) else f"{text}."
+    error = f", before the temperature {calibration_error(before):.3f}" if len(before) else ""
+    return (
+        f"Confidence is {abs(gap):.1f} points {side} accuracy on average; the expected calibration error is "
+        f"{metrics['ece']:.3f}{error}."
+    )

@@ -7,7 +7,7 @@ import numpy as np
 
 SMALLEST = np.finfo(np.float32).tiny  # probability whose logarithm is taken; a float32 softmax may give 0
 BOUNDS = (-3.0, 3.0)  # lowest and highest logarithm of the temperature
-SPREAD = 0.5  # of its prior: a few images that are all correct would else make a model sure of everything
+SPREAD = 0.5  # width of its prior: a few images, all correct, would else make a model sure of everything
 NEVER_SURE = 1.01  # above every confidence
 
 
@@ -27,7 +27,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     if not np.isfinite(probabilities).all():
         return 1.0
     logs = _logs(probabilities)
-    logs -= logs[np.arange(len(labels)), labels][:, np.newaxis]  # of the correct class: 0
+    logs -= logs[np.arange(len(labels)), labels][:, np.newaxis]  # the correct class has 0
 
     def loss(log_temperature: float) -> float:
         losses = np.log(np.exp(np.clip(logs / np.exp(log_temperature), None, 700)).sum(axis=1))

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     import keras
 
 MAX_EVAL_BATCH = 256
-ACTIVATION_BYTES = 2**28  # of inputs and outputs of the largest layer, for one batch
+ACTIVATION_BYTES = 2**28  # most bytes of a layer's inputs and outputs, for one batch
 
 
 def eval_batch_size(model: "keras.Model") -> int:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Parts = Callable[[int], Iterable[SplitArrays]]  # batch size → parts of a split
 
-PART_BYTES = 8 << 20  # of the inputs, or of the probabilities, of a part
+PART_BYTES = 8 << 20  # most bytes of a part's inputs, and of its probabilities
 
 
 class Facts(NamedTuple):
@@ -43,7 +43,7 @@ def predict_records(
 
     Args:
         path: the .keras file. No code that it may bring along is run.
-        dataset: its name.
+        dataset: name of the dataset.
         image_size: height and width to which images are resized, as in `stages.data.reader.read`.
         facts: recorded in the result.
         title: start of each line of progress.
@@ -99,9 +99,9 @@ def calibrate(
 
     Args:
         model: the model.
-        dataset: its dataset's name.
+        dataset: name of the dataset.
         split: the validation split, in the syntax of TFDS.
-        image_size: as in `predict_records`.
+        image_size: height and width to which images are resized.
         title: start of each line of progress.
         config: the model's entry in params.yaml.
     """

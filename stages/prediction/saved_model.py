@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 
 if TYPE_CHECKING:
@@ -67,19 +68,26 @@ def read_signature(path: Path) -> dict[str, Any]:
         kernels: the instructions that it was trained with, as in params.yaml.
         image_size: height and width of the square images that it takes; null if it takes features.
         channels: number of channels of an image.
-        temperature: by which the logarithms of its probabilities are divided.
+        temperature: number by which the logarithms of its probabilities are divided.
         not_sure_below: the confidence below which its answer is "not sure"; null: it always answers.
         test_time: the part of params.yaml that augments an image for prediction, or null.
-        backbone: whose features it takes: name, image_size, pooling, compute_dtype, and weights, the hash of the file;
-            null if it takes images.
+        backbone: the network whose features it takes: name, image_size, pooling, compute_dtype, and weights, the hash
+            of the file; null if it takes images.
         fit: how images are fitted to the size of the model, or of its backbone, where it stands then; absent if they
             are cropped.
 
     Raises:
-        OSError, zipfile.BadZipFile, KeyError: it is not a model of this project.
+        UserError: the file is not a model of this project.
     """
-    with zipfile.ZipFile(path) as file:
-        return json.loads(file.read(SIGNATURE))
+    try:
+        with zipfile.ZipFile(path) as file:
+            return json.loads(file.read(SIGNATURE))
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError) as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
+        raise UserError(
+            f"{path}: not a model of this project, or older than its signatures; train it again with `dvc repro`"
+        ) from None
 
 
 def _renumber_shared_objects(config: str) -> str:

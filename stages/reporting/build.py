@@ -21,18 +21,17 @@ SYNTHETIC = "synthetic data"
 
 
 class FigureView(NamedTuple):
-    """A figure with its heading, and a sentence below it if it shows only some classes."""
+    """A figure with its heading, and a sentence or two below it."""
 
     title: str
     embedded: EmbeddedImage
-    note: str
+    description: str
 
 
 class ModelView(NamedTuple):
     """What the page shows of a model."""
 
     model: Model
-    summary: list[str]
     figures: list[FigureView]
     misclassified: list[tuple[EmbeddedImage, EmbeddedImage | None, Any]]  # heat map; row of `Model.misclassified`
     augmented: list[EmbeddedImage]
@@ -43,7 +42,7 @@ class DatasetView(NamedTuple):
 
     dataset: Dataset
     distribution: EmbeddedImage
-    examples: dict[str, list[EmbeddedImage]]  # of each class, or of a few classes
+    examples: dict[str, list[EmbeddedImage]]  # images by class; of many classes, a few
 
 
 def dataset_view(dataset: Dataset) -> DatasetView:
@@ -63,7 +62,7 @@ def model_views(models: list[Model], seed: int) -> list[ModelView]:
     keys: dict[str, set[str]] = defaultdict(set)
     for model in models:
         keys[model.image_dataset].update(model.misclassified["key"])
-    test_images = {dataset: images.test_images(dataset, found) for dataset, found in keys.items()}
+    test_images = {dataset: images.split_images(dataset, "test", found) for dataset, found in keys.items()}
     heat_maps = explain.heat_maps(models)
     return [
         _model_view(model, test_images[model.image_dataset], heat_maps.get(model.name, {}), seed)
@@ -72,16 +71,13 @@ def model_views(models: list[Model], seed: int) -> list[ModelView]:
 
 
 def _model_view(model: Model, test_images: dict[str, Image.Image], heat: explain.Heat, seed: int) -> ModelView:
-    summary, views = [], []
+    views = []
     for name, plot in _registry.all_plots().items():
         table = model.tables[name]
         svg, width, height = kept(_draw_plot, name, table, SYNTHETIC if model.synthetic else "")
         drawing = Drawing(str(svg), int(width), int(height))
-        shown = plot.note(table, model.num_classes) if hasattr(plot, "note") else ""
-        alt = f"{plot.description(table, model.metrics, model.num_classes)} {shown}".strip()
-        views.append(FigureView(plot.TITLE, embed_drawing(drawing, alt), shown))
-        if hasattr(plot, "summary"):
-            summary.append(plot.summary(table, model.metrics, model.num_classes))
+        embedded = embed_drawing(drawing, f"{plot.TITLE} of {model.name}, as the text below says")
+        views.append(FigureView(plot.TITLE, embedded, plot.description(table, model.metrics, model.num_classes)))
     fit = reader.fit(model.image_dataset)
     misclassified = []
     for row in model.misclassified.itertuples():
@@ -91,7 +87,6 @@ def _model_view(model: Model, test_images: dict[str, Image.Image], heat: explain
     augmented = images.augmented(model.config, seed) if model.config.augment else []
     return ModelView(
         model,
-        summary,
         views,
         misclassified,
         [

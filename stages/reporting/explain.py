@@ -18,11 +18,11 @@ from stages.runtime import paths
 from stages.runtime.files import open_input
 from stages.runtime.progress import progress
 
-IMAGES = 4  # of a model
+IMAGES = 4  # explained images of a model
 MODELS = 24  # the first; to load one takes about a second
 BATCH = 64  # examples that are read at once
 
-Heat = dict[str, np.ndarray]  # of an image by its key: float32 (height, width) in [0, 1]
+Heat = dict[str, np.ndarray]  # heat maps by the keys of images: float32 (height, width) in [0, 1]
 
 
 def heat_maps(models: list[Model]) -> dict[str, Heat]:
@@ -45,7 +45,7 @@ def heat_maps(models: list[Model]) -> dict[str, Heat]:
 def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[str, np.ndarray]:
     """What a model takes of test images, by their keys: pixels as the reader gives them, or features."""
     images = reader.backbone(dataset) is None
-    channels = reader.info(dataset).features["input"].shape[-1]  # of a grayscale file among others, too
+    channels = reader.info(dataset).features["input"].shape[-1]  # a grayscale file among others gets them, too
     found: dict[str, Any] = {}
     for batch in reader.batches(dataset, "test", BATCH, decode=not images):
         for key, value in zip(batch["key"], batch["input"], strict=True):

@@ -16,7 +16,7 @@ NUM_AUGMENTED = 9
 SCANNED = 50_000  # images that are searched for examples of a class
 BATCH = 64
 SMALL = 64  # an image up to this side is shown as it is, pixel by pixel
-SIDE = 112  # of the thumbnail of a larger one
+SIDE = 112  # side of a larger image's thumbnail
 
 
 def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
@@ -32,11 +32,6 @@ def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
         if sum(map(len, chosen.values())) == num_shown * PER_CLASS:
             break
     return {names[label]: chosen[label] for label in sorted(chosen)}
-
-
-def test_images(dataset: str, keys: Collection[str]) -> dict[str, Image.Image]:
-    """Images of the test split by their keys."""
-    return split_images(dataset, "test", keys)
 
 
 def split_images(dataset: str, split: str, keys: Collection[str]) -> dict[str, Image.Image]:

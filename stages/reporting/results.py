@@ -49,11 +49,11 @@ class Model:
     image_dataset: str  # the model's own, or the one that its features are extracted from
     metrics: dict[str, Any]
     num_classes: int
-    tables: dict[str, pd.DataFrame]  # of each plot by its name
+    tables: dict[str, pd.DataFrame]  # the table of each plot, by its name
     misclassified: pd.DataFrame
-    md5: str  # of the model file
+    md5: str  # hash of the model file
     published: PublishedResult | None = None  # None on synthetic data, too: the two cannot be compared
-    not_in_pretraining: NotInPretrainingConfig | None = None  # likewise
+    not_in_pretraining: NotInPretrainingConfig | None = None  # None on synthetic data, too
     measured: MeasuredResult | None = None  # on the real data, with several seeds
     outdated: bool = False  # whether other code or params than today's were measured
     synthetic: bool = False

@@ -51,13 +51,13 @@ def test_a_class_without_training_images_has_no_examples(tmp_path: Path, monkeyp
 def test_test_images_are_found_by_their_keys(folder: Path) -> None:
     written = {key: image for key, image, _ in project.images("cifar10", 20)}
     keys = list(written)[3:5]
-    found = images.test_images("cifar10", keys)
+    found = images.split_images("cifar10", "test", keys)
     assert {key: image.tobytes() for key, image in found.items()} == {key: written[key].tobytes() for key in keys}
 
 
 def test_large_images_become_thumbnails(folder: Path) -> None:
     (key, *_), *_ = project.images("imagenette", 1)
-    assert images.test_images("imagenette", [key])[key].size == (images.SIDE, images.SIDE)
+    assert images.split_images("imagenette", "test", [key])[key].size == (images.SIDE, images.SIDE)
 
 
 def test_an_image_is_augmented_by_the_seed(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from stages.plots._style import percent
 from stages.reporting import explain, page
+from tests.conftest import run
 from tests.reporting.project import AWKWARD, MODELS
 
 
@@ -49,6 +51,28 @@ def test_the_page_loads_nothing_from_elsewhere(reported: Path, read: Reader) -> 
     assert any("default-src 'none'" in meta.get("content", "") for meta in read.all("meta"))
 
 
+@pytest.mark.skipif(not shutil.which("chromium"), reason="chromium is not installed")
+@pytest.mark.parametrize(("width", "hint"), [(1400, "none"), (390, "block")])
+def test_leaderboard_fits_a_wide_screen_and_says_that_it_scrolls_on_a_phone(
+    reported: Path, tmp_path: Path, width: int, hint: str
+) -> None:
+    """With frames of both widths, because a window of Chromium is never as narrow as a phone."""
+    script = """<script>onload = () => {
+      const inside = document.querySelector("iframe").contentDocument;
+      const table = inside.querySelector("#leaderboard .scroll");
+      document.title = [table.scrollWidth > table.clientWidth, inside.body.scrollWidth > inside.body.clientWidth,
+        getComputedStyle(inside.querySelector(".hint")).display].join();
+    }</script>"""
+    shutil.copy(reported / "reports/index.html", tmp_path)
+    frame = f'<iframe src="index.html" style="border: 0; width: {width}px; height: 900px"></iframe>{script}'
+    (tmp_path / "frame.html").write_text(frame, encoding="utf-8")
+    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files"]
+    options = [f"--user-data-dir={tmp_path / 'profile'}", "--window-size=1500,1000", "--dump-dom"]
+    done = run(tmp_path, *browser, *options, (tmp_path / "frame.html").as_uri())
+    title = re.search("<title>(.*)</title>", done.stdout)
+    assert title and title[1] == f"{str(width == 390).lower()},false,{hint}", done.stdout[:500]
+
+
 def test_every_image_has_a_description(read: Reader) -> None:
     """Of its own, or of the row that it belongs to."""
     rows = [attributes["aria-label"] for attributes in read.all("div") if attributes.get("role") == "img"]
@@ -56,8 +80,8 @@ def test_every_image_has_a_description(read: Reader) -> None:
     silent = [image for image in read.all("img") if not image["alt"]]
     assert len(silent) == sum(int(row.split()[0]) for row in rows)
     described = [image["alt"] for image in read.all("img") if image["alt"]]
-    assert any(alt.startswith("Confusion matrix of 10 classes") for alt in described)
-    assert any("taken for" in alt for alt in described)
+    assert any(alt.startswith("Confusion of ") for alt in described)
+    assert any("The largest confusion: " in text for text in read.texts)
     # Of the models with a convolution: cifar10_small_cnn_augmented, and the backbone of imagenette_vgg16
     assert sum(alt.startswith("What speaks for") for alt in described) == 2 * explain.IMAGES
 

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import os
 import subprocess
 import sys
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from stages.inference.image_files import Prediction, find_images
-from stages.inference.output import csv_lines, json_lines, table
+from stages.inference.output import csv_lines, table
 from tests.conftest import ROOT, run, write_params
 from tests.data.test_jpeg import encode, make_image, rotated
 from tests.inference.models import write_model
@@ -42,17 +41,16 @@ def predict(folder: Path, *arguments: str, **environment: str) -> "subprocess.Co
 
 def test_files_folders_and_globs_are_predicted_whatever_the_encoding(folder: Path) -> None:
     names = ["photos", "photos/**/e*.JPG", "nowhere.png"]
-    done = predict(folder, "a.keras", *names, "--json", "--top", "2", PYTHONIOENCODING="ascii")
+    done = predict(folder, "a.keras", *names, "--csv", "--top", "2", PYTHONIOENCODING="ascii")
     assert done.returncode == 0
-    found = {Path(entry["file"]).name: entry for entry in map(json.loads, done.stdout.splitlines())}
-    assert list(found) == ["=zwei.webp", "corrupt.png", "eins.JPG", "new\nline.jpeg", "nowhere.png"]  # each once
+    found = {Path(row["file"]).name: row for row in csv.DictReader(done.stdout.splitlines())}
+    assert list(found) == ["=zwei.webp", "corrupt.png", "eins.JPG", r"new\nline.jpeg", "nowhere.png"]  # each once
     assert (found["eins.JPG"]["source"], found["eins.JPG"]["verdict"]) == ("synthetic", "not sure")
     assert found["nowhere.png"]["error"] == "does not exist"
     assert found["corrupt.png"]["error"] == "is truncated"
-    assert found["new\nline.jpeg"]["conversions"] == ["EXIF orientation"]
-    shares = [each["probability"] for each in found["eins.JPG"]["top"]]
-    assert len(shares) == 2 and shares == sorted(shares, reverse=True)
-    assert {each["class"] for each in found["eins.JPG"]["top"]} <= set(CLASSES)
+    assert found[r"new\nline.jpeg"]["conversions"] == "EXIF orientation"
+    assert float(found["eins.JPG"]["probability_1"]) >= float(found["eins.JPG"]["probability_2"])
+    assert {found["eins.JPG"][key].removeprefix("'") for key in ("class_1", "class_2")} <= set(CLASSES)
     errors = [line.rpartition(": ")[2] for line in done.stderr.splitlines()]
     assert errors == ["is truncated", "does not exist"]
 
@@ -93,10 +91,8 @@ def test_every_answer_of_a_model_trained_on_synthetic_data_says_so() -> None:
     last = "The model was trained on synthetic data: its answers say nothing about real images."
     for source in ("synthetic", "real", None):
         text = list(table(predictions(), CLASSES, 2, source))
-        array = list(map(json.loads, json_lines(predictions(), CLASSES, 2, source)))
         rows = list(csv.DictReader(csv_lines(predictions(), CLASSES, 2, source)))
         assert (text[-1] == last, len(text)) == (source == "synthetic", 4 + (source == "synthetic"))
-        assert [entry.get("source") for entry in array if "top" in entry] == [source] * 3
         assert [row["source"] for row in rows] == [source or ""] * 4
 
 
@@ -130,7 +126,7 @@ def test_cells_of_csv_are_no_formulas_and_rows_are_lines() -> None:
     assert rows[3] == ["'-1.png", "is truncated", "", "", "synthetic", "", "", "", ""]
 
 
-def test_lines_of_the_table_and_of_json_keep_names() -> None:
+def test_columns_of_the_table_stand_below_each_other() -> None:
     lines = list(table(predictions(), CLASSES, 2, "real", width=30))
     assert lines[0].startswith("=cmd|' /C calc'!A0.png  ") and lines[0].endswith(
         "  =1+1  75.00%   猫     25.00%  (not sure)"
@@ -138,9 +134,6 @@ def test_lines_of_the_table_and_of_json_keep_names() -> None:
     assert lines[2].startswith(r"a\nb\udcff.png ") and lines[2].endswith("(palette, transparency)")
     assert lines[3].endswith("  invalid: is truncated")
     assert lines[0].index("=1+1") == lines[2].index("=1+1") == lines[3].index("invalid") == 32
-    found = list(map(json.loads, json_lines(predictions(), CLASSES, 9, None)))
-    assert [entry["file"] for entry in found] == [str(each.path) for each in predictions()]
-    assert [each["class"] for each in found[0]["top"]] == ["=1+1", "猫", "dog"]
 
 
 def test_a_folder_stands_for_its_images_sorted_and_each_file_once(

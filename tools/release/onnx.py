@@ -45,8 +45,7 @@ def onnx(name: str) -> None:
     images = next(reader.batches(model.dataset, f"test[:{count}]", count, model.image_size))["input"]
     session = onnxruntime.InferenceSession(str(path))
     (outputs,) = session.run(None, {session.get_inputs()[0].name: images})
-    predicted = stored.predicted if stored.predicted_without_tta is None else stored.predicted_without_tta
-    agreement = float(np.mean(outputs.argmax(axis=1) == predicted[:count]))
+    agreement = float(np.mean(outputs.argmax(axis=1) == stored.plain[:count]))
     agree = f"{agreement:.2%} of {count} predictions agree with the model's"
     if agreement < AGREEMENT:
         path.unlink()

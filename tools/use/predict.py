@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from stages.config import params
 from stages.inference.image_files import Prediction, find_images, predict_files
-from stages.inference.output import csv_lines, json_lines, printable, table
+from stages.inference.output import csv_lines, printable, table
 from stages.inference.predictor import Predictor
 from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
@@ -30,9 +30,7 @@ def parse() -> argparse.Namespace:
         help='files, folders with images at any depth, or globs such as "photos/**/*.jpg"',
     )
     parser.add_argument("--top", metavar="K", type=int, default=3, help="number of classes to print (default: 3)")
-    layout = parser.add_mutually_exclusive_group()
-    layout.add_argument("--json", action="store_true", help="print a JSON object a line")
-    layout.add_argument("--csv", action="store_true", help="print CSV with a header")
+    parser.add_argument("--csv", action="store_true", help="print CSV with a header")
     return parser.parse_args()
 
 
@@ -66,7 +64,7 @@ def predict(arguments: argparse.Namespace) -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # names in any script, whatever the locale
     width = max(len(printable(str(path))) for path in images)
-    write = json_lines if arguments.json else csv_lines if arguments.csv else partial(table, width=width)
+    write = csv_lines if arguments.csv else partial(table, width=width)
     for line in write(predictions(), predictor.classes, arguments.top, predictor.source):
         tqdm.write(line)  # beside the bar, if both are on a terminal
     if failed == len(images):

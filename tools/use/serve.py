@@ -8,7 +8,7 @@ from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
 from tools.lib.champion import resolve_model
 
-HEADERS = [("X-Content-Type-Options", "nosniff"), ("Referrer-Policy", "no-referrer")]
+HEADERS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
 
 
 def serve(arguments: argparse.Namespace) -> None:
