@@ -77,7 +77,7 @@ def read_history(name: str, restore_best: bool) -> tuple[int, float | None]:
 
     with open_input(paths.history(name), f"train@{name}") as file:
         history = pd.read_csv(file, index_col="epoch", dtype={"val_loss": float, "val_accuracy": float})
-        if "val_accuracy" not in history:
+        if {"accuracy", "val_accuracy", "val_loss"}.intersection(history) == {"accuracy"}:  # all images train
             return len(history), None
         saved = history["val_loss"].idxmin() if restore_best else history.index[-1]
         return len(history), round(float(history.loc[saved, "val_accuracy"]), DIGITS)

@@ -70,6 +70,8 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
     values = copy.deepcopy(_params())
     for dataset in values["datasets"].values():
         dataset["synthetic"] = TINY
+    for features in values["features"].values():
+        features.pop("synthetic", None)  # a test sets their size
     values["train"]["epochs"] = 1
     models = list(values["models"])
     change(values)

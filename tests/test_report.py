@@ -57,11 +57,11 @@ def test_the_bytes_are_the_same_in_another_process(reported: Path, tmp_path: Pat
 def test_only_what_changed_is_drawn_again(reported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bytes of all else are the same."""
     monkeypatch.chdir(shutil.copytree(reported, tmp_path / "copy"))
-    before, kept = hashes(Path("reports")), set(paths.DRAWINGS.rglob("output.pkl"))
+    before, kept = hashes(Path("reports")), set(paths.DRAWINGS.rglob("*.npz"))
     history = paths.history("mnist_dense")
     history.write_text(history.read_text(encoding="utf-8").replace("0.", "0.1"), encoding="utf-8")
     report.report()
-    assert len(set(paths.DRAWINGS.rglob("output.pkl")) - kept) == 1
+    assert len(set(paths.DRAWINGS.rglob("*.npz")) - kept) == 1
     after = hashes(Path("reports"))
     assert {name for name in before if before[name] != after.get(name)} == {"history/mnist_dense.csv", "index.html"}
 
