@@ -50,8 +50,6 @@ def changed_models(text: str) -> list[str]:
 def test_base_not_reproduced_reports_every_model_as_changed_and_gives_the_advice(clone: Path) -> None:
     text = tool(clone, "tools.compare.review", "origin/main").stdout
     assert len(changed_models(text)) == 3
-    assert "from another kind of machine or other packages: `fashion_mnist_lenet`, `mnist_dense`." in text
-    assert "`make base BASE=origin/main` reproduces the base on this machine." in text
     assert (
         "`origin/main` was produced on: an unknown machine (`make base BASE=origin/main` reproduces it here)." in text
     )

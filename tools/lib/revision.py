@@ -56,7 +56,7 @@ class Revision:
         if rev is None:
             return
         self.ref = rev
-        for known in (rev, *(found.ref for found in git.experiments(rev))):
+        for known in (rev, *(found.ref for found in git.experiments(rev) if found.name == rev)):
             self.commit = self.commit or _commit(known)
         if not self.commit:
             raise UserError(f"{rev!r}: no such revision; fetch it, or name a branch, tag, commit or experiment")

@@ -33,6 +33,7 @@ class TrialRunner:
         self.model = model
         self.is_stopping = False
         self._running = set[subprocess.Popen[str]]()
+        self._starting: subprocess.Popen[str] | None = None
         # DVC hands experiments over through a stash, where the next process would take this one
         self._handing_over = threading.Lock()
 
@@ -56,13 +57,14 @@ class TrialRunner:
             with self._handing_over:
                 if self.is_stopping:
                     raise UserError("interrupted")
-                process = self._start(experiment, values)
+                process = self._starting = self._start(experiment, values)
+                self._running.add(process)
                 lines = self._lines(process, file)
                 for line in lines:
                     if found := STARTED.match(line):
                         current = found[1]
                         break
-                self._running.add(process)
+                self._starting = None
             try:
                 if self.is_stopping:  # since then
                     _signal(process, signal.SIGINT)
@@ -86,8 +88,9 @@ class TrialRunner:
         """Interrupt all trials; kill them if this is called again. No other starts."""
         number = signal.SIGKILL if self.is_stopping else signal.SIGINT
         self.is_stopping = True
-        for process in list(self._running):  # not before it has started: until then, DVC changes the stash
-            _signal(process, number)
+        for process in list(self._running):
+            if process is not self._starting or number == signal.SIGKILL:  # until it has started, DVC changes the stash
+                _signal(process, number)
 
     def _start(self, experiment: str, values: Mapping[str, Value]) -> "subprocess.Popen[str]":
         sets = [f"++models.{self.model}.{key}={json.dumps(value)}" for key, value in values.items()]

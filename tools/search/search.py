@@ -7,7 +7,8 @@ import math
 import re
 import signal
 import sys
-from contextlib import closing
+import threading
+from contextlib import closing, suppress
 
 import optuna
 from optuna.storages import JournalStorage
@@ -86,6 +87,7 @@ class Search:
         # Another seed after each interruption: the random trials of before would come again
         self.study.sampler = make_sampler(seed=values.seed + len(self.study.trials))
         self.runner = trials.TrialRunner(name)
+        self._concluding = threading.Lock()
 
     def run(self, count: int, jobs: int) -> None:
         """Run the trials that are missing, and report."""
@@ -93,11 +95,12 @@ class Search:
             self.study.tell(trial.number, state=TrialState.FAIL)
             self.study.enqueue_trial(trial.params)
         trials.remove_folders(f"search-{self.name}-*")
-        if not self.study.trials and self.own:
-            self.study.enqueue_trial(self.own)
         missing = count - len(self._done())
-        if isinstance(self.study.sampler, optuna.samplers.GridSampler) and self.study.sampler.is_exhausted(self.study):
-            missing = 0  # Optuna would begin the grid again
+        if isinstance(self.study.sampler, optuna.samplers.GridSampler):
+            if self.study.sampler.is_exhausted(self.study):  # Optuna would begin the grid again
+                missing = min(missing, len(self.study.get_trials(states=(TrialState.WAITING,))))
+        elif self.own and not self.study.trials:
+            self.study.enqueue_trial(self.own)
         print(f"{self.experiment}: {len(self._done())} trials are done, {max(0, missing)} are to run", flush=True)
         if missing > 0:
             numbers = signal.SIGINT, signal.SIGTERM
@@ -118,7 +121,8 @@ class Search:
 
     def _stop(self) -> None:
         print("stopping the trials", file=sys.stderr, flush=True)
-        self.study.stop()
+        with suppress(RuntimeError):  # no trial has begun yet
+            self.study.stop()
         self.runner.stop()
 
     def _try(self, trial: optuna.Trial) -> float:
@@ -147,16 +151,16 @@ class Search:
 
     def _conclude(self, study: optuna.Study, trial: FrozenTrial) -> None:
         """Say what became of a trial, and keep only the best experiment."""
-        best = best_of(study)
-        outcome = f"{trial.value:.2%}" if trial.state == TrialState.COMPLETE else trial.state.name.lower()
-        error = f": {trial.user_attrs['error']}" if "error" in trial.user_attrs else ""
-        of_best = f"; best {best.value:.2%}, trial {best.number}" if best else ""
-        print(f"trial {trial.number}: {outcome}{error}; {assignments(trial.params)}{of_best}", flush=True)
-        finished = [each.number for each in study.get_trials(deepcopy=False) if each.state.is_finished()]
-        trials.remove_experiments(
-            f"{self.experiment}-{number}" for number in finished if number != (best and best.number)
-        )
-        if best is None and len(finished) >= HOPELESS and not self._done():
+        with self._concluding:
+            best = best_of(study)
+            outcomes = {TrialState.COMPLETE: f"{trial.value or 0:.2%}", TrialState.PRUNED: "pruned"}
+            outcome = outcomes.get(trial.state, f"failed: {trial.user_attrs.get('error')}")
+            of_best = f"; best {best.value:.2%}, trial {best.number}" if best else ""
+            print(f"trial {trial.number}: {outcome}; {assignments(trial.params)}{of_best}", flush=True)
+            finished = {each.number for each in study.get_trials(deepcopy=False) if each.state.is_finished()}
+            kept = {best.number} if best else set()
+            trials.remove_experiments(f"{self.experiment}-{number}" for number in finished - kept)
+        if len(finished) >= HOPELESS and not self._done():
             study.stop()
 
 
