@@ -60,7 +60,7 @@ def test_tests_named_in_documents_exist() -> None:
 def test_make_targets_and_variables_named_in_documents_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, re.MULTILINE))
-    variables = set(re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)) | {"UPGRADE"}
+    variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, re.MULTILINE)) | {"UPGRADE"}
     for path in documents():
         for command in re.findall(r"(?:^|[`$&] ?)make ([^`#&|\n]*)", path.read_text(encoding="utf-8"), re.MULTILINE):
             words = re.sub(r'=("[^"]*"|\S*)', "= ", command.partition("  ")[0]).split()
