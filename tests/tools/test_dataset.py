@@ -369,19 +369,18 @@ OTHERS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "columns of labels": (
         "list/a.csv",
         labels("cat,dog", "cat,", header="path,label_1,label_2"),
-        f"the columns label_1, label_2 seem to be several labels of an image, {ONE_CLASS}",
+        "which column has the labels? Name one of path, label_1, label_2: ",
     ),
     "a label and another": (
         "list/a.csv",
         labels("cat,dog", header="path,label,label2"),
-        "the columns label, label2 seem",
+        f"columns such as 'label2' seem to be several labels of an image, {ONE_CLASS}",
     ),
     "columns of 0 and 1": (
         "list/a.csv",
         labels("1,0,0.0", "0,1,0.0", header="path,healthy,rust,scab"),
-        f"the columns healthy, rust, scab seem to be several labels of an image, {ONE_CLASS}",
+        "which column has the labels? Name one of path, healthy, rust, scab: ",
     ),
-    "columns of 0 and 1 in Parquet": ("a.parquet", parquet(cat=[1, 0], dog=[0, 1]), "the columns cat, dog seem"),
     "an image with two labels in two rows": (
         "list/a.csv",
         csv("pictures/a.jpg,a,train\npictures/a.jpg,b,train\n"),

@@ -152,31 +152,21 @@ def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
     for what, usual in COLUMNS.items():
         chosen[what] = columns[what] or next((lower[column] for column in usual if column in lower), None)
         if chosen[what] is None and what in ("image", "label"):
-            _check_one_label(source, known)
             raise UserError(
-                f"{source}: which column has the {what}s? Name one of {', '.join(known)[:300]}: "
-                f"python -m tools.data.dataset NAME {source} --{what} COLUMN"
+                f"{source}: which column has the {what}s? Name one of {', '.join(known)[:300]}: python -m "
+                f"tools.data.dataset NAME {source} --{what} COLUMN; {table.ONE_CLASS}"
             )
         if not columns[what] and [column.lower() for column in known].count((chosen[what] or "").lower()) > 1:
             raise UserError(f"{source}: several columns are named {chosen[what]!r}; rename the others, or name one")
-    if not columns["label"]:
-        _check_one_label(source, known)
+    words = "|".join((*COLUMNS["label"], "tag"))
+    numbered = [column for column in known if re.fullmatch(rf"(?:{words})[ _-]?\d+", column.lower())]
+    if numbered and not columns["label"]:
+        raise UserError(
+            f"{source}: columns such as {numbered[0]!r} seem to be several labels of an image, but {table.ONE_CLASS}; "
+            "name one with --label"
+        )
     has_paths = table.has_paths(source, chosen["image"])
     return TableConfig(file=source.name if has_paths else None, **chosen)
-
-
-def _check_one_label(source: Path, known: list[str]) -> None:
-    """Raise a `UserError` if several columns seem to have labels."""
-    usual = "|".join((*COLUMNS["label"], "tag"))
-    numbered = [column for column in known if re.fullmatch(rf"(?:{usual})[ _-]?\d*", column.lower())]
-    several = numbered if any(column[-1].isdecimal() for column in numbered) else []
-    if len(several) < 2 and not numbered:
-        several = table.one_hot_columns(source)
-    if len(several) > 1:
-        raise UserError(
-            f"{source}: the columns {', '.join(several)[:200]} seem to be several labels of an image, but "
-            f"{table.ONE_CLASS}; add such a column, or name one with --label"
-        )
 
 
 def _check_classes(listing: Listing, classes: list[str]) -> None:

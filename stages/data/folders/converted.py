@@ -102,8 +102,7 @@ def open_converted(path: Path = paths.CONVERTED) -> Iterator[ConvertedImages]:
     try:
         # Each image is a transaction of its own, as other stages may use the file at the same time
         with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as database:
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
+            database.execute("PRAGMA synchronous = OFF")  # after a power failure it may be corrupt, and be removed
             database.execute("CREATE TABLE IF NOT EXISTS images (key BLOB PRIMARY KEY, fact TEXT, png BLOB)")
             yield ConvertedImages(database)
     except sqlite3.Error as error:

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -91,14 +90,6 @@ def columns(path: Path) -> list[str]:
     if path.suffix.lower() == ".parquet":
         return [name.strip() for name in _schema(path).names]
     return next((values for _, values in _csv_lines(path)), [])
-
-
-def one_hot_columns(path: Path) -> list[str]:
-    """The columns that have nothing but 0 and 1 in the first rows: there may be one for each class."""
-    short = [name for name in columns(path) if not re.search("binary|struct|list", _kind(path, name))]
-    rows = list(islice(_rows(path, short), 1000))
-    values = {name: {_text(row[name]) for row in rows} for name in (rows[0] if rows else [])}
-    return [name for name, found in values.items() if found <= {"0", "1", "0.0", "1.0", "False", "True"}]
 
 
 def has_paths(path: Path, column: str) -> bool:
