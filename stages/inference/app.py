@@ -2,16 +2,17 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from importlib import resources
 from typing import Annotated
 
 import numpy as np
-from fastapi import FastAPI, File, HTTPException, Query, Request, Response, UploadFile
+from fastapi import FastAPI, File, HTTPException, Query, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from stages.inference.batching import Batcher
 from stages.inference.overlay import draw_png
@@ -58,6 +59,26 @@ class Health(BaseModel):
     max_bytes: int = Field(description="bytes of the largest request")
 
 
+class SizeLimit:
+    """Middleware that refuses a large request before its body is read."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        """Let `app` answer requests of at most `max_bytes`."""
+        self._app, self._max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        answer: ASGIApp = self._app
+        if scope["type"] == "http" and scope["method"] == "POST":
+            length = dict(scope["headers"]).get(b"content-length")
+            if length is None:
+                answer = JSONResponse({"detail": "the request does not say its length"}, 411)
+            elif int(length) > self._max_bytes:
+                message = f"the request has {int(length):,} bytes, more than {self._max_bytes:,}"
+                answer = JSONResponse({"detail": message}, 413)
+        await answer(scope, receive, send)
+
+
 def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
     """Create the application of a model.
 
@@ -96,14 +117,7 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
         lifespan=running,
     )
 
-    @app.middleware("http")
-    async def bounded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        length = request.headers.get("content-length")
-        if length is None and request.method == "POST":
-            return JSONResponse({"detail": "the request does not say its length"}, 411)
-        if int(length or 0) > max_bytes:
-            return JSONResponse({"detail": f"the request has {int(length or 0):,} bytes, more than {max_bytes:,}"}, 413)
-        return await call_next(request)
+    app.add_middleware(SizeLimit, max_bytes=max_bytes)
 
     async def classify(file: UploadFile, k: int, explain: bool) -> Image:
         loop = asyncio.get_running_loop()
