@@ -132,6 +132,17 @@ def test_added_and_removed_models_are_listed(repository: Path, tmp_path: Path) -
     assert "`models.mnist_wide`" not in text
 
 
+@pytest.mark.parametrize("file", ["dvc.lock", "reports/metrics/mnist_dense.json", "params.yaml"])
+def test_marks_of_a_merge_are_one_line(repository: Path, tmp_path: Path, file: str) -> None:
+    folder = clone(repository, tmp_path / "clone", repository / ".dvc/cache")
+    path = folder / file
+    first, *rest = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join([first, *rest[:3], "<<<<<<< HEAD\n", *rest[3:]]), encoding="utf-8")
+    done = run(folder, sys.executable, "-m", "tools.compare.review", "HEAD")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: workspace: {file}: corrupt: ") and done.stderr.count("\n") == 1
+
+
 def test_unknown_revision_is_one_line(repository: Path) -> None:
     for base, message in (("nowhere", "'nowhere': no such revision; "), ("", "'': no such revision; ")):
         done = run(repository, sys.executable, "-m", "tools.compare.review", base)

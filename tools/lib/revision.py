@@ -73,14 +73,15 @@ class Revision:
     @cached_property
     def stages(self) -> dict[str, Any]:
         """The stages of dvc.lock: their last params, deps and outputs."""
-        _, entries, _ = lock_entries.split(self._read([paths.LOCK]).get(paths.LOCK, ""))
+        head, entries, tail = lock_entries.split(self._read([paths.LOCK]).get(paths.LOCK, ""))
+        self._parse(paths.LOCK, head + tail)  # an error if it has the marks of a merge
         return {name: self._parse(paths.LOCK, entry)[name] for name, entry in entries.items()}
 
     @cached_property
     def metrics(self) -> dict[str, dict[str, Any]]:
         """The metrics of each evaluated model, by name, without those of an older version."""
         files = self._read(paths.metrics(name) for name in sorted(self.params.get("models", {})))
-        found = {path.stem: json.loads(text) for path, text in files.items()}
+        found = {path.stem: self._parse(path, text) for path, text in files.items()}
         return {name: values for name, values in found.items() if "validation_images" in values}
 
     @cached_property
