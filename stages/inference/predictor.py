@@ -96,10 +96,10 @@ class Predictor:
             return self._resize(pixels).numpy(), applied
 
     def predict(self, images: Sequence[bytes]) -> np.ndarray:
-        """Predict image files of any common format.
+        """Predict image files of any common format; all their pixels are in memory.
 
         Args:
-            images: the files.
+            images: contents of the files.
 
         Returns:
             Probabilities, float32 (images, classes).
@@ -107,11 +107,8 @@ class Predictor:
         Raises:
             ValueError: a file is invalid; the message continues "the file …".
         """
-        found = [np.empty((0, len(self.classes)), np.float32)]
-        for start in range(0, len(images), self.batch_size):
-            batch = images[start : start + self.batch_size]
-            found.append(self.predict_pixels(np.stack([self.decode(data)[0] for data in batch])))
-        return np.concatenate(found)
+        pixels = np.array([self.decode(data)[0] for data in images], np.uint8)
+        return self.predict_pixels(pixels.reshape(len(images), *self.image_shape))
 
     def predict_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """Predict images from `decode`, with the test-time augmentation that the model was evaluated with.
