@@ -2,11 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from stages import check
-from tests.conftest import CopyFolder, commit, copy_work_tree, run
+from tests.conftest import CopyFolder, clone_of_work_tree, commit, copy_work_tree, only, run
 
 
 def test_typo_in_params_deletes_no_history(tmp_path: Path, copy_reproduced: CopyFolder) -> None:
@@ -17,6 +18,22 @@ def test_typo_in_params_deletes_no_history(tmp_path: Path, copy_reproduced: Copy
     assert done.returncode != 0
     assert "error: params.yaml: models.mnist_dense.unit" in done.stderr
     assert run(clone, "git", "status", "--short").stdout.split() == ["M", "params.yaml"]
+
+
+def test_failed_experiment_on_real_data_is_a_change_that_git_shows_and_takes_back(tmp_path: Path) -> None:
+    def change(values: Any) -> None:
+        only(values, "mnist_dense")
+        for file, mirrors in values["datasets"]["mnist"]["files"].items():
+            mirrors[:] = [f"file:///nowhere/{file}#{mirror.partition('#')[2]}" for mirror in mirrors]
+
+    clone = clone_of_work_tree(tmp_path, change)
+    before = (clone / "params.yaml").read_text(encoding="utf-8")
+    done = run(clone, "dvc", "exp", "run", "-S", "source=real", "evaluate@mnist_dense")
+    assert done.returncode != 0
+    assert "error: t10k-images-idx3-ubyte.gz: all mirrors failed" in done.stderr
+    assert run(clone, "git", "status", "--short", "params.yaml").stdout == " M params.yaml\n"
+    assert run(clone, "git", "checkout", ".").returncode == 0
+    assert (clone / "params.yaml").read_text(encoding="utf-8") == before
 
 
 def test_git_sees_a_change_of_params_in_the_second_of_its_index(

@@ -55,6 +55,18 @@ def test_temporary_experiment_says_what_dvc_would_lose(project: Path, tmp_path_f
     assert (done.returncode, done.stderr.partition("; this")[2]) == (1, hint.removeprefix("this"))
 
 
+def test_new_architecture_in_a_temporary_experiment_says_to_add_it_to_git(tmp_path: Path) -> None:
+    clone = clone_of_work_tree(tmp_path, lambda values: only(values, "mnist_dense"))
+    (clone / "stages/models/mine.py").write_bytes((clone / "stages/models/dense.py").read_bytes())
+    done = run(
+        clone, "dvc", "exp", "run", "--temp", "-S", "models.mnist_dense.architecture=mine", "evaluate@mnist_dense"
+    )
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith("error: params.yaml: models.mnist_dense.architecture: there is no 'mine'; ")
+    assert line.endswith("has only files that Git has: run `git add stages/models/mine.py` if it needs that")
+
+
 def test_dvc_repro_in_a_subfolder_runs_a_stage(tmp_path: Path) -> None:
     clone = clone_of_work_tree(tmp_path, lambda values: only(values, "mnist_dense"))
     done = run(clone / "stages", "dvc", "repro", "../dvc.yaml:download@mnist")

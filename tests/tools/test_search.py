@@ -18,8 +18,10 @@ from optuna.distributions import FloatDistribution
 from stages.config import params
 from stages.config.search import ParameterConfig
 from stages.runtime.errors import UserError
-from tests.conftest import commit, run, write_params
+from tests.conftest import commit, copy_work_tree, run, write_params
+from tests.data.test_folder import image, names, write
 from tests.tools.fake_pipeline import fake_repository, write_fake_params
+from tools.data.dataset import dataset
 from tools.lib import search_space
 from tools.lib.trials import FOLDER
 from tools.search import search
@@ -175,6 +177,23 @@ def test_trials_of_other_params_code_or_data_do_not_count(repository: Path, monk
     with pytest.raises(UserError, match=re.escape("params.yaml: train.batch_size: it overrides the values")):
         digest(lambda values: values["train"].update(batch_size=64))
     assert digest() == before
+
+
+def test_new_image_in_a_folder_begins_a_new_search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the stages of dvc.yaml: params.yaml and the code are as before, and so is what was made of the images."""
+    monkeypatch.chdir(tmp_path)
+    copy_work_tree(tmp_path)
+    photos = write(tmp_path.with_name("pets"), names(4))
+    dataset("pets", str(photos), None, None, {})
+    assert run(tmp_path, "git", "add", ".").returncode == 0
+
+    def digest() -> str:
+        return search_space.identity("pets_cnn", "tpe", search_space.space(params.load(), "pets_cnn"))
+
+    before = digest()
+    assert digest() == before
+    write(photos, {"cat/new.jpg": image(9)})
+    assert digest() != before
 
 
 def test_first_trial_has_the_values_of_params(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
