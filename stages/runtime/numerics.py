@@ -57,6 +57,8 @@ def import_tensorflow(threads: int | None = None, kernels: Kernels = "native", g
             absl.logging.set_verbosity(absl.logging.ERROR)  # TFDS warns of its own deprecations
             _configure_devices(threads, gpu)
             tf.zeros(1)  # the devices write messages, too, when they are first used
+            if kernels != "native":
+                _replace_rsqrt()
     finally:
         for name in hidden:
             del modules[name]
@@ -69,6 +71,29 @@ def import_tensorflow(threads: int | None = None, kernels: Kernels = "native", g
             "`make setup REQUIREMENTS=requirements-gpu.txt`",
             flush=True,
         )
+
+
+def _replace_rsqrt() -> None:
+    """Compute reciprocal square roots with exactly rounded operations, so that AMD's and Intel's have the same bits.
+
+    TensorFlow's kernel refines the approximation of an instruction for which each maker has a table of its own. Keras's
+    batch normalization uses it wherever TensorFlow's fused kernel does not normalize. Grappler would turn 1 / x and
+    x / sqrt(y) into such kernels, but leaves sqrt(x) / x.
+    """
+    import tensorflow as tf
+
+    def rsqrt(x: Any, name: str | None = None) -> Any:
+        return tf.math.divide(tf.math.sqrt(x), x, name=name)
+
+    def batch_normalization(
+        x: Any, mean: Any, variance: Any, offset: Any, scale: Any, variance_epsilon: float, name: str | None = None
+    ) -> Any:
+        factor = rsqrt(variance + variance_epsilon)
+        factor = factor if scale is None else factor * scale
+        shift = -mean * factor if offset is None else offset - mean * factor
+        return tf.math.add(x * tf.cast(factor, x.dtype), tf.cast(shift, x.dtype), name=name)
+
+    tf.math.rsqrt, tf.nn.batch_normalization = rsqrt, batch_normalization
 
 
 def fix_environment(kernels: Kernels) -> None:
