@@ -1,6 +1,7 @@
 """Experiments as DVC runs them: a row for each model, the best first; and their spread over seeds."""
 
 import json
+import resource
 import statistics
 import sys
 from pathlib import Path
@@ -80,6 +81,15 @@ def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None
         ["mnist_dense", "other-seed", "seed=1", "90.00%", "90.00%", "+0.00", "90.00%"],
         ["mnist_dense", "worse", "learning_rate=0.002", "80.00%", "90.00%", "−10.00", "80.00%"],
     ]
+
+
+@pytest.mark.parametrize("command", [["tools.compare.experiments"], ["tools.compare.seeds", ""]])
+def test_experiments_and_seeds_of_a_few_rows_take_a_second_or_two(repository: Path, command: list[str]) -> None:
+    """Of processor time, also of Git: DVC, which reads every file of every experiment, took ten."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert len(cells(tool(repository, *command))) >= 2
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3
 
 
 def test_models_that_head_lacks_stay_apart(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,12 +13,14 @@ def change(folder: Path, module: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_refactoring_leaves_nothing_stale_and_another_computation_stays_stale(
+def test_refactoring_or_a_new_augmentation_leaves_nothing_stale_and_another_computation_stays_stale(
     copy_reproduced: CopyFolder, tmp_path: Path
 ) -> None:
     clone = copy_reproduced(tmp_path / "clone")
     model = (clone / "data/models/mnist_dense.keras").read_bytes()
     change(clone, "stages/training/trainer.py", "probabilities", "predicted_probabilities")
+    augmentations = clone / "stages/training/augmentations"
+    (augmentations / "mine.py").write_bytes((augmentations / "horizontal_flip.py").read_bytes())  # no model uses it
     assert "train@mnist_dense" in run(clone, "dvc", "status").stdout
 
     done = run(clone, sys.executable, "-m", "tools.run.unchanged")
