@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from stages.runtime.numerics import NATIVE_BFLOAT16, dtype_policy, resolve_compute_dtype
-from tests.conftest import ROOT
+from tests.conftest import ROOT, run
 
 
 def test_auto_resolves_to_the_native_format_of_the_machine() -> None:
@@ -76,3 +76,44 @@ def test_gpu_memory_grows_where_it_is_used_and_is_left_alone_elsewhere(tmp_path:
     assert report == "visible [] GPU"
     assert warning.startswith("warning: TensorFlow cannot use the GPU of this machine")
     assert (imported, unusable, none) == ("False False", "", "")
+
+
+NORMALIZATION = """
+import sys
+from stages.runtime.numerics import import_tensorflow
+import_tensorflow(1, sys.argv[1])
+import keras, numpy as np, tensorflow as tf
+from tensorflow.python.eager import context
+
+for shape in ((8,), (4, 4, 8)):
+    layer = keras.layers.BatchNormalization()
+    inputs = tf.constant(np.random.default_rng(0).random((32, *shape), np.float32))
+    layer.build(inputs.shape)
+    layer.gamma.assign(tf.range(1.0, 9))
+    layer.moving_variance.assign(tf.range(1.0, 9))
+
+    def step(inputs, training):
+        with tf.GradientTape() as tape:
+            outputs = layer(inputs, training=training)
+        return outputs, tape.gradient(outputs, layer.trainable_variables)
+
+    for training in (False, True):
+        graph = tf.function(step)
+        context.enable_run_metadata()
+        outputs, _ = graph(inputs, training)
+        metadata = context.export_run_metadata()
+        context.disable_run_metadata()
+        found = {node.op for part in metadata.function_graphs for each in part.partition_graphs for node in each.node}
+        print(sorted(found & {"Rsqrt", "Reciprocal", "Inv"}), "Sqrt" in found or "Rsqrt" in found)
+        if not training:
+            expected = np.arange(1, 9) * inputs / np.sqrt(np.arange(1, 9) + layer.epsilon)
+            np.testing.assert_allclose(outputs, expected, 1e-5)
+"""
+
+
+@pytest.mark.parametrize(("kernels", "approximate"), [("portable", "[] True"), ("native", "['Rsqrt'] True")])
+def test_portable_normalization_has_no_root_that_amd_and_intel_approximate_differently(
+    kernels: str, approximate: str
+) -> None:
+    done = run(ROOT, sys.executable, "-c", NORMALIZATION, kernels)
+    assert done.stdout.splitlines() == [approximate] * 4, done.stderr
