@@ -50,7 +50,7 @@ def _generate(name: str, entry: DatasetConfig | WeightsConfig, folder: Path) -> 
 
 
 def _fetch(entry: DatasetConfig | WeightsConfig, folder: Path, target: Path) -> None:
-    """Write the published files of an entry; download those that are not in `target`."""
+    """Write the published files of an entry; download those that are neither in `target` nor in DVC's cache."""
     from stages.data.real.fetch import fetch
     from stages.data.real.reuse import reuse
 

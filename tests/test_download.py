@@ -231,7 +231,7 @@ def repository(folder: Path, url: str) -> None:
         "cmd": 'python -E -X utf8 -m stages.download "$DVC_STAGE"',
         "params": ["weights.net"],
         "deps": ["stages/data/real"],
-        "outs": [{"data/raw/net": {"persist": True}}],
+        "outs": ["data/raw/net"],
     }
     values = {"stages": {"download_weights": {"foreach": ["net"], "do": stage}}}
     _dump(values, folder / "dvc.yaml")
@@ -239,7 +239,7 @@ def repository(folder: Path, url: str) -> None:
 
 
 def test_code_change_reruns_without_a_request(server: Server, tmp_path: Path) -> None:
-    """`dvc repro` leaves data/raw/net as it is before it runs the stage."""
+    """`dvc repro` removes data/raw before it runs the stage: the file is linked from DVC's cache."""
     repository(tmp_path, server.at("/one.h5", send(BODY)))
     first = run(tmp_path, "dvc", "repro")
     assert (first.returncode, len(server.requests)) == (0, 1), first.stderr
@@ -248,7 +248,7 @@ def test_code_change_reruns_without_a_request(server: Server, tmp_path: Path) ->
     second = run(tmp_path, "dvc", "repro")
     assert second.returncode == 0, second.stderr
     assert "Running stage 'download_weights@net'" in second.stdout
-    assert "one.h5: found in data/raw/net" in second.stdout
+    assert "one.h5: found in DVC's cache" in second.stdout
     assert len(server.requests) == 1
     path = tmp_path / "data/raw/net/one.h5"
     assert path.read_bytes() == BODY
