@@ -68,6 +68,11 @@ def test_make_targets_and_variables_named_in_documents_exist() -> None:
             assert wrong == [], f"{path.name}: make {command}"
 
 
+def test_commands_in_documents_work_on_macos() -> None:
+    """Whose `sed -i` takes the next argument for a suffix."""
+    assert [path.name for path in documents() if re.search(r"\bsed -i", path.read_text(encoding="utf-8"))] == []
+
+
 @pytest.fixture(scope="module")
 def extended(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with every example of docs/extending.md."""

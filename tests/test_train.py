@@ -175,6 +175,19 @@ def test_validation_split_of_records_is_used_whole_and_shares_no_group_with_trai
     assert ("pets: validation takes" in said and "pets: train takes" in said) == (memory == 0)
 
 
+def test_each_epoch_prints_the_validation_loss_by_which_patience_stops(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_params(project, lambda values: values["train"].update(epochs=2))
+    import_tensorflow(params.load().threads)
+    write_records()
+    train("mnist_dense")
+    lines = capsys.readouterr().out.splitlines()
+    said = [line.partition(", validation loss ")[2].partition(",")[0] for line in lines if line.startswith("epoch ")]
+    curves = results.plot_table("curves", _registry.all_plots()["curves"], "mnist_dense", 10)
+    assert said == [f"{loss:.4f}" for loss in curves["val_loss"]] and len(said) == 2
+
+
 def test_without_a_validation_fraction_all_images_train_to_the_last_epoch(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

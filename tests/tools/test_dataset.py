@@ -254,10 +254,11 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         folder(PETS | {f"cat/{unicodedata.normalize(form, 'é')}.jpg": image() for form in ("NFC", "NFD")}),
         "two files are named 'cat/é.jpg'",
     ),
-    "name that is not UTF-8": (
+    "name that is not UTF-8, as of a file in an old zip file": (
         "pets",
-        folder(PETS, lambda r: (Path(os.fsdecode(bytes(r) + b"/cat/\xff.jpg"))).touch()),
-        "not UTF-8",
+        folder(PETS, lambda r: (Path(os.fsdecode(bytes(r) + "/cat/猫.jpg".encode("cp932")))).touch()),
+        r"'cat/\udc94L.jpg' is no name in UTF-8; rename it, or unpack its archive with the encoding of the names, such "
+        "as `unzip -O cp932 pets.zip`",
     ),
     "class name of several lines": (
         "pets",

@@ -3,7 +3,8 @@
 import sys
 from pathlib import Path
 
-from tests.conftest import CopyFolder, commit, run
+from tests.conftest import CopyFolder, clone_of_work_tree, commit, only, run
+from tools.lib.probes import probe
 
 
 def change(folder: Path, module: str, old: str, new: str) -> None:
@@ -35,3 +36,14 @@ def test_refactoring_or_a_new_augmentation_leaves_nothing_stale_and_another_comp
     assert done.returncode == 1
     assert "train@mnist_dense: computes something else; stays stale\n" in done.stdout
     assert "train@mnist_dense" in run(clone, "dvc", "status").stdout
+
+
+def test_measured_results_are_marked_after_a_change_of_evaluation_code(tmp_path: Path) -> None:
+    """Their rows show accuracies, which the probe that `make measured-tables` compares therefore computes, too."""
+    clone = clone_of_work_tree(tmp_path, lambda values: only(values, "mnist_dense"))
+    before = probe(["train@mnist_dense"], clone)
+    with (clone / "stages/evaluation/metrics.py").open("a", encoding="utf-8") as module:
+        module.write("# a comment\n")
+    assert probe(["train@mnist_dense"], clone) == before
+    change(clone, "stages/evaluation/metrics.py", "predictions.correct.mean()", "predictions.correct[1:].mean()")
+    assert probe(["train@mnist_dense"], clone) != before

@@ -42,6 +42,13 @@ def test_patience_stops_training_and_restore_best_keeps_the_best_epoch() -> None
     assert -np.log(probabilities).mean() == pytest.approx(history["val_loss"].min(), rel=1e-3)
 
 
+def test_patience_does_not_count_a_loss_that_falls_by_less_than_min_improvement() -> None:
+    _, history = trained(config(epochs=12, patience=2))
+    assert len(history) == 12 and (history["val_loss"].diff()[1:] < 0).all()  # it falls in every epoch
+    _, stopped = trained(config(epochs=12, patience=2, min_improvement=100.0))
+    assert len(stopped) == 1 + 2  # none falls by so much after the first
+
+
 def test_history_has_the_learning_rate_of_the_last_step_of_each_epoch() -> None:
     _, constant = trained(config())
     assert list(constant["learning_rate"]) == [0.01] * 3

@@ -54,7 +54,10 @@ def files(root: Path) -> Iterator[tuple[str, Path]]:
             if is_hidden(entry.name):
                 continue
             if re.search("[\ud800-\udfff]", name):
-                raise UserError(f"{root}: {name!r} has a name that is not UTF-8; rename it")
+                raise UserError(
+                    f"{root}: {name!r} is no name in UTF-8; rename it, or unpack its archive with the encoding of the "
+                    f"names, such as `unzip -O cp932 {root.name}.zip`"
+                )
             if entry.is_symlink():
                 check_inside(path, root, name)
             if entry.is_dir(follow_symlinks=False):
