@@ -3,10 +3,12 @@
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from stages.config import params
 from stages.config.schema import Params
 from stages.evaluation import metrics
-from stages.reporting import measured, page, results
+from stages.reporting import build, measured, page, results
 
 METRICS = {
     **dict.fromkeys(set(metrics.METRICS) - {"accuracy_without_tta"}, 0.5),
@@ -81,6 +83,19 @@ def test_an_outdated_measurement_and_synthetic_data_are_marked_in_the_row(projec
     assert "\\* measured with other params, code or library versions than today’s." in text
     assert [f"| {third.config.dataset} (synthetic) |" in row for row in rows] == [False, False, True]
     assert "measured with other" not in render([first], [], [])
+
+
+@pytest.mark.parametrize("outdated", [False, True])
+def test_an_outdated_measurement_is_marked_in_the_row_of_the_page(project: Path, outdated: bool) -> None:
+    runs = measured.MeasuredResult([{"accuracy": 0.97}, {"accuracy": 0.98}], [{}, {}])
+    first, second, *_ = (replace(model, measured=runs) for model in all_models(params.load()))
+    models = (first, replace(second, outdated=outdated))
+    facts = {"compute_dtype": "float32"}
+    views = [build.ModelView(replace(each, metrics=each.metrics | facts), [], [], []) for each in models]
+    text = page.render("index.html.j2", models=views, datasets=[], audits=[], synthetic=[])
+    assert text.count("97.50% ± 0.71") == 2 or text.count("97.50\N{NO-BREAK SPACE}% ± 0.71") == 2
+    assert text.count("2 seeds, outdated</span>") == outdated
+    assert ("Outdated: measured with other params, code or library versions than today’s." in text) == outdated
 
 
 def test_the_caution_names_the_synthetic_data(reported: Path) -> None:

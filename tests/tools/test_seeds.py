@@ -1,7 +1,9 @@
 """Experiments as DVC runs them: a row for each model, the best first; and their spread over seeds."""
 
 import json
+import re
 import resource
+import shlex
 import statistics
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from dvc.api import DVCFileSystem
 
-from tests.conftest import CopyFolder, run
+from tests.conftest import ROOT, CopyFolder, run
 from tools.compare import experiments
 from tools.lib.git import Experiment
 
@@ -81,6 +83,15 @@ def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None
         ["mnist_dense", "other-seed", "seed=1", "90.00%", "90.00%", "+0.00", "90.00%"],
         ["mnist_dense", "worse", "learning_rate=0.002", "80.00%", "90.00%", "−10.00", "80.00%"],
     ]
+
+
+def test_documented_table_of_dvc_has_no_column_of_hashes(repository: Path) -> None:
+    text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    (command,) = re.findall(r"^\$ (dvc exp show .*)$", text, re.MULTILINE)
+    done = run(repository, *shlex.split(command), "--csv")
+    header = done.stdout.partition("\n")[0]
+    assert "better" in done.stdout and "learning_rate" in header, done.stderr
+    assert not re.search(r"\b[0-9a-f]{32}\b", done.stdout), header
 
 
 @pytest.mark.parametrize("command", [["tools.compare.experiments"], ["tools.compare.seeds", ""]])
