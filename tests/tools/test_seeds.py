@@ -88,7 +88,7 @@ def test_experiments_are_ranked_by_validation_accuracy(repository: Path) -> None
 def test_documented_table_of_dvc_has_no_column_of_hashes(repository: Path) -> None:
     text = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
     (command,) = re.findall(r"^\$ (dvc exp show .*)$", text, re.MULTILINE)
-    done = run(repository, *shlex.split(command), "--csv")
+    done = run(repository, *shlex.split(command), "--all-commits", "--csv")  # another test commits
     header = done.stdout.partition("\n")[0]
     assert "better" in done.stdout and "learning_rate" in header, done.stderr
     assert not re.search(r"\b[0-9a-f]{32}\b", done.stdout), header
