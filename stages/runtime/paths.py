@@ -5,7 +5,7 @@ from pathlib import Path
 
 PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
-CHECKED = Path("data/checked")  # an empty file: params.yaml is valid
+CHECKED = Path("data/checked")  # says that params.yaml is valid
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
 DECODED = Path(".dvc/tmp/decoded")  # temporary files of trainings that do not fit into memory, without names
 CONVERTED = Path(".dvc/tmp/converted.db")  # may be removed: images are then decoded again
