@@ -110,9 +110,7 @@ class Params(Config):
 
     def feature_kernels(self, features: str) -> Kernels:
         """The kernels for extracting a feature set, in which a backbone with generated weights counts as generated."""
-        config = self.features[features]
-        synthetic = self.is_backbone_synthetic(config.backbone)
-        return self.kernels.synthetic if synthetic else self.dataset_kernels(config.dataset)
+        return self.kernels.synthetic if self._is_features_synthetic(self.features[features]) else self.kernels.real
 
     def model_kernels(self, model: str) -> Kernels:
         """The kernels for a model's training."""

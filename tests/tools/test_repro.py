@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from stages.runtime.cli import INTERRUPTED
-from tests.conftest import ROOT, environment, run
+from tests.conftest import ROOT, commit, environment, run
 from tools.lib.lock_entries import split
 from tools.run.repro import Plan
 
@@ -193,6 +193,31 @@ def test_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert code == 1
     assert "Traceback" not in output + error
     assert "loop" in output + error
+
+
+def test_outputs_that_are_not_the_committed_ones_are_explained(tmp_path: Path) -> None:
+    """As on a machine that computes other bits with the same code and params."""
+    folder = write_project(tmp_path / "project", 0)
+    (folder / "dvc.yaml").write_text(
+        "stages: {a: {cmd: cat bits > reports/a, deps: [code], outs: [{reports/a: {cache: false}}]}}",
+        encoding="utf-8",
+    )
+    (folder / "reports").mkdir()
+    (folder / ".gitignore").write_text("bits\nnap\n", encoding="utf-8")
+
+    def reproduce_with(bits: str, code: str) -> str:
+        (folder / "bits").write_text(bits, encoding="utf-8")
+        (folder / "code").write_text(code, encoding="utf-8")
+        (folder / "reports/a").unlink(missing_ok=True)
+        returned, output, error = reproduce(folder, 1)
+        assert (returned, error) == (0, "")
+        return output.splitlines()[-1]
+
+    assert reproduce_with("1", "").startswith("done: ")
+    commit(folder, "reproduced")
+    assert reproduce_with("1", "").startswith("done: ")
+    assert reproduce_with("2", "").startswith("dvc.lock and 1 other files in Git are not the committed ones, although ")
+    assert reproduce_with("3", "changed").startswith("done: ")
 
 
 def test_plan_starts_in_order_what_fits_into_the_memory_and_alone_what_does_not() -> None:

@@ -4,7 +4,9 @@ DVC parses and writes all of it for each stage, which takes seconds with twenty 
 """
 
 import re
-from typing import TYPE_CHECKING
+import subprocess
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -38,3 +40,42 @@ def split(text: str) -> tuple[str, dict[str, str], str]:
         (name,) = yaml.safe_load(entry.partition("\n")[0])
         entries[name] = entry
     return text[: found.start(1)], entries, text[found.end() :]
+
+
+def explain_changes() -> str | None:
+    """Say why outputs that Git tracks are not the committed ones, if code and params are."""
+    committed, changed = (
+        _git("show", f"HEAD:./{paths.LOCK}"),
+        _git("diff", "--name-only", "HEAD", "--", str(paths.LOCK), "reports"),
+    )
+    text = paths.LOCK.read_text(encoding="utf-8")
+    if text == committed or not committed or not changed or _inputs(committed) != _inputs(text):
+        return None
+    return (
+        f"dvc.lock and {len(changed.splitlines()) - 1} other files in Git are not the committed ones, although code "
+        "and params are: this machine or its packages compute other bits (docs/reproducibility.md); commit them to "
+        "go on from here, or take them back with `git checkout dvc.lock reports && dvc checkout`"
+    )
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8").stdout
+
+
+def _inputs(text: str) -> dict[str, Any]:
+    """Of each stage: its command, params, and those of its inputs that no stage writes."""
+    stages = yaml.load(text, yaml.CSafeLoader).get("stages", {})
+    outs = {PurePosixPath(out["path"]) for stage in stages.values() for out in stage.get("outs", [])}
+    folders = {parent for out in outs for parent in out.parents}
+
+    def is_output(path: PurePosixPath) -> bool:
+        return path in folders or not outs.isdisjoint([path, *path.parents])
+
+    return {
+        name: (
+            stage["cmd"],
+            stage.get("params"),
+            [dep for dep in stage.get("deps", []) if not is_output(PurePosixPath(dep["path"]))],
+        )
+        for name, stage in stages.items()
+    }

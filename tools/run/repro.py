@@ -100,6 +100,8 @@ def repro(jobs: str, targets: str) -> None:
         if failed:
             raise UserError(f"{', '.join(failed)} failed; see above")
     print(f"done: {_count(stale)} in {_clock(begin)}{_page()}")
+    if text := lock_entries.explain_changes():
+        print(text)
 
 
 def _stale(stages: "dict[str, Stage]", upstream: dict[str, set[str]]) -> list[str]:
