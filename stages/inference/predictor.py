@@ -11,14 +11,13 @@ from stages.config.plugins import load_plugin
 from stages.data.jpeg import MAX_PIXELS
 from stages.inference.locate import find_weights
 from stages.prediction.calibration import with_temperature
+from stages.prediction.forward import compile_forward
 from stages.prediction.saved_model import read_signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
-    import keras
-
     from stages.inference.grad_cam import GradCam
 
 
@@ -54,7 +53,7 @@ class Predictor:
         except Exception as error:  # zipfile, HDF5 and Keras raise errors of their own
             raise UserError(f"{path}: corrupt: {' '.join(str(error).split())[:200]}; train the model again") from None
         self.batch_size = eval_batch_size(self.model)  # images that are predicted at once
-        self._forward = _compiled(self.model)
+        self._forward = compile_forward(self.model)
         self.backbone: keras.Model | None = None
         self._extract: Any = None
         if weights:
@@ -62,7 +61,7 @@ class Predictor:
             from stages.inference.backbone import build_backbone
 
             self.backbone = build_backbone(backbone, weights)
-            self._extract = _compiled(self.backbone, "float16")  # the number format in which features are stored
+            self._extract = compile_forward(self.backbone, "float16")  # the number format in which features are stored
             self.batch_size = BATCH_SIZE
         self.image_shape: tuple[int, int, int] = (self.backbone or self.model).input_shape[1:]
         self.fit: str = (backbone or self.signature).get("fit", "crop")
@@ -162,14 +161,3 @@ class Predictor:
         for start in range(0, len(pixels), self.batch_size):
             found.append(self._forward(self.inputs(pixels[start : start + self.batch_size])).numpy())
         return np.concatenate(found)
-
-
-def _compiled(model: "keras.Model", dtype: str = "float32") -> Any:
-    """A graph of the model for any number of images; a call costs less than a millisecond, unlike `model.predict`."""
-    import tensorflow as tf
-
-    def forward(inputs: tf.Tensor) -> tf.Tensor:
-        return tf.cast(model(inputs, training=False), dtype)
-
-    spec = tf.TensorSpec((None, *model.input_shape[1:]), model.inputs[0].dtype)
-    return tf.function(forward, input_signature=[spec], autograph=False)

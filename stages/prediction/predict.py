@@ -2,9 +2,8 @@
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from stages.data.arrays import SplitArrays
 from stages.evaluation.predictions import Predictions
 from stages.prediction.calibration import fit_temperature, fit_threshold, with_temperature
 from stages.prediction.eval_batch_size import eval_batch_size
+from stages.prediction.forward import compile_forward
 from stages.prediction.saved_model import read_signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime.files import file_hash
@@ -134,28 +134,29 @@ def _predict(
     model: "keras.Model", title: str, test_time: PartConfig | None, parts: Parts, total: int
 ) -> Iterator[tuple[SplitArrays, np.ndarray, np.ndarray | None]]:
     """Yield parts, their probabilities (images, classes), and with TTA those of the images as they are."""
+    from stages.kernels.replacement import with_kernels
+
     batch_size = eval_batch_size(model)
+    forward = compile_forward(with_kernels(model))
     views = load_plugin("prediction.test_time", test_time.name).build(**test_time.options) if test_time else None
-    steps = None
-    for part in parts(batch_size):
-        if steps is None:
+    steps: Iterator[None] = iter(())
+
+    def probabilities(images: np.ndarray) -> np.ndarray:
+        found = []
+        for start in range(0, len(images), batch_size):
+            found.append(forward(images[start : start + batch_size]).numpy())
+            next(steps)
+        return np.concatenate(found)
+
+    for number, part in enumerate(parts(batch_size)):
+        if not number:
             batches = -(-total // batch_size) * (sum(1 for _ in views(part.inputs[:1])) if views else 1)
             steps = progress(itertools.repeat(None), batches, title, "batches")
             next(steps)  # the first batch begins
-        forward = partial(_probabilities, model, batch_size=batch_size, steps=steps)
         if views is None:
-            yield part, forward(part.inputs), None
+            yield part, probabilities(part.inputs), None
         else:
-            yield part, *mean_prediction(views(part.inputs), forward)
-
-
-def _probabilities(model: "keras.Model", images: np.ndarray, batch_size: int, steps: Iterator[Any]) -> np.ndarray:
-    """What a model predicts, (images, classes) float32. Each batch counts as one of `steps`."""
-    import keras
-
-    callback = keras.callbacks.LambdaCallback(on_predict_batch_end=lambda batch, logs: next(steps))
-    outputs = model.predict(images, batch_size=batch_size, verbose=0, callbacks=[callback])
-    return np.asarray(outputs, np.float32)
+            yield part, *mean_prediction(views(part.inputs), probabilities)
 
 
 def _labels(probabilities: np.ndarray) -> np.ndarray:

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from stages.config.models import Distribution, ModelConfig
 from stages.config.plugins import load_plugin
+from stages.kernels.replacement import with_kernels
 from stages.prediction.saved_model import load_in
 from stages.runtime.errors import UserError
-from stages.training.kernels.replacement import with_kernels
 from stages.training.optimizer import matches
 from stages.training.progressive import with_image_size
 

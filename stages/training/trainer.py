@@ -13,6 +13,7 @@ import tensorflow as tf
 from stages.config.models import ModelConfig
 from stages.config.plugins import build_plugin
 from stages.data.arrays import Rows, SplitArrays
+from stages.kernels.replacement import with_kernels
 from stages.prediction.eval_batch_size import eval_batch_size
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
@@ -53,6 +54,7 @@ class Trainer:
             self.averaging: Any = None
             if config.averaging:
                 self.averaging = build_plugin("training.averaging", config.averaging, model, total)
+            self.eval_model = with_kernels(model)
             self.train_models = {size: build_train_model(model, size) for size in self.image_sizes}
         self.eval_loss = self.train_loss = build_loss(config.loss, self.num_classes)
         if config.class_weight:
@@ -81,8 +83,8 @@ class Trainer:
 
     def eval_step(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
         """Measure the model on a batch; returns as `train_step`."""
-        probabilities = self.model(batch.inputs, training=False)
-        losses = self.eval_loss(batch.targets, probabilities) + penalties(self.model)
+        probabilities = self.eval_model(batch.inputs, training=False)
+        losses = self.eval_loss(batch.targets, probabilities) + penalties(self.eval_model)
         return losses, is_correct(batch.targets, probabilities)
 
     def train_epoch(self, epoch: int, order: np.ndarray, title: str) -> tuple[float, float]:

@@ -31,7 +31,7 @@ def test_refactoring_or_a_new_augmentation_leaves_nothing_stale_and_another_comp
     assert (clone / "data/models/mnist_dense.keras").read_bytes() == model
 
     commit(clone, "refactored")
-    change(clone, "stages/training/kernels/adam.py", "epsilon=optimizer.epsilon", "epsilon=2 * optimizer.epsilon")
+    change(clone, "stages/kernels/adam.py", "epsilon=optimizer.epsilon", "epsilon=2 * optimizer.epsilon")
     done = run(clone, sys.executable, "-m", "tools.run.unchanged")
     assert done.returncode == 1
     assert "train@mnist_dense: computes something else; stays stale\n" in done.stdout

@@ -37,7 +37,7 @@ def normalization(sequential: bool = True, **options: Any) -> Any:
 def test_fused_step_equals_numpy(scale: bool, dtype: str, tolerance: float) -> None:
     import tensorflow as tf
 
-    from stages.training.kernels.batch_norm import Kernel
+    from stages.kernels.batch_norm import Kernel
     from stages.training.network import build_train_model
 
     model = normalization(scale=scale, dtype=dtype)
@@ -74,7 +74,7 @@ def test_every_epsilon_is_fused_with_a_gpu_too(monkeypatch: pytest.MonkeyPatch) 
     import keras
     import tensorflow as tf
 
-    from stages.training.kernels.batch_norm import Kernel
+    from stages.kernels.batch_norm import Kernel
 
     layer = keras.layers.BatchNormalization(epsilon=1e-12)
     layer.build(IMAGES.shape)
@@ -84,7 +84,7 @@ def test_every_epsilon_is_fused_with_a_gpu_too(monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("sequential", [True, False])
 def test_fused_validation_equals_keras_and_changes_nothing(sequential: bool) -> None:
-    from stages.training.kernels.batch_norm import Kernel
+    from stages.kernels.batch_norm import Kernel
     from stages.training.network import build_train_model
 
     model = normalization(sequential)

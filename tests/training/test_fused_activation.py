@@ -21,7 +21,7 @@ def network(activation: str, dtype: str) -> Any:
 def test_step_equals_that_of_keras(activation: str, dtype: str, rounding: float) -> None:
     import tensorflow as tf
 
-    from stages.training.kernels.activation import Kernel
+    from stages.kernels.activation import Kernel
     from stages.training.network import build_train_model
 
     inputs = tf.constant(RNG.normal(size=(400, 5)) * 3, tf.as_dtype(dtype.removeprefix("mixed_")))
@@ -43,11 +43,17 @@ def test_step_equals_that_of_keras(activation: str, dtype: str, rounding: float)
         assert np.abs(one - expected).mean() <= np.abs(other - expected).mean() + 1e-6
 
 
-def test_validation_and_single_pass_activations_are_those_of_keras() -> None:
+def test_activation_of_a_single_pass_stays_that_of_keras() -> None:
     from stages.training.network import build_train_model
 
-    inputs = RNG.normal(size=(7, 5)).astype(np.float32)
-    model = network("gelu", "float32")
-    np.testing.assert_array_equal(build_train_model(model, 5)(inputs, training=False), model(inputs, training=False))
     model = network("relu", "float32")
     assert build_train_model(model, 5) is model
+
+
+def test_evaluation_computes_the_activation_as_training_does() -> None:
+    from stages.prediction.forward import compile_forward
+    from stages.training.network import build_train_model
+
+    fast = build_train_model(network("gelu", "float32"), 5)
+    inputs = RNG.normal(size=(7, 5)).astype(np.float32)
+    np.testing.assert_array_equal(compile_forward(fast)(inputs), fast(inputs, training=True))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from stages.training.kernels import adam as _fused
+from stages.kernels import adam as _fused
 
 if TYPE_CHECKING:
     import keras

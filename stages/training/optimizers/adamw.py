@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from stages.config.types import Fraction, NotNegative, Rate
-from stages.training.kernels import adam as _fused
+from stages.kernels import adam as _fused
 
 if TYPE_CHECKING:
     import keras

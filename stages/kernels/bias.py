@@ -9,7 +9,7 @@ replacement: oneDNN computes both gradients at once, in float32.
 import keras
 import tensorflow as tf
 
-from stages.training.kernels.replacement import Replacement
+from stages.kernels.replacement import Replacement
 
 CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 

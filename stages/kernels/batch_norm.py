@@ -9,7 +9,7 @@ kernel for.
 import keras
 import tensorflow as tf
 
-from stages.training.kernels.replacement import Replacement
+from stages.kernels.replacement import Replacement
 
 
 class Kernel(Replacement):

@@ -1,4 +1,4 @@
-"""Layers that compute faster, or more accurately, while they train; the saved model keeps Keras's layers.
+"""Layers that compute faster, or more accurately, than those of Keras, which the saved model keeps.
 
 This module imports TensorFlow at the top: import it late.
 """
@@ -13,7 +13,7 @@ KERNELS = ("bias", "batch_norm", "activation", "small_maps")  # modules of this 
 
 
 class Replacement(keras.layers.Layer):
-    """A built layer, with its variables, that has an implementation of its own for training."""
+    """A built layer, with its variables, that computes in another way, while it trains or always."""
 
     def __init__(self, layer: keras.layers.Layer) -> None:
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
@@ -43,7 +43,7 @@ def with_kernels(model: keras.Model) -> keras.Model:
 
     Models inside the model are copied, too. A model without layers to replace is returned as it is.
     """
-    kinds = [importlib.import_module(f"stages.training.kernels.{name}").Kernel for name in KERNELS]
+    kinds = [importlib.import_module(f"stages.kernels.{name}").Kernel for name in KERNELS]
 
     def replaced(layer: keras.layers.Layer) -> keras.layers.Layer:
         return next((kind(layer) for kind in kinds if kind.applies_to(layer)), layer)

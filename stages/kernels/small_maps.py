@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stages.training.kernels.replacement import Replacement
+from stages.kernels.replacement import Replacement
 
 # A matrix has a block for each pair of an input and an output position. Where some pairs have no tap, it holds zeros,
 # which pay if the batch is large compared with the number of pairs.
