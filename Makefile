@@ -16,6 +16,7 @@ SKIP_INVALID ?=# 1: leave out files that are not valid images
 MODEL ?=# one model; `make measure` takes several names with spaces between, empty for all
 IMAGES ?=# files, folders and globs for `make predict`, with spaces between
 SEED ?=# seeds for `make measure`; empty: three for models that train in up to ten minutes, else one
+WHOLE ?=# 1: `make measure` trains on the whole training split, without validation images
 TRIALS ?= 40# number of trials of `make search`
 SAMPLER ?= tpe# how `make search` chooses values: tpe, or grid for all combinations of choices
 FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or that did not pass
@@ -27,7 +28,7 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-GIVEN := BACKBONE BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED SKIP_INVALID TARGETS TRIALS
+GIVEN := BACKBONE BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED SKIP_INVALID TARGETS TRIALS WHOLE
 export $(GIVEN)
 # As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
@@ -126,7 +127,7 @@ real: setup ## review and gate of the REAL models on real data, BASE and workspa
 	@$(RUN) python -m tools.compare.real "$$BASE" "$$REAL"
 
 measure: setup ## train MODEL, or all models, on the real data and write reports/measured/; resumes
-	@$(RUN) python -m tools.compare.measure "$$MODEL" "$$SEED"
+	@$(RUN) python -m tools.compare.measure "$$MODEL" "$$SEED" "$$WHOLE"
 
 probe: setup ## would today's code give the measured results? Minutes; fails and names the models if not
 	@$(RUN) python -m tools.compare.probe

@@ -1,4 +1,7 @@
-"""Measured results on the real data, reports/measured/: one folder a seed, written by `make measure`."""
+"""Measured results on the real data, reports/measured/: one folder a seed, written by `make measure`.
+
+The folder `whole` has the same of trainings on the whole training split, with `train.validation_fraction: 0`.
+"""
 
 import json
 import statistics
@@ -10,6 +13,8 @@ from stages.config import params
 from stages.config.schema import Params
 from stages.reporting.markdown import table
 from stages.runtime import dvc_lock, paths
+
+WHOLE = paths.MEASURED / "whole"
 
 
 @dataclass(frozen=True)
@@ -38,10 +43,10 @@ class MeasuredResult:
         return statistics.mean(facts[fact] for facts in self.facts)
 
 
-def read() -> dict[str, MeasuredResult]:
-    """The measured results of every model that has any, in the order of params.yaml."""
+def read(root: Path = paths.MEASURED) -> dict[str, MeasuredResult]:
+    """The measured results in `root` or `WHOLE` of every model that has any, in the order of params.yaml."""
     runs: dict[str, MeasuredResult] = {}
-    for folder in _folders():
+    for folder in _folders(root):
         for name, facts in _facts(folder).items():
             result = runs.setdefault(name, MeasuredResult([], []))
             result.metrics.append(json.loads((folder / "metrics" / f"{name}.json").read_text(encoding="utf-8")))
@@ -57,15 +62,21 @@ def outdated(values: Params | None = None) -> set[str]:
     values = values or params.load()
     digests = json.loads(paths.PROBES.read_text(encoding="utf-8")) if paths.PROBES.exists() else {}
     marked = set()
-    for folder in _folders():
-        for name, facts in _facts(folder).items():
-            if name in values.models and (
-                facts.get("params") != training_params(values, name)
-                or facts.get("probe") != digests.get(name)
-                or not _same_records(values, name, facts.get("records"))
-            ):
-                marked.add(name)
+    for root, trained in ((paths.MEASURED, values), (WHOLE, on_whole_split(values))):
+        for folder in _folders(root):
+            for name, facts in _facts(folder).items():
+                if name in values.models and (
+                    facts.get("params") != training_params(trained, name)
+                    or facts.get("probe") != digests.get(name)
+                    or not _same_records(values, name, facts.get("records"))
+                ):
+                    marked.add(name)
     return marked
+
+
+def on_whole_split(values: Params) -> Params:
+    """The params of trainings that hold out no validation images."""
+    return values.model_copy(update={"train": values.train.model_copy(update={"validation_fraction": 0})})
 
 
 def training_params(values: Params, name: str) -> dict[str, Any]:
@@ -93,11 +104,17 @@ def _same_records(values: Params, name: str, records: str | None) -> bool:
     return known is None or known == records
 
 
-def markdown(results: dict[str, MeasuredResult], published: dict[str, Any], outdated: set[str]) -> str:
+def markdown(
+    results: dict[str, MeasuredResult],
+    whole: dict[str, MeasuredResult],
+    published: dict[str, Any],
+    outdated: set[str],
+) -> str:
     """A table with a row for each model. A star marks the outdated ones.
 
     Args:
         results: from `read`.
+        whole: those of `WHOLE`.
         published: entries of reports/published.yaml by model.
         outdated: from `outdated`.
     """
@@ -108,18 +125,19 @@ def markdown(results: dict[str, MeasuredResult], published: dict[str, Any], outd
             result.percent("validation_accuracy"),
             result.percent("accuracy"),
             result.percent("accuracy_without_tta") if "accuracy_without_tta" in result.metrics[0] else "",
+            whole[name].percent("accuracy") if name in whole else "",
             _published(published.get(name)),
             f"{result.mean_fact('cpu_seconds') / 60:.1f}",
         ]
         for name, result in results.items()
     ]
-    head = ["Model", "Seeds", "Validation", "Test", "Test without TTA", "Published", "CPU minutes"]
-    return table(head, rows, "lrrrrlr")
+    head = ["Model", "Seeds", "Validation", "Test", "Test without TTA", "Test, whole split", "Published", "CPU minutes"]
+    return table(head, rows, "lrrrrrlr")
 
 
-def _folders() -> list[Path]:
+def _folders(root: Path) -> list[Path]:
     """The folders of the seeds, in their order."""
-    return sorted(paths.MEASURED.glob("seed-*"), key=lambda path: int(path.name.partition("-")[2]))
+    return sorted(root.glob("seed-*"), key=lambda path: int(path.name.partition("-")[2]))
 
 
 def _facts(folder: Path) -> dict[str, dict[str, Any]]:

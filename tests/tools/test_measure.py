@@ -29,7 +29,7 @@ def rows(folder: Path) -> dict[str, list[str]]:
 def test_models_are_trained_once_for_each_seed_and_marked_if_params_or_the_computation_change(repository: Path) -> None:
     command = [sys.executable, "-m", "tools.compare.measure"]
     before = (repository / "params.yaml").read_text(encoding="utf-8")
-    done = run(repository, *command, "mnist_dense", "42 1")
+    done = run(repository, *command, "mnist_dense", "42 1", "")
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Running stage 'train@mnist_dense'") == 2
     assert (repository / "params.yaml").read_text(encoding="utf-8") == before
@@ -42,9 +42,15 @@ def test_models_are_trained_once_for_each_seed_and_marked_if_params_or_the_compu
 
     with (repository / "stages/models/dense.py").open("a", encoding="utf-8") as module:
         module.write("# a comment\n")
-    done = run(repository, *command, "mnist_dense", "42")  # computes the same
+    done = run(repository, *command, "mnist_dense", "42", "")  # computes the same
     assert (done.returncode, done.stderr.count("Running stage 'train@mnist_dense'")) == (0, 0), done.stderr
     assert list(rows(repository)) == ["`mnist_dense`"]
+
+    done = run(repository, *command, "mnist_dense", "2", "1")
+    assert (done.returncode, done.stderr.count("Running stage 'train@mnist_dense'")) == (0, 1), done.stderr
+    whole = json.loads((repository / "reports/measured/whole/seed-2/runs.json").read_text(encoding="utf-8"))
+    assert whole["mnist_dense"]["params"]["train"]["validation_fraction"] == 0
+    assert rows(repository)["`mnist_dense`"][:5] == ["2", "90.00% ± 0.00", "90.00% ± 0.00", "", "90.00%"]
 
     tables = [sys.executable, "-c", "from tools.compare.measure import write_tables; write_tables()"]
     (repository / "params.yaml").write_text(before.replace("seed: 42", "seed: 43"), encoding="utf-8")
@@ -61,21 +67,21 @@ def test_models_are_trained_once_for_each_seed_and_marked_if_params_or_the_compu
 
 
 def test_unknown_model_is_one_line(repository: Path) -> None:
-    done = run(repository, sys.executable, "-m", "tools.compare.measure", "mnist_dens", "")
+    done = run(repository, sys.executable, "-m", "tools.compare.measure", "mnist_dens", "", "")
     assert done.returncode == 1
     assert done.stderr.startswith("error: params.yaml: models: there is no 'mnist_dens'; did you mean 'mnist_dense'?")
 
 
 @pytest.mark.parametrize("seeds", ["one", "-1", "1.5", "4294967296"])
 def test_seed_that_is_none_is_one_line(repository: Path, seeds: str) -> None:
-    done = run(repository, sys.executable, "-m", "tools.compare.measure", "mnist_dense", f"42 {seeds}")
+    done = run(repository, sys.executable, "-m", "tools.compare.measure", "mnist_dense", f"42 {seeds}", "")
     expected = f"error: SEED: '{seeds}': it should be a whole number from 0 to 4294967295\n"
     assert (done.returncode, done.stderr) == (1, expected)
 
 
 def test_second_run_in_the_same_clone_is_one_line(repository: Path) -> None:
     with FileLock(repository / f"{measure.WORKTREE}.lock"):
-        done = run(repository, sys.executable, "-m", "tools.compare.measure", "mnist_dense", "1")
+        done = run(repository, sys.executable, "-m", "tools.compare.measure", "mnist_dense", "1", "")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith("error: make measure runs in this clone already")
 

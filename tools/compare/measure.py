@@ -19,7 +19,7 @@ from ruamel.yaml import YAML
 from stages.config import params
 from stages.config.messages import lookup
 from stages.config.schema import Params
-from stages.reporting import measured as measured
+from stages.reporting import measured
 from stages.reporting.environments import describe
 from stages.reporting.results import published_results
 from stages.runtime import dvc_lock, paths
@@ -40,12 +40,13 @@ TABLES = [Path("README.md"), paths.MEASURED / "README.md"]
 BEGIN, END = "<!-- measured results: make measure -->\n", "<!-- end of measured results -->\n"
 
 
-def measure(models: str, seeds: str) -> None:
+def measure(models: str, seeds: str, whole: str) -> None:
     """Train what is missing, or was trained with other code or params, and write the tables.
 
     Args:
         models: names with spaces between; empty for all.
         seeds: numbers with spaces between; empty for the usual ones.
+        whole: not empty: train on the whole training split, without validation images.
 
     Raises:
         UserError: there is no such model, a seed is not a number, a stage fails, or this runs already.
@@ -65,7 +66,7 @@ def measure(models: str, seeds: str) -> None:
         for seed in map(int, seeds.split() or SEEDS):
             for name in names:
                 if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
-                    _measure(folder, name, seed, digests[name])
+                    _measure(folder, name, seed, bool(whole), digests[name])
                     write_tables()
         write_limits()
 
@@ -81,7 +82,7 @@ def update_probes(names: list[str]) -> dict[str, str]:
 
 def write_tables() -> None:
     """Write the table of measured results into each of `TABLES` that has the two marks."""
-    text = measured.markdown(measured.read(), published_results(), measured.outdated())
+    text = measured.markdown(measured.read(), measured.read(measured.WHOLE), published_results(), measured.outdated())
     for path in TABLES:
         before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN)
         if begin:
@@ -116,15 +117,16 @@ def _worktree() -> Path:
     return folder
 
 
-def _measure(folder: Path, name: str, seed: int, digest: str) -> None:
+def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> None:
     """Train and evaluate a model with a seed, and copy its results here, unless they stand already."""
     yaml = YAML()
     yaml.width = 4096
     yaml.preserve_quotes = True  # the C parser takes no URL without quotes in a flow mapping
     content = yaml.load(folder / paths.PARAMS)
     content["seed"] = seed
+    content["train"]["validation_fraction"] = 0 if whole else params.load().train.validation_fraction
     yaml.dump(content, folder / paths.PARAMS)
-    target = paths.MEASURED / f"seed-{seed}"
+    target = (measured.WHOLE if whole else paths.MEASURED) / f"seed-{seed}"
     facts_path = target / "runs.json"
     facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.exists() else {}
     values = params.load(folder / paths.PARAMS)
@@ -189,4 +191,4 @@ def _mean_seconds(name: str) -> float:
 
 
 if __name__ == "__main__":
-    run(measure, "models", "seeds")
+    run(measure, "models", "seeds", "whole")

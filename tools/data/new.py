@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.config import params
 from stages.config.schema import Params
+from stages.reporting.measured import WHOLE
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -43,7 +44,7 @@ def new() -> None:
         shutil.copy(file, SAMPLE)
     rewrite(paths.PARAMS, own)
     paths.LOCK.unlink(missing_ok=True)
-    for result in [*map(Path, RESULTS), *paths.MEASURED.glob("seed-*"), paths.PROBES]:
+    for result in [*map(Path, RESULTS), *paths.MEASURED.glob("seed-*"), WHOLE, paths.PROBES]:
         shutil.rmtree(result) if result.is_dir() else result.unlink(missing_ok=True)
     rewrite(paths.PUBLISHED, "{}\n")
     print(f"{paths.PARAMS}: {', '.join(kept['models']) or 'empty'}. Next: make dataset NAME=… FROM=…, then make repro")
