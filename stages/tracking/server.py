@@ -2,6 +2,8 @@
 
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,7 +73,11 @@ def failure(error: Exception) -> str:
     return ": ".join(filter(None, [f"MLflow at {mask_urls(uri())}", kind, message]))
 
 
-def strict(error: Exception) -> UserError:
-    """The error of a command that MLflow is needed for, with what to do about it."""
-    advice = "" if isinstance(error, UserError) else "; start it, or correct MLFLOW_TRACKING_URI"
-    return UserError(failure(error) + advice)
+@contextmanager
+def required() -> "Iterator[MlflowClient]":
+    """A client for a command that needs MLflow; what fails in the block is a `UserError` with what to do about it."""
+    try:
+        yield connect()
+    except Exception as error:
+        advice = "" if isinstance(error, UserError) else "; start it, or correct MLFLOW_TRACKING_URI"
+        raise UserError(failure(error) + advice) from None

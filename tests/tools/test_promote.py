@@ -1,7 +1,6 @@
-"""`make promote` with a real MLflow store and real Git tags, and what `champion` then means."""
+"""`make promote` with a real MLflow store and real Git tags."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 
 from stages.config import params
-from stages.prediction.saved_model import read_signature, save
+from stages.prediction.saved_model import save
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
@@ -17,7 +16,6 @@ from stages.tracking import logger, server
 from tests.conftest import commit, run, write_params
 from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
 from tools.lib import model_card
-from tools.lib.champion import resolve_model
 from tools.release.promote import promote
 
 NAME = "mnist_dense"
@@ -77,8 +75,6 @@ def test_promotion_registers_tags_and_describes_the_champion(
     with pytest.raises(UserError, match=r"not the model of dvc\.lock in HEAD; commit dvc\.lock and reports/"):
         promote(NAME, "")
     commit(repository, "train")
-    with pytest.raises(UserError, match=r"champion: no model was promoted; `make promote MODEL=NAME` does that"):
-        resolve_model("champion")
     client = server.connect()
     other = client.create_experiment("another dataset")
     client.delete_experiment(other)  # only the run of this model matters
@@ -119,22 +115,6 @@ def test_promotion_registers_tags_and_describes_the_champion(
     assert "| near_duplicates.test | 17 |" in (repository / f"reports/cards/{NAME}.md").read_text(encoding="utf-8")
     version = mlflow.MlflowClient(server.uri()).get_model_version_by_alias(NAME, "champion")
     assert (str(version.version), version.tags["git_tag"]) == ("2", f"{NAME}@v1.1.0")
-
-    assert resolve_model("champion") == resolve_model(f"{NAME}@champion") == paths.model(NAME)
-    shutil.move(paths.model(NAME), tmp_path / "model.keras")  # as in a clone that has not pulled
-    with pytest.raises(UserError, match=f"{NAME}.keras: no such model; run `dvc repro train@{NAME}` or `dvc pull`"):
-        resolve_model(NAME)
-    found = resolve_model("champion")
-    assert found.read_bytes() == (tmp_path / "model.keras").read_bytes()
-    assert read_signature(found) == SIGNATURE
-    assert resolve_model(str(tmp_path / "model.keras")) == tmp_path / "model.keras"
-    shutil.move(tmp_path / "model.keras", paths.model(NAME))
-    for text, message in (
-        ("mnist_dens", "data/models/mnist_dens.keras: no such model; "),
-        ("mnist_cnn@champion", "mnist_cnn: no model was promoted; `make promote MODEL=mnist_cnn` does that"),
-    ):
-        with pytest.raises(UserError, match=message):
-            resolve_model(text)
 
 
 def test_model_that_the_gate_does_not_pass_is_promoted_by_force_alone(repository: Path) -> None:

@@ -23,7 +23,7 @@ from stages.config.flatten import flatten
 from stages.config.models import ModelConfig
 from stages.runtime.errors import UserError
 from stages.runtime.files import file_hash
-from stages.tracking import logger, registry, server, sync
+from stages.tracking import logger, server, sync
 from tests.conftest import ROOT, commit, environment, run, write_params
 from tests.tracking.conftest import DIGEST, ROW, facts, runs, write_trained
 from tools.release import sync as sync_tool
@@ -279,15 +279,6 @@ def test_two_trainings_at_once_create_one_database(folder: Path) -> None:
     assert [process.communicate(timeout=120)[0] for process in started] == ["", ""]
     assert sorted((run.info.run_name, run.info.status) for run in runs()) == [("one", "FINISHED"), ("two", "FINISHED")]
     assert not (folder / "elsewhere/mlflow.db").exists()
-
-
-def test_champion_is_found_among_more_models_than_mlflow_lists_at_once(folder: Path) -> None:
-    client = server.connect()
-    for number in range(101):
-        client.create_registered_model(f"model_{number:03}")
-    version = client.create_model_version("model_100", str(folder), tags={"model_md5": "0" * 32})
-    client.set_registered_model_alias("model_100", registry.ALIAS, version.version)
-    assert [(found.name, found.model_md5) for found in registry.champions()] == [("model_100", "0" * 32)]
 
 
 def test_values_of_an_epoch_are_sent_once(folder: Path, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:

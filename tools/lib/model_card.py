@@ -16,7 +16,6 @@ from stages.reporting.markdown import table
 from stages.reporting.results import plot_table
 from stages.runtime import paths
 from stages.runtime.files import open_input
-from stages.tracking.registry import Champion
 from tools.lib.revision import Revision
 
 UNCALIBRATED = 0.05  # expected calibration error from which the card warns
@@ -24,12 +23,14 @@ NO_RESULTS = {"accuracy_low", "accuracy_high", "parameters", "epochs", "compute_
 
 
 class Promotion(NamedTuple):
-    """What a promotion decided: Git tag and commit of the version, the words of the gate, and MLflow's version."""
+    """What a promotion decided: names in Git and in MLflow, and the words of the gate."""
 
     tag: str
     commit: str
     gate: str
-    version: Champion
+    version: str
+    run_id: str
+    model_md5: str
 
 
 def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -> str:
@@ -68,8 +69,8 @@ def card(values: Params, name: str, workspace: Revision, promotion: Promotion) -
         results=_results(metrics),
         provenance=[
             ["Git", f"{promotion.tag}, commit {promotion.commit}"],
-            ["MLflow", f"version {promotion.version.version} of {name}, run {promotion.version.run_id}"],
-            ["Model file", f"MD5 {promotion.version.model_md5}"],
+            ["MLflow", f"version {promotion.version} of {name}, run {promotion.run_id}"],
+            ["Model file", f"MD5 {promotion.model_md5}"],
             ["Computed with", computed_with],
             *([f"`{path}`", f"MD5 {md5}"] for path, md5 in sorted(training.deps.items())),
         ],

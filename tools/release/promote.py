@@ -18,8 +18,7 @@ from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, file_hash
-from stages.tracking import registry, server
-from stages.tracking.registry import ALIAS
+from stages.tracking import server
 from stages.tracking.sync import TrainedModel
 from tools.compare.gate import judge
 from tools.lib.git import git, read_files
@@ -28,8 +27,10 @@ from tools.lib.model_card import Promotion, card
 from tools.lib.revision import Revision
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run
 
+ALIAS = "champion"
 CARDS = Path("reports/cards")
 PIPELINE = Path("dvc.yaml")
 FIRST = "v1.0.0"
@@ -59,25 +60,19 @@ def promote(name: str, force: str) -> None:
     if not passed and not force:
         print(*said[:-1], sep="\n", end="\n" * (len(said) > 1))
         raise UserError(f"{name}: not promoted: {said[-1]}; FORCE=1 promotes it nevertheless")
-    trained_by = _run(name, workspace.stages)  # before there is a tag
+    with server.required() as client:  # before there is a tag
+        trained_by = TrainedModel(name, workspace.stages).log_run(client)
     print(*said, sep="\n")
     gate = said[-1] if passed else f"promoted by force: {said[-1]}"
     tag, commit = _register(name, md5, gate)
-    facts = {"git_tag": tag, "git_commit": commit, "gate": gate}
-    version = registry.promote(name, trained_by, paths.model(name), facts)
+    with server.required() as client:
+        facts = {"git_tag": tag, "git_commit": commit, "gate": gate}
+        version = _register_in_mlflow(client, name, trained_by, md5, facts)
     path = CARDS / f"{name}.md"
-    _write(path, card(values, name, workspace, Promotion(tag, commit, gate, version)))
+    _write(path, card(values, name, workspace, Promotion(tag, commit, gate, version, trained_by.info.run_id, md5)))
     assigned = _assign(name, tag)
-    print(f"{name}: champion is version {version.version} in MLflow, {tag} and {assigned} in Git, {path}")
+    print(f"{name}: champion is version {version} in MLflow, {tag} and {assigned} in Git, {path}")
     print(f"To share it: git add {path} && git commit, then git push origin '{tag}' '{assigned}'")
-
-
-def _run(name: str, stages: Mapping[str, Any]) -> "Run":
-    """The MLflow run that trained the model, made from its files if there is none."""
-    try:
-        return TrainedModel(name, stages).log_run(server.connect())
-    except Exception as error:
-        raise server.strict(error) from None
 
 
 def _committed(name: str) -> str:
@@ -111,6 +106,26 @@ def _register(name: str, md5: str, gate: str) -> tuple[str, str]:
     _add_artifact(name)
     version: dict[str, Any] = {"bump_minor": True} if tags else {"version": FIRST}
     return _make_tag(gto.api.register, name, "HEAD", message=gate, **version), _commit("HEAD")
+
+
+def _register_in_mlflow(client: "MlflowClient", name: str, run: "Run", md5: str, tags: Mapping[str, str]) -> str:
+    """Make the model file the champion of MLflow's registry, and return its version: of a known file, the old one."""
+    found = {version.tags.get("model_md5"): version for version in client.search_model_versions(f"name='{name}'")}
+    version = found.get(md5)
+    if version is None:
+        assert run.outputs  # `runs.log_model` logged the model
+        model_id = run.outputs.model_outputs[0].model_id
+        if not client.search_registered_models(f"name='{name}'"):
+            client.create_registered_model(name)
+        # MLflow's own copy of a model lacks the signature, and has other bytes
+        client.log_artifact(run.info.run_id, str(paths.model(name)), "promoted")
+        version = client.create_model_version(
+            name, f"models:/{model_id}", run.info.run_id, tags={"model_md5": md5}, model_id=model_id
+        )
+    for key, value in tags.items():
+        client.set_model_version_tag(name, version.version, key, value)
+    client.set_registered_model_alias(name, ALIAS, version.version)
+    return str(version.version)
 
 
 def _add_artifact(name: str) -> None:

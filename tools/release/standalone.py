@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from stages.config import params
+from stages.inference.locate import find_model
 from stages.inference.predictor import Predictor
 from stages.prediction.saved_model import save
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from tools.lib.champion import resolve_model
 
 
 def standalone(model: str, target: str) -> None:
@@ -20,7 +20,7 @@ def standalone(model: str, target: str) -> None:
     Raises:
         UserError: the model takes images: its file is standalone already.
     """
-    source, path = resolve_model(model), Path(target)
+    source, path = find_model(model), Path(target)
     if path.suffix != ".keras":
         raise UserError(f"{target}: a model file ends with .keras; choose such a name")
     predictor = Predictor(source, params.load().threads)

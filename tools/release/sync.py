@@ -16,21 +16,18 @@ def sync() -> None:
     """
     logged, refused = list[str](), list[str]()
     stages = dvc_lock.read().get("stages", {})
-    try:
-        client = server.connect()
-    except Exception as error:
-        raise server.strict(error) from None
-    for model in (TrainedModel(name, stages) for name in params.load().models):
-        if not model.model_md5:
-            continue
-        try:
-            is_new = runs.trained_by(client, model.model_md5) is None
-            if model.log_evaluation(client, model.log_run(client)) or is_new:
-                logged.append(model.name)
-        except MissingOutputError as error:
-            print(f"not logged: {model.name} ({error})")
-        except Exception as error:
-            refused.append(f"{model.name}: {server.failure(error)}")
+    with server.required() as client:
+        for model in (TrainedModel(name, stages) for name in params.load().models):
+            if not model.model_md5:
+                continue
+            try:
+                is_new = runs.trained_by(client, model.model_md5) is None
+                if model.log_evaluation(client, model.log_run(client)) or is_new:
+                    logged.append(model.name)
+            except MissingOutputError as error:
+                print(f"not logged: {model.name} ({error})")
+            except Exception as error:
+                refused.append(f"{model.name}: {server.failure(error)}")
     print(f"MLflow at {mask_urls(server.uri())}: logged {', '.join(logged) or 'nothing new'}")
     if refused:
         raise UserError(f"not logged: {'; '.join(refused)}")

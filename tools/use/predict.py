@@ -11,18 +11,18 @@ from tqdm import tqdm
 
 from stages.config import params
 from stages.inference.image_files import Prediction, find_images, predict_files
+from stages.inference.locate import find_model
 from stages.inference.output import csv_lines, printable, table
 from stages.inference.predictor import Predictor
 from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
-from tools.lib.champion import resolve_model
 
 
 def parse() -> argparse.Namespace:
     """The command line; `--help` explains it."""
     parser = argparse.ArgumentParser(prog="python -m tools.use.predict", description="Predict the classes of images.")
-    parser.add_argument("model", metavar="MODEL", help="a name in data/models, the path of a .keras file, or champion")
+    parser.add_argument("model", metavar="MODEL", help="a name in data/models, or the path of a .keras file")
     parser.add_argument(
         "images",
         metavar="PATH",
@@ -46,7 +46,7 @@ def predict(arguments: argparse.Namespace) -> None:
         raise UserError("no images are given; name files or folders, as in IMAGES=photos")
     values = params.load()
     threads = values.threads
-    path = resolve_model(arguments.model)
+    path = find_model(arguments.model)
     images = find_images(arguments.images)
     if not images:
         raise UserError(f"{' '.join(map(printable, arguments.images))}: no images; name files or other folders")

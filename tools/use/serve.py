@@ -4,9 +4,9 @@ import argparse
 import socket
 
 from stages.config import params
+from stages.inference.locate import find_model
 from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
-from tools.lib.champion import resolve_model
 
 HEADERS = [("X-Content-Type-Options", "nosniff"), ("X-Frame-Options", "DENY"), ("Referrer-Policy", "no-referrer")]
 
@@ -17,7 +17,7 @@ def serve(arguments: argparse.Namespace) -> None:
     Raises:
         UserError: there is no such model, or the address cannot be used.
     """
-    path = resolve_model(arguments.model)
+    path = find_model(arguments.model)
     _check_address(arguments.host, arguments.port)
     import uvicorn
 
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
         description="Serve a model over HTTP.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    found.add_argument("model", metavar="MODEL", help="a name in data/models, the path of a .keras file, or champion")
+    found.add_argument("model", metavar="MODEL", help="a name in data/models, or the path of a .keras file")
     found.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 also answers other machines")
     found.add_argument("--port", type=int, default=8000, help="port to listen on; 0 for any")
     for option, default, meaning in (
