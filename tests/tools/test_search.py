@@ -22,10 +22,8 @@ from tests.conftest import commit, copy_work_tree, run, write_params
 from tests.data.test_folder import image, names, write
 from tests.tools.fake_pipeline import fake_repository, write_fake_params
 from tools.data.dataset import dataset
-from tools.lib import search_space
-from tools.lib.trials import FOLDER
 from tools.search import search
-from tools.search.search import Search
+from tools.search.search import FOLDER, Search, current, identity, search_space
 
 RATES = {"learning_rate": {"low": 0.0005, "high": 0.006, "log": True}}
 GRID = {"learning_rate": {"choices": [0.001, 0.007, 0.009]}}  # the second fails, the loss of the third is not a number
@@ -188,7 +186,7 @@ def test_new_image_in_a_folder_begins_a_new_search(tmp_path: Path, monkeypatch: 
     assert run(tmp_path, "git", "add", ".").returncode == 0
 
     def digest() -> str:
-        return search_space.identity("pets_cnn", "tpe", search_space.space(params.load(), "pets_cnn"))
+        return identity("pets_cnn", "tpe", search_space(params.load(), "pets_cnn"))
 
     before = digest()
     assert digest() == before
@@ -200,10 +198,10 @@ def test_first_trial_has_the_values_of_params(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path, lambda values: values["train"].update(epochs=None))
     values = params.load()
-    space = search_space.space(values, "mnist_dense")
-    assert search_space.current(values.models["mnist_dense"], space) == {"learning_rate": 0.001, "batch_size": 128}
+    space = search_space(values, "mnist_dense")
+    assert current(values.models["mnist_dense"], space) == {"learning_rate": 0.001, "batch_size": 128}
     space["batch_size"] = ParameterConfig(choices=[16, 32])
-    assert search_space.current(values.models["mnist_dense"], space) is None
+    assert current(values.models["mnist_dense"], space) is None
 
 
 def test_search_refuses_what_dvc_would_lose(repository: Path, tmp_path: Path) -> None:

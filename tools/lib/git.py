@@ -49,11 +49,3 @@ def experiments(pattern: str = "*") -> list[Experiment]:
     refs = git("for-each-ref", "--sort=creatordate", "--format=%(refname)", f"refs/exps/*/*/{pattern}").split()
     # refs/exps/AB/CDEF…/NAME, after the commit that it started from; others are DVC's own
     return [Experiment(ref.split("/", 4)[4], ref) for ref in refs if len(ref.split("/")[2]) == 2]
-
-
-def check_clone() -> None:
-    """Raise a `UserError` if DVC's experiments would fail, or be lost, for a reason that Git knows."""
-    if git("rev-parse", "--is-shallow-repository") == "true":
-        raise UserError("this is a shallow clone, in which DVC loses experiments: run `git fetch --unshallow`")
-    if new := git("ls-files", "--others", "--exclude-standard", "--", "stages/*.py").split("\n")[0]:
-        raise UserError(f"{new}: Git does not have this file, so it is absent in experiments: run `git add {new}`")
