@@ -30,10 +30,8 @@ class Job:
 class Jobs:
     """Processes that run at the same time. Fork needs a process without threads: start none beside this."""
 
-    def __init__(self, say: Callable[[str], None]) -> None:
-        """Prepare for processes; `say` is called with each line that one of them writes."""
+    def __init__(self) -> None:
         self.running: dict[str, Job] = {}
-        self._say = say
         self._lifeline = os.pipe()
 
     def start(self, name: str, function: Callable[[], object]) -> None:
@@ -43,13 +41,13 @@ class Jobs:
         with blocked():  # the process must not take a signal with the handlers of this one
             process = get_context("fork").Process(target=_run, args=(function, writer, self._lifeline))
             process.start()
-        os.close(writer)
-        with suppress(PermissionError, ProcessLookupError):  # the process does the same, whichever comes first
-            os.setpgid(_pid(process), _pid(process))
-        self.running[name] = Job(process, reader)
+            os.close(writer)
+            with suppress(PermissionError, ProcessLookupError):  # the process does the same, whichever comes first
+                os.setpgid(_pid(process), _pid(process))
+            self.running[name] = Job(process, reader)
 
     def wait(self) -> dict[str, int]:
-        """Say each line that the processes write after the name of its process, until one ends or `PATIENCE` is over.
+        """Print each line that the processes write after the name of its process, until one ends or `PATIENCE` is over.
 
         Returns:
             Exit codes by name of those that have ended, negative after a signal.
@@ -82,7 +80,7 @@ class Jobs:
         if last and job.text:
             lines.append(job.text)
         for line in filter(None, lines):
-            self._say(f"{name}: {line.decode(errors='replace')}")
+            print(f"{name}: {line.decode(errors='replace')}", flush=True)
 
 
 @contextmanager

@@ -6,16 +6,16 @@ protects the inputs and outputs of the stage. So here each stage has a process, 
 `dvc repro` does with the stage. The outputs and the entries of dvc.lock are those of `dvc repro`, to the byte.
 """
 
-import logging
+import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache, partial, reduce
 from operator import getitem
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import dvc.dependency.param
 import dvc.lock
@@ -39,17 +39,11 @@ if TYPE_CHECKING:
     from dvc.stage import Stage
 
 LOCK_TIMEOUT = 0.3  # seconds; a process that waits tries again after a sixth of it. DVC's own three seconds add up.
-LOG = Path(".dvc/tmp/repro.log")
-REPEATED = (
-    "Running stage ",
-    "Updating lock file ",
-    "Generating lock file ",
-)  # what DVC says and the progress says, too
 
 # What a stage is assumed to need: TensorFlow, and the records of a training, as loaded and as tensors; or Ray's client.
 MEMORY = 3 << 29  # bytes, and
 MEMORY_RATIO = 3  # times the size of the inputs
-ON_NODES = ("preprocess", "extract", "train")  # with `engine: ray`
+ON_NODES = ("extract", "train")  # of a Ray cluster
 MEMORY_ON_NODES = 1 << 29  # bytes here
 
 
@@ -69,7 +63,7 @@ def repro(jobs: str, targets: str) -> None:
     jobs = jobs or str(1 if NVIDIA.exists() else max(2, limits.cores() // 2))
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"JOBS: {jobs!r} is not a number of stages to run at the same time; set it to 2, for example")
-    engine = params.load().engine if paths.PARAMS.exists() else "local"
+    has_nodes = paths.PARAMS.exists() and params.load().engine == "ray" and bool(os.environ.get("RAY_ADDRESS"))
     unlock()
     dvc.lock.DEFAULT_TIMEOUT = LOCK_TIMEOUT
     dvc.dependency.param.read_param_file = _read_params
@@ -90,15 +84,10 @@ def repro(jobs: str, targets: str) -> None:
         print(f"nothing to do: {_count(stages)} up to date{_page()}")
         return
     plan = Plan({name: upstream[name] & {*stale} for name in stale}, int(jobs), limits.free_memory())
-    needed_memory = cache(lambda name: _needed_memory(stages[name], engine))
+    needed_memory = cache(lambda name: _needed_memory(stages[name], has_nodes))
     begin = time.monotonic()
-    with _interrupts() as interrupts, LOG.open("w", encoding="utf-8") as log:
-        processes: dict[str, Callable[[], None]] = {name: partial(_reproduce, repo, stages[name]) for name in stale}
-        failed = _run_all(plan, processes, needed_memory, interrupts, log)
-        if interrupts:
-            sys.exit(INTERRUPTED)
-        if failed:
-            raise UserError(f"{', '.join(failed)} failed; see above")
+    if failed := _run_all(plan, {name: partial(_reproduce, repo, stages[name]) for name in stale}, needed_memory):
+        raise UserError(f"{', '.join(failed)} failed; see above")
     print(f"done: {_count(stale)} in {_clock(begin)}{_page()}")
     if text := lock_entries.explain_changes():
         print(text)
@@ -155,44 +144,37 @@ class Plan:
             self.done.add(name)
 
 
-def _run_all(
-    plan: Plan,
-    processes: Mapping[str, Callable[[], None]],
-    needed_memory: Callable[[str], int],
-    interrupts: list[int],
-    log: TextIO,
-) -> list[str]:
-    """Run all stages and return the names of those that failed."""
-
-    def say(line: str) -> None:
-        for file in (sys.stdout, log):
-            print(line, file=file, flush=True)
-
+def _run_all(plan: Plan, processes: Mapping[str, Callable[[], None]], needed_memory: Callable[[str], int]) -> list[str]:
+    """Run all stages and return the names of those that failed. Ctrl-C interrupts them; a second one ends them."""
     failed: list[str] = []
-    jobs = Jobs(say)
+    is_interrupted = False
+    jobs = Jobs()
     begin = time.monotonic()
     started = 0
-    sent = 0  # interrupts that were sent on
     while True:
-        while not failed and not interrupts and (name := plan.start(needed_memory)):
-            started += 1
-            say(f"{name}: stage {started} of {len(processes)}, {_clock(begin)} so far")
-            jobs.start(name, processes[name])
-        if len(interrupts) > sent:
-            jobs.send(signal.SIGTERM if sent else signal.SIGINT)
-            sent = len(interrupts)
-        if not jobs.running:
-            return failed
-        for name, code in jobs.wait().items():
-            plan.end(name, code == 0)
-            if code:
-                failed.append(name)
-            if code < 0:
-                say(f"{name}: killed by {signal.Signals(-code).name}")
+        try:
+            while not failed and not is_interrupted and (name := plan.start(needed_memory)):
+                started += 1
+                print(f"{name}: stage {started} of {len(processes)}, {_clock(begin)} so far", flush=True)
+                jobs.start(name, processes[name])
+            if not jobs.running:
+                break
+            for name, code in jobs.wait().items():
+                plan.end(name, code == 0)
+                if code:
+                    failed.append(name)
+                if code < 0:
+                    print(f"{name}: killed by {signal.Signals(-code).name}", flush=True)
+        except KeyboardInterrupt:
+            jobs.send(signal.SIGTERM if is_interrupted else signal.SIGINT)
+            is_interrupted = True
+    if is_interrupted:
+        sys.exit(INTERRUPTED)
+    return failed
 
 
-def _needed_memory(stage: "Stage", engine: str) -> int:
-    if engine == "ray" and stage.addressing.startswith(ON_NODES):
+def _needed_memory(stage: "Stage", has_nodes: bool) -> int:
+    if has_nodes and stage.addressing.startswith(ON_NODES):
         return MEMORY_ON_NODES
     inputs = [Path(dep.fs_path) for dep in stage.deps]
     files = [file for path in inputs for file in (path, *path.rglob("*")) if file.is_file()]
@@ -201,8 +183,6 @@ def _needed_memory(stage: "Stage", engine: str) -> int:
 
 def _reproduce(repo: Repo, stage: "Stage") -> None:
     """Do with a stage what `dvc repro` does. Executed in a process of its own; a failure is its exit code."""
-    for handler in logging.getLogger("dvc").handlers:
-        handler.addFilter(lambda record: not record.getMessage().startswith(REPEATED))
     try:
         with lock_repo(repo), repo.scm_context(quiet=True):  # it would say after each stage how to commit dvc.lock
             if stage.reproduce():
@@ -229,19 +209,6 @@ def _read_params(fs: Any, path: str, key_paths: list[str] | None = None, flatten
         with suppress(KeyError, TypeError):
             return {key: reduce(getitem, key.split("."), values) for key in key_paths}
     return read_param_file(fs, path, key_paths, flatten)
-
-
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Count Ctrl-C in the list, instead of raising KeyboardInterrupt, for the time of a block."""
-    interrupts: list[int] = []
-    before = signal.getsignal(signal.SIGINT)
-    if before != signal.SIG_IGN:
-        signal.signal(signal.SIGINT, lambda number, frame: interrupts.append(number))
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _count(stages: Any) -> str:
