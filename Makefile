@@ -37,7 +37,7 @@ $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE PIP_TARGET PIP_PREFIX PIP_USER
 export PYTHONUTF8 = 1
 
-.PHONY: help setup repro dataset finetune cluster setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure probe unchanged measured-tables experiments seeds search promote predict export serve bench bench-torch audit audit-data lock
+.PHONY: help setup repro dataset finetune setup-cluster pull test test-slow test-cluster check verify machine base review plots gate real measure probe unchanged measured-tables experiments seeds search promote predict export serve bench bench-torch audit audit-data lock
 help:
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile
 
@@ -77,11 +77,8 @@ finetune: setup ## add a model that trains the backbone of the head MODEL, too; 
 new: setup ## turn this clone into your own project: the sample's entries and results leave
 	@$(RUN) python -m tools.data.new
 
-cluster: setup-cluster ## the same with `engine: ray`, with 32 stages at a time
-	@$(RUN) python -m tools.run.cluster "$$JOBS" "$$TARGETS"
-
 # Changes no installed package: this lock is made on top of the other.
-setup-cluster: setup
+setup-cluster: setup ## Ray on top of it, for `engine: ray`; docs/cluster.md
 	@cmp -s requirements-cluster.txt .venv/installed-cluster.txt || { \
 	    .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-cluster.txt && \
 	    cp requirements-cluster.txt .venv/installed-cluster.txt; }
@@ -108,7 +105,7 @@ pull: setup ## fetch outputs from the remote, if one is configured
 	else echo "no remote is configured: nothing to pull"; fi
 
 machine: setup ## one line on this machine, which the cache of CI is keyed on
-	@$(RUN) python -m tools.run.machine
+	@$(RUN) python -c 'from stages.reporting.environments import describe; from stages.runtime.numerics import machine; print(describe(machine()))'
 
 base: setup ## reproduce BASE on this machine, for review, plots and gate to compare with
 	@$(RUN) python -m tools.compare.base "$$BASE"
@@ -149,7 +146,9 @@ predict: setup ## classes of IMAGES="file folder glob" according to MODEL; pytho
 	@$(RUN) python -m tools.use.predict "$$MODEL" $$IMAGES
 
 export: setup ## MODEL as LiteRT files in data/export, in float32 and with 8-bit integers
-	@$(RUN) python -m tools.release.export "$$MODEL"
+	@test -n "$$MODEL" || { echo "error: name a model: make export MODEL=mnist_cnn" >&2; exit 1; }
+	@$(RUN) python -m tools.run.repro "" "train@$$MODEL"
+	@$(RUN) python -m stages.export "$$MODEL"
 
 serve: setup ## answer for MODEL on http://127.0.0.1:8000, with a page for images; see docs/serving.md
 	@test -n "$$MODEL" || { echo "error: name a model: make serve MODEL=mnist_cnn" >&2; exit 1; }
