@@ -20,11 +20,8 @@ LONGEST = 30  # characters of TMPDIR: Ray makes sockets there, whose paths have 
 
 
 @contextmanager
-def connected() -> Iterator[str]:
-    """Connect to Ray for the time of the block, unless this process is connected.
-
-    Yields:
-        The address of the cluster.
+def connected() -> Iterator[None]:
+    """Connect to Ray for the time of the block.
 
     Raises:
         UserError: Ray is not installed, or no cluster of this version answers at RAY_ADDRESS.
@@ -38,9 +35,6 @@ def connected() -> Iterator[str]:
         raise UserError(
             "params.yaml: engine: ray is not installed; run `make setup-cluster`, or set it to local"
         ) from None
-    if ray.is_initialized():
-        yield ray.get_runtime_context().gcs_address
-        return
     address = os.environ.get("RAY_ADDRESS")
     local: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
     if len(tempfile.gettempdir()) > LONGEST:
@@ -56,7 +50,7 @@ def connected() -> Iterator[str]:
     except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
         raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}{_hint()}") from None
     try:
-        yield ray.get_runtime_context().gcs_address
+        yield
     finally:
         ray.shutdown()
 

@@ -61,12 +61,12 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def reproduce_with_ray(folder: Path, address: str, meanwhile: Callable[[Any], None] = lambda process: None) -> str:
-    """Run `make cluster` in a new clone at `folder` and return its output; call `meanwhile` with its process."""
+    """Run `make repro` with Ray in a new clone at `folder` and return its output; call `meanwhile` with its process."""
     clone_of_work_tree(folder, small)
     set_engine(folder, "ray")
     log = folder.with_suffix(".log")
     with log.open("w", encoding="utf-8") as file:
-        command = [sys.executable, "-m", "tools.run.cluster", "", ""]
+        command = [sys.executable, "-m", "tools.run.repro", "32", ""]
         variables = environment() | {"RAY_ADDRESS": address}
         process = subprocess.Popen(command, cwd=folder, env=variables, stdout=file, stderr=subprocess.STDOUT)
         meanwhile(process)
@@ -202,7 +202,7 @@ def test_tasks_of_a_lost_node_are_repeated_and_leave_nothing_behind(tmp_path: Pa
 
 
 def test_cluster_with_a_token_is_used_with_it_and_refuses_others_in_one_line(project: Path, tmp_path: Path) -> None:
-    """As after a first `make cluster` without RAY_ADDRESS, for which Ray writes a token that `ray start` then uses."""
+    """As after a first `extract` without RAY_ADDRESS, for which Ray writes a token that `ray start` then uses."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
     environment |= {"PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}
     for name in ("own", "other", "none"):

@@ -151,7 +151,7 @@ def test_entry_modules_import_nothing_heavy() -> None:
         f"stages.{name}"
         for name in ("download", "preprocess", "preprocess_folder", "extract", "train", "evaluate", "report")
     ]
-    modules += ["tools.release.sync", "tools.run.cluster", "stages.check", "stages.tracking.server"]
+    modules += ["tools.release.sync", "stages.check", "stages.tracking.server"]
     code = (
         f"import sys, json, importlib\nfor name in {modules}: importlib.import_module(name)\n"
         "heavy = ('tensorflow', 'keras', 'mlflow', 'ray', 'pandas', 'sklearn', 'matplotlib')\n"
