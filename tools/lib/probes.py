@@ -13,6 +13,7 @@ import sys
 import zipfile
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -99,105 +100,92 @@ def main(params_file: str, stages: Iterable[str]) -> None:
 
     values = small(YAML(typ="safe").load(Path(params_file).read_text(encoding="utf-8")))
     paths.PARAMS.write_text(json.dumps(values), encoding="utf-8")  # JSON is YAML
-    loaded = params.load()
-    import_tensorflow(loaded.threads, "portable")  # before a stage that leaves the number of threads open
-    probe = _Probe(loaded)
+    import_tensorflow(params.load().threads, "portable")  # before a stage that leaves the number of threads open
     for stage in stages:
         kind, _, name = stage.partition("@")
-        digest = probe.trained(name) if kind == "train" else probe.extracted(name)
-        print(RESULT + json.dumps({stage: digest}), flush=True)
+        print(RESULT + json.dumps({stage: _trained(name) if kind == "train" else _extracted(name)}), flush=True)
 
 
-class _Probe:
-    """The outputs of stages in the working directory, each made when it is first needed."""
+@cache
+def _extracted(name: str) -> str:
+    """Extract a feature set and return its digest."""
+    from stages.download import download
+    from stages.extract import extract
 
-    def __init__(self, values: Params) -> None:
-        self._values = values
-        self._digests: dict[str, str] = {}
+    values = params.load()
+    features = values.features[name]
+    _preprocess(features.dataset, values)
+    if features.backbone in values.weights:
+        download(features.backbone)
+    extract(name)
+    files = sorted(path for path in paths.records(name).iterdir() if ".tfrecord" in path.name)
+    return _digest([path.read_bytes() for path in files])
 
-    def trained(self, name: str) -> str:
-        """Train and evaluate a model."""
-        if f"train@{name}" not in self._digests:
-            self._digests[f"train@{name}"] = self._train(name)
-        return self._digests[f"train@{name}"]
 
-    def extracted(self, name: str) -> str:
-        """Extract a feature set."""
-        if f"extract@{name}" not in self._digests:
-            from stages.download import download
-            from stages.extract import extract
+@cache
+def _trained(name: str) -> str:
+    """Train and evaluate a model on data that are made if they are not there; return its digest."""
+    values = params.load()
+    dataset = values.models[name].dataset
+    if dataset in values.pretrained:
+        from stages.join import join
 
-            features = self._values.features[name]
-            self._preprocess(features.dataset)
-            if features.backbone in self._values.weights:
-                download(features.backbone)
-            extract(name)
-            files = sorted(path for path in paths.records(name).iterdir() if ".tfrecord" in path.name)
-            self._digests[f"extract@{name}"] = _digest([path.read_bytes() for path in files])
-        return self._digests[f"extract@{name}"]
+        _trained(values.pretrained[dataset].head)
+        join(dataset)
+    elif dataset in values.features:
+        _extracted(dataset)
+    else:
+        _preprocess(dataset, values)
+    import keras
+    import pyarrow.parquet as pq
 
-    def _preprocess(self, dataset: str) -> None:
-        if paths.records(dataset).exists():
-            return
-        from stages.download import download
-        from stages.preprocess import preprocess
-        from stages.preprocess_folder import preprocess_folder
+    from stages.evaluate import evaluate
+    from stages.training import checkpoint
+    from stages.training.train_model import Training, run
 
-        if dataset in self._values.folders:
-            _write_folder(dataset, self._values)
-            preprocess_folder(dataset)
-        else:
-            download(dataset)
-            preprocess(dataset)
+    checkpoint.SECONDS_BETWEEN = 0.0
+    keras.utils.clear_session()  # Keras numbers the layers of a process
+    events = run(Training.of(name, values), values.memory)
+    info: Any = next(events)
+    rows: list[Any] = [event[1] for event in events]
+    evaluate(name)
+    predicted = pq.read_table(paths.predictions(name)).to_pandas().sort_values("key")
+    metrics = json.loads(paths.metrics(name).read_text(encoding="utf-8"))
+    with np.load(info.checkpoint) as arrays:
+        state = [_array_digest(arrays[key]) for key in arrays.files if key != "rest"]
+    without_tta = predicted.get("predicted_without_tta")
+    return _digest(
+        [
+            "".join(sorted(_weights(paths.model(name)))).encode(),
+            "".join(sorted(state)).encode(),
+            repr([sorted(row.items()) for row in rows]).encode(),
+            np.stack(predicted["probabilities"].to_numpy()).astype(np.float32).tobytes(),
+            repr(None if without_tta is None else list(map(str, without_tta))).encode(),
+            repr([metrics.get(key) for key in ROW_METRICS]).encode(),
+        ]
+    )
 
-    def _train(self, name: str) -> str:
-        values, dataset = self._values, self._values.models[name].dataset
-        if dataset in values.pretrained:
-            from stages.join import join
 
-            self.trained(values.pretrained[dataset].head)
-            join(dataset)
-        elif dataset in values.features:
-            self.extracted(dataset)
-        else:
-            self._preprocess(dataset)
-        import keras
-        import pyarrow.parquet as pq
+def _preprocess(dataset: str, values: Params) -> None:
+    """Generate and preprocess a dataset, unless it is there."""
+    from stages.download import download
+    from stages.preprocess import preprocess
+    from stages.preprocess_folder import preprocess_folder
 
-        from stages.evaluate import evaluate
-        from stages.training import checkpoint
-        from stages.training.train_model import Training, run
-
-        checkpoint.SECONDS_BETWEEN = 0.0
-        keras.utils.clear_session()  # Keras numbers the layers of a process
-        events = run(Training.of(name, values), values.memory)
-        info: Any = next(events)
-        rows: list[Any] = [event[1] for event in events]
-        evaluate(name)
-        predicted = pq.read_table(paths.predictions(name)).to_pandas().sort_values("key")
-        metrics = json.loads(paths.metrics(name).read_text(encoding="utf-8"))
-        with np.load(info.checkpoint) as arrays:
-            state = [_array_digest(arrays[key]) for key in arrays.files if key != "rest"]
-        without_tta = predicted.get("predicted_without_tta")
-        return _digest(
-            [
-                "".join(sorted(_weights(paths.model(name)))).encode(),
-                "".join(sorted(state)).encode(),
-                repr([sorted(row.items()) for row in rows]).encode(),
-                np.stack(predicted["probabilities"].to_numpy()).astype(np.float32).tobytes(),
-                repr(None if without_tta is None else list(map(str, without_tta))).encode(),
-                repr([metrics.get(key) for key in ROW_METRICS]).encode(),
-            ]
-        )
+    if paths.records(dataset).exists():
+        return
+    if dataset in values.folders:
+        _write_folder(dataset, values)
+        preprocess_folder(dataset)
+    else:
+        download(dataset)
+        preprocess(dataset)
 
 
 def _training_images(values: Any, dataset: str) -> int:
     """Generated images that train the models of a dataset, a feature set or a network."""
-    if dataset in (values.get("pretrained") or {}):
-        dataset = values["pretrained"][dataset]["dataset"]
-    elif dataset in (values.get("features") or {}):
-        dataset = values["features"][dataset]["dataset"]
-    entry = values["datasets"].get(dataset)
+    made_of = {**(values.get("features") or {}), **(values.get("pretrained") or {})}
+    entry = values["datasets"].get(made_of.get(dataset, {}).get("dataset", dataset))
     return (entry["synthetic"] if entry else PHOTOS)["train"]
 
 
