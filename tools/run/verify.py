@@ -7,9 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
-from stages.runtime import paths
+from stages.runtime import dvc_lock, paths
 from stages.runtime.cli import run
 from tools.lib.git import git
 
@@ -19,44 +17,36 @@ def verify() -> None:
     if git("status", "--porcelain", "--untracked-files=no"):
         print("note: verifying HEAD, without the uncommitted changes")
     work = Path(tempfile.mkdtemp(prefix="verify-"))
-    names = ["first", "second"]
-    clones = [work / name / git("rev-parse", "--show-prefix") for name in names]  # of the project in its repository
+    clones = [work / name / git("rev-parse", "--show-prefix") for name in ("first", "second")]
     try:
-        for name in names:
-            git("clone", "--quiet", git("rev-parse", "--show-toplevel"), work / name)
-        committed = hashes(clones[0])
+        for clone in ("first", "second"):
+            git("clone", "--quiet", git("rev-parse", "--show-toplevel"), work / clone)
+        committed = _hashes(clones[0])
         # Side by side: most of a stage is TensorFlow starting in one thread.
         processes = [_reproduce(clone) for clone in clones]
         codes = [process.wait() for process in processes]
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
-    if any(codes) or not compare(clones, committed):
+    first, second = map(_hashes, clones)
+    for path in _differing(first, second):
+        print(f"differs: {path}", flush=True)
+        subprocess.run(["diff", "--recursive", "--brief", *(clone / path for clone in clones)])
+    if any(codes) or first != second:
         sys.exit(f"not verified; the clones are kept in {work}")
+    print(f"same in both clones: {len(first)} outputs")
+    print(f"other than in the committed dvc.lock: {', '.join(_differing(committed, first)) or 'none'}")
     shutil.rmtree(work)
 
 
-def compare(clones: list[Path], committed: dict[str, str]) -> bool:
-    """Print the outputs that differ between two clones, and from `committed`; return whether the clones agree."""
-    first, second = map(hashes, clones)
-    for path in differing(first, second):
-        print(f"differs: {path}", flush=True)
-        subprocess.run(["diff", "--recursive", "--brief", *(clone / path for clone in clones)])
-    if first == second:
-        changed = differing(committed, first)
-        print(f"same in both clones: {len(first)} outputs")
-        print(f"other than in the committed dvc.lock: {', '.join(changed) or 'none'}")
-    return first == second
-
-
-def differing(first: dict[str, str], second: dict[str, str]) -> list[str]:
+def _differing(first: dict[str, str], second: dict[str, str]) -> list[str]:
     """The outputs that are missing on one side or have different hashes."""
     return sorted({path for path, _ in first.items() ^ second.items()})
 
 
-def hashes(clone: Path) -> dict[str, str]:
+def _hashes(clone: Path) -> dict[str, str]:
     """The hash of each output in dvc.lock."""
-    stages = YAML(typ="safe").load((clone / paths.LOCK).read_text(encoding="utf-8"))["stages"]
+    stages = dvc_lock.read(clone / paths.LOCK).get("stages", {})
     return {out["path"]: out["md5"] for stage in stages.values() for out in stage.get("outs", [])}
 
 
