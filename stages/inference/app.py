@@ -59,24 +59,21 @@ class Health(BaseModel):
     max_bytes: int = Field(description="bytes of the largest request")
 
 
-class SizeLimit:
-    """Middleware that refuses a large request before its body is read."""
+def limit_size(app: ASGIApp, max_bytes: int) -> ASGIApp:
+    """Middleware that refuses a request of more than `max_bytes` before its body is read."""
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
-        """Let `app` answer requests of at most `max_bytes`."""
-        self._app, self._max_bytes = app, max_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        answer: ASGIApp = self._app
+    async def limited(scope: Scope, receive: Receive, send: Send) -> None:
+        answer = app
         if scope["type"] == "http" and scope["method"] == "POST":
             length = dict(scope["headers"]).get(b"content-length")
             if length is None:
                 answer = JSONResponse({"detail": "the request does not say its length"}, 411)
-            elif int(length) > self._max_bytes:
-                message = f"the request has {int(length):,} bytes, more than {self._max_bytes:,}"
+            elif int(length) > max_bytes:
+                message = f"the request has {int(length):,} bytes, more than {max_bytes:,}"
                 answer = JSONResponse({"detail": message}, 413)
         await answer(scope, receive, send)
+
+    return limited
 
 
 def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
@@ -117,7 +114,7 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
         lifespan=running,
     )
 
-    app.add_middleware(SizeLimit, max_bytes=max_bytes)
+    app.add_middleware(limit_size, max_bytes=max_bytes)
 
     async def classify(file: UploadFile, k: int, explain: bool) -> Image:
         loop = asyncio.get_running_loop()

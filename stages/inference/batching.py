@@ -47,24 +47,15 @@ class Batcher:
                 await asyncio.sleep(self._max_wait)
             while len(batch) < self._max_images and not self._waiting.empty():
                 batch.append(self._waiting.get_nowait())
-            batch = [one for one in batch if not one[1].done()]  # a request may have been given up
-            if batch:
-                await self._answer(batch)
+            images, futures = zip(*batch, strict=True)
+            try:
+                results = list(await self.work(self._predict, np.stack(images)))
+            except Exception as error:
+                results = [error] * len(batch)
+            for future, result in zip(futures, results, strict=True):
+                if not future.done():  # its request was not given up meanwhile
+                    (future.set_exception if isinstance(result, Exception) else future.set_result)(result)
 
     def close(self) -> None:
         """End the worker thread after what it is doing."""
         self._worker.shutdown(wait=True, cancel_futures=True)
-
-    async def _answer(self, batch: list[Waiting]) -> None:
-        images, futures = zip(*batch, strict=True)
-        try:
-            results = list(await self.work(self._predict, np.stack(images)))
-        except Exception as error:
-            results = [error] * len(batch)
-        for future, result in zip(futures, results, strict=True):
-            if future.done():  # its request was given up meanwhile
-                continue
-            if isinstance(result, Exception):
-                future.set_exception(result)
-            else:
-                future.set_result(result)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import pytest
 
 from stages.inference.batching import Batcher
 
@@ -53,23 +52,3 @@ def test_error_reaches_all_images_of_its_batch_and_no_later_one() -> None:
     failed, after = batched(fail_on_zero, use)
     assert [type(error) for error in failed] == [ArithmeticError, ArithmeticError]
     assert after.tolist() == [5]
-
-
-def test_image_of_a_request_that_was_given_up_is_not_predicted() -> None:
-    seen: list[int] = []
-
-    def record(images: np.ndarray) -> np.ndarray:
-        seen.extend(images[:, 0])
-        return images
-
-    async def use(batcher: Batcher) -> Any:
-        given_up = asyncio.create_task(batcher.predict(np.array([1])))
-        kept = asyncio.create_task(batcher.predict(np.array([2])))
-        await asyncio.sleep(0)
-        given_up.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await given_up
-        return await kept
-
-    assert batched(record, use).tolist() == [2]
-    assert seen == [2]
