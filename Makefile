@@ -18,7 +18,6 @@ IMAGES ?=# files, folders and globs for `make predict`, with spaces between
 SEED ?=# seeds for `make measure`; empty: three for models that train in up to ten minutes, else one
 WHOLE ?=# 1: `make measure` trains on the whole training split, without validation images
 TRIALS ?= 40# number of trials of `make search`
-SAMPLER ?= tpe# how `make search` chooses values: tpe, or grid for all combinations of choices
 FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or that did not pass
 BENCHMARK ?=
 DATASET ?=# dataset of `make audit-data`: an entry of `datasets` in params.yaml
@@ -28,7 +27,7 @@ BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-GIVEN := BACKBONE BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SAMPLER SEED SKIP_INVALID TARGETS TRIALS WHOLE
+GIVEN := BACKBONE BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SEED SKIP_INVALID TARGETS TRIALS WHOLE
 export $(GIVEN)
 # As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
@@ -155,7 +154,7 @@ serve: setup ## answer for MODEL on http://127.0.0.1:8000, with a page for image
 	@$(RUN) python -m tools.use.serve "$$MODEL"
 
 search: setup ## find hyperparameters of MODEL with TRIALS experiments, JOBS at a time; resumes
-	@$(RUN) python -m tools.search.search "$$MODEL" "$$TRIALS" "$${JOBS:-1}" "$$SAMPLER"
+	@$(RUN) python -m tools.search.search "$$MODEL" "$$TRIALS" "$${JOBS:-1}"
 
 promote: setup ## make MODEL the champion if the gate passes: MLflow alias, GTO tags, model card
 	@$(RUN) python -m tools.release.promote "$$MODEL" "$$FORCE"

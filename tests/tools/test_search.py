@@ -26,12 +26,14 @@ from tools.search import search
 from tools.search.search import FOLDER, Search, current, identity, search_space
 
 RATES = {"learning_rate": {"low": 0.0005, "high": 0.006, "log": True}}
-GRID = {"learning_rate": {"choices": [0.001, 0.007, 0.009]}}  # the second fails, the loss of the third is not a number
+FAILING = {
+    "learning_rate": {"choices": [0.001, 0.007, 0.009]}
+}  # the second fails, the loss of the third is not a number
 
 
 def change(values: Any) -> None:
     values["train"]["epochs"] = None
-    values["search"] = {"mnist_dense": RATES, "mnist_cnn": GRID}
+    values["search"] = {"mnist_dense": RATES, "mnist_cnn": FAILING}
 
 
 @pytest.fixture(scope="module")
@@ -39,8 +41,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fake_repository(tmp_path_factory.mktemp("repository"), change)
 
 
-def arguments(model: str, count: int, jobs: int = 1, sampler: str = "tpe") -> list[str]:
-    return [sys.executable, "-m", "tools.search.search", model, str(count), str(jobs), sampler]
+def arguments(model: str, count: int, jobs: int = 1) -> list[str]:
+    return [sys.executable, "-m", "tools.search.search", model, str(count), str(jobs)]
 
 
 def start(folder: Path, log: Path) -> "subprocess.Popen[str]":
@@ -74,9 +76,9 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def opened(name: str = "mnist_dense", sampler: str = "tpe") -> Search:
+def opened(name: str = "mnist_dense") -> Search:
     FOLDER.mkdir(parents=True, exist_ok=True)
-    return Search(params.load(), name, sampler)
+    return Search(params.load(), name)
 
 
 @pytest.mark.usefixtures("ctrl_c")
@@ -126,8 +128,11 @@ def test_search_that_was_interrupted_and_killed_resumes_and_prunes(
     assert run(repository, "git", "status", "--porcelain", "--untracked-files=no").stdout == ""
 
 
-def test_grid_in_parallel_with_failures_ends_and_is_not_repeated(repository: Path) -> None:
-    done = run(repository, *arguments("mnist_cnn", 9, jobs=2, sampler="grid"))
+def test_trials_in_parallel_fail_alone_and_are_not_repeated(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    for rate in FAILING["learning_rate"]["choices"]:
+        opened("mnist_cnn").study.enqueue_trial({"learning_rate": rate})
+    done = run(repository, *arguments("mnist_cnn", 3, jobs=2))
     assert done.returncode == 0, done.stderr
     found = {row["learning_rate"]: (row["state"], row["error"]) for row in rows(repository, "mnist_cnn")}
     assert found == {
@@ -140,7 +145,7 @@ def test_grid_in_parallel_with_failures_ends_and_is_not_repeated(repository: Pat
     metrics = json.loads((repository / "reports/metrics/mnist_cnn.json").read_text(encoding="utf-8"))
     assert metrics["validation_accuracy"] == 0.9
     assert run(repository, "git", "checkout", ".").returncode == 0
-    again = run(repository, *arguments("mnist_cnn", 9, sampler="grid"))
+    again = run(repository, *arguments("mnist_cnn", 1))
     assert (again.returncode, "started" in again.stdout) == (0, False)
 
 
@@ -186,7 +191,7 @@ def test_new_image_in_a_folder_begins_a_new_search(tmp_path: Path, monkeypatch: 
     assert run(tmp_path, "git", "add", ".").returncode == 0
 
     def digest() -> str:
-        return identity("pets_cnn", "tpe", search_space(params.load(), "pets_cnn"))
+        return identity("pets_cnn", search_space(params.load(), "pets_cnn"))
 
     before = digest()
     assert digest() == before
@@ -229,7 +234,7 @@ def test_search_ends_if_dvc_stores_no_results(
     (tmp_path / "dvc").chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
     with pytest.raises(UserError, match="search fashion_mnist_lenet: no trial succeeded; their logs are in"):
-        search.search("fashion_mnist_lenet", "9", "1", "tpe")
+        search.search("fashion_mnist_lenet", "9", "1")
     assert capsys.readouterr().out.count("DVC stored no result of search-fashion_mnist_lenet-") == 3
 
 
@@ -240,7 +245,7 @@ def test_corrupt_study_is_one_sentence(repository: Path, monkeypatch: pytest.Mon
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError) as caught:
-        search.search("mnist_dense", "1", "1", "tpe")
+        search.search("mnist_dense", "1", "1")
     path.unlink()
     assert str(caught.value) == ".dvc/tmp/search/mnist_dense.journal: corrupt; remove it to start again"
 
@@ -248,13 +253,12 @@ def test_corrupt_study_is_one_sentence(repository: Path, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (("mnist_dens", "1", "1", "tpe"), "params.yaml: models: there is no 'mnist_dens'; did you mean"),
-        (("mnist_dense", "0", "1", "tpe"), "TRIALS: '0': it should be a whole number from 1 to 99999"),
-        (("mnist_dense", "1", "1", "random"), "SAMPLER: 'random': it should be tpe or grid"),
-        (("mnist_dense", "1", "1", "grid"), "SAMPLER=grid: learning_rate: a range; list its values as `choices`"),
+        (("mnist_dens", "1", "1"), "params.yaml: models: there is no 'mnist_dens'; did you mean"),
+        (("mnist_dense", "0", "1"), "TRIALS: '0': it should be a whole number from 1 to 99999"),
+        (("mnist_dense", "1", "two"), "JOBS: 'two': it should be a whole number from 1 to 99999"),
     ],
 )
-def test_wrong_argument_is_one_sentence(project: Path, given: tuple[str, str, str, str], message: str) -> None:
+def test_wrong_argument_is_one_sentence(project: Path, given: tuple[str, str, str], message: str) -> None:
     write_params(project, lambda values: values["train"].update(epochs=None))
     assert run(project, "git", "init", "-q").returncode == 0
     with pytest.raises(UserError, match=re.escape(message)):

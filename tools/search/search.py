@@ -14,9 +14,8 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -61,14 +60,13 @@ Values = dict[str, Value]
 Space = dict[str, ParameterConfig]
 
 
-def search(name: str, count: str, jobs: str, sampler: str) -> None:
+def search(name: str, count: str, jobs: str) -> None:
     """Run trials until `count` of them are complete or pruned, keep the best as a DVC experiment, and report.
 
     Args:
         name: the model.
         count: number of trials, including those of earlier runs. No run starts more than it misses.
         jobs: number of trials that run at the same time.
-        sampler: `tpe`, or `grid` for each combination of the choices.
 
     Raises:
         UserError: params.yaml or an argument is not valid, DVC cannot run experiments here, another search of this
@@ -83,23 +81,22 @@ def search(name: str, count: str, jobs: str, sampler: str) -> None:
     # A second search of the model would start trials, too, and remove those of this one
     message = f"search {name}: another search of this model runs; wait for it, or raise its JOBS"
     with exclusive(FOLDER / f"{name}.lock", message):
-        Search(values, name, sampler).run(*numbers)
+        Search(values, name).run(*numbers)
 
 
 class Search:
-    """The trials of one model with one sampler, and the same params, code and data."""
+    """The trials of one model with the same params, code and data."""
 
-    def __init__(self, values: Params, name: str, sampler: str) -> None:
+    def __init__(self, values: Params, name: str) -> None:
         """Open the study of earlier runs, or a new one.
 
         Raises:
-            UserError: there is no such sampler, the space is not valid for it, or the file of the trials is corrupt.
+            UserError: the space is not valid, or the file of the trials is corrupt.
         """
         self.name = name
         self.space = search_space(values, name)
         self.own = current(values.models[name], self.space)
-        make_sampler = _sampler(sampler, self.space)
-        digest = identity(name, sampler, self.space)
+        digest = identity(name, self.space)
         self.experiment = f"search-{name}-{digest}"
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warmup = max(1, round(WARMUP * values.resolved_models[name].epochs))
@@ -115,7 +112,8 @@ class Search:
         except (ValueError, LookupError, AssertionError):  # a record is cut off, or none at all
             raise UserError(f"{path}: corrupt; remove it to start again") from None
         # Another seed after each interruption: the random trials of before would come again
-        self.study.sampler = make_sampler(seed=values.seed + len(self.study.trials))
+        seed = values.seed + len(self.study.trials)
+        self.study.sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, multivariate=True, seed=seed)
         self._is_stopping = False
         self._running = set[subprocess.Popen[str]]()
         self._concluding = threading.Lock()
@@ -129,10 +127,7 @@ class Search:
             self.study.enqueue_trial(trial.params)
         _remove_folders(f"search-{self.name}-*")
         missing = count - len(self._done())
-        if isinstance(self.study.sampler, optuna.samplers.GridSampler):
-            if self.study.sampler.is_exhausted(self.study):  # Optuna would begin the grid again
-                missing = min(missing, len(self.study.get_trials(states=(TrialState.WAITING,))))
-        elif self.own and not self.study.trials:
+        if self.own and not self.study.trials:
             self.study.enqueue_trial(self.own)
         print(f"{self.experiment}: {len(self._done())} trials are done, {max(0, missing)} are to run", flush=True)
         if missing > 0:
@@ -293,22 +288,6 @@ def _suggest(trial: optuna.Trial, space: Space) -> Values:
     return values
 
 
-def _sampler(name: str, space: Space) -> Callable[..., optuna.samplers.BaseSampler]:
-    """What makes Optuna's sampler from a `seed`: `tpe`, whose first `STARTUP` trials are random, or `grid`.
-
-    Raises:
-        UserError: there is no such sampler, or a key has no choices for a grid.
-    """
-    if name == "tpe":
-        return partial(optuna.samplers.TPESampler, n_startup_trials=STARTUP, multivariate=True)
-    if name != "grid":
-        raise UserError(f"SAMPLER: {name!r}: it should be tpe or grid")
-    axes = {key: parameter.choices for key, parameter in space.items() if parameter.choices}
-    if ranges := [key for key in space if key not in axes]:
-        raise UserError(f"SAMPLER=grid: {', '.join(ranges)}: a range; list its values as `choices` in params.yaml")
-    return partial(optuna.samplers.GridSampler, axes)
-
-
 def current(model: ModelConfig, space: Space) -> Values | None:
     """The values of params.yaml if they lie in the space."""
     entry, values = flatten(model.model_dump()), Values()
@@ -323,7 +302,7 @@ def current(model: ModelConfig, space: Space) -> Values | None:
     return values
 
 
-def identity(name: str, sampler: str, space: Space) -> str:
+def identity(name: str, space: Space) -> str:
     """Digest of all that decides the results of trials beside their values: params, and hashes of code and data.
 
     DVC says what these are. An earlier trial counts only if it has the same digest.
@@ -331,7 +310,7 @@ def identity(name: str, sampler: str, space: Space) -> str:
     Raises:
         UserError: dvc.yaml is not valid, or a file is missing.
     """
-    facts: dict[str, Any] = {"sampler": sampler}
+    facts: dict[str, Any] = {}
     try:
         stages = Repo().stage.collect(f"evaluate@{name}", with_deps=True)
         made = [out.fs_path for stage in stages for out in stage.outs]
@@ -469,4 +448,4 @@ def _plot(study: optuna.Study, name: str) -> list[Path]:
 
 
 if __name__ == "__main__":
-    run(search, "model", "trials", "jobs", "sampler")
+    run(search, "model", "trials", "jobs")
