@@ -55,14 +55,8 @@ def join_for_training(backbone: keras.Model, head: keras.Model, key: str) -> ker
     return keras.Model(pixels, continued(network(keras.ops.cast(pixels, "float32"))))
 
 
-def join(backbone: keras.Model, head: keras.Model) -> keras.Model:
-    """One model of pixels. The features in between are rounded to float16, in which they are stored."""
-    inputs = keras.Input(backbone.input_shape[1:], dtype=backbone.inputs[0].dtype)
-    return keras.Model(inputs, head(keras.ops.cast(_without_code(backbone)(inputs), "float16")))
-
-
-def _without_code(backbone: keras.Model, inputs: keras.KerasTensor | None = None) -> keras.Model:
-    """The same layers, for other inputs if they are given.
+def _without_code(backbone: keras.Model, inputs: keras.KerasTensor) -> keras.Model:
+    """The same layers for other inputs.
 
     A backbone may scale pixels in a Lambda layer, which holds code and therefore cannot be loaded from a file. The
     operations inside take its place.
@@ -71,7 +65,7 @@ def _without_code(backbone: keras.Model, inputs: keras.KerasTensor | None = None
     def call(layer: Any, *args: Any, **kwargs: Any) -> Any:
         return layer.function(*args) if isinstance(layer, keras.layers.Lambda) else layer(*args, **kwargs)
 
-    tensors = None if inputs is None else keras.tree.pack_sequence_as(backbone.input, [inputs])  # may be a list of one
+    tensors = keras.tree.pack_sequence_as(backbone.input, [inputs])  # may be a list of one
     plain: keras.Model = keras.models.clone_model(
         backbone, input_tensors=tensors, clone_function=lambda layer: layer, call_function=call
     )

@@ -22,7 +22,6 @@ from tests.data.archives import generate
 from tests.data.test_jpeg import encode, make_image, rotated
 from tests.inference.models import write_model
 from tests.training.small import predict
-from tools.release.standalone import standalone
 
 CLASSES = ["猫", "dog", "=1+1"]
 
@@ -167,7 +166,7 @@ def test_invalid_image_is_a_value_error(tmp_path: Path, threads: int, data: byte
         Predictor(tmp_path / "a.keras", threads).predict([encode(make_image()), data])
 
 
-def test_model_on_features_predicts_through_its_backbone_alone_or_standalone(
+def test_model_on_features_predicts_through_its_backbone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int
 ) -> None:
     import keras
@@ -202,15 +201,11 @@ def test_model_on_features_predicts_through_its_backbone_alone_or_standalone(
     heat = predictor.explain(pixels, np.array([0, 1, 2]))
     assert heat is not None and heat.shape == (3, 32, 32)
 
-    standalone("head", "alone.keras")
     weights.unlink()
-    np.testing.assert_allclose(Predictor(Path("alone.keras"), threads).predict(files), found, atol=1e-6)
     with pytest.raises(
         UserError, match=r"^data/raw/vgg16: no file has the hash md5:.* `dvc repro download_weights@vgg16`"
     ):
         Predictor(find_model("head"), threads)
-    with pytest.raises(UserError, match=r"^alone.keras: it takes images, not features"):
-        standalone("alone.keras", "again.keras")
 
 
 def test_wrong_model_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
