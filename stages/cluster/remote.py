@@ -1,5 +1,11 @@
-"""Runs functions on nodes of the Ray cluster, which get the files that they read and send those that they write."""
+"""Runs functions on nodes of a Ray cluster, which get the files that they read and send those that they write.
 
+Only this module knows Ray, and no output depends on it. The cluster is the one at RAY_ADDRESS, or one of this machine's
+cores for the time of the work. The other nodes need the packages of requirements.txt and requirements-cluster.txt, but
+neither this repository nor its data.
+"""
+
+import logging
 import os
 import tempfile
 import uuid
@@ -9,15 +15,60 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from stages.cluster.connect import amounts, connected
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
+from stages.runtime.numerics import silent
 from stages.runtime.tasks import Function, Result, Task
 
+STORE = 1 << 30  # bytes of memory for objects, if the cluster is this machine
+LONGEST = 30  # characters of TMPDIR: Ray makes sockets there, whose paths have at most 107, and 103 on macOS
 LOSSES = 5  # how often a task is repeated whose process was lost: if that is more, it is not the fault of a node
 
 Item = TypeVar("Item")
 Inputs = dict[str, Any]  # references to the contents of files by their paths
+
+
+@contextmanager
+def connected() -> Iterator[None]:
+    """Connect to Ray for the time of the block.
+
+    Raises:
+        UserError: Ray is not installed, or no cluster of this version answers at RAY_ADDRESS.
+    """
+    # Errors that Ray's C++ part logs help no user; what ends the work raises an exception.
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    os.environ.setdefault("RAY_worker_niceness", "0")  # workers on this machine have the priority of this process
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "params.yaml: engine: ray is not installed; run `make setup-cluster`, or set it to local"
+        ) from None
+    address = os.environ.get("RAY_ADDRESS")
+    local: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
+    if len(tempfile.gettempdir()) > LONGEST:
+        local["_temp_dir"] = "/tmp/ray"
+    try:
+        with silent():  # Ray reports that its log level is set
+            ray.init(
+                **({} if address else local),
+                runtime_env={"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]},
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+            )
+    except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+        raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}{_hint()}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _hint() -> str:
+    """What to try if no cluster answers: Ray sends a token to one that is named only if it is told to."""
+    if "RAY_AUTH_MODE" in os.environ or not (Path.home() / ".ray/auth_token").exists():
+        return ""
+    return "; if `ray start` said that token authentication is enabled, set RAY_AUTH_MODE=token"
 
 
 def run_on_nodes(
@@ -101,7 +152,9 @@ def run_remotely(
             if isinstance(item, UserError):
                 raise item
             if isinstance(item, Files):
-                item.write()
+                for path, content in item.contents.items():
+                    with atomic_write(Path(path)) as part:
+                        part.write_bytes(content)
                 return
             yield item
 
@@ -111,16 +164,13 @@ class Files(NamedTuple):
 
     contents: dict[str, bytes]
 
-    def write(self) -> None:
-        """Write the files to the same paths in the working directory, each whole or not at all."""
-        for path, content in self.contents.items():
-            with atomic_write(Path(path)) as part:
-                part.write_bytes(content)
-
 
 def _resources(cpus: int, all_gpus: bool = False) -> tuple[dict[str, int], int]:
     """What a process reserves, and for how many the cluster has room; at least one, which waits for a node."""
-    gpus, cores = amounts("GPU"), amounts("CPU")
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    gpus, cores = ([int(node.get(resource, 0)) for node in nodes] for resource in ("GPU", "CPU"))
     if any(gpus):
         return {"num_gpus": max(gpus) if all_gpus else 1}, sum(gpus)
     cpus = min(cpus, max(cores)) or cpus

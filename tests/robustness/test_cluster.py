@@ -128,7 +128,7 @@ def test_ray_on_this_machine_computes_the_same_bytes(local: Path, tmp_path: Path
 def test_ray_on_this_machine_starts_whatever_the_length_of_the_temporary_folder(tmp_path: Path) -> None:
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
-    code = "from stages.cluster.connect import connected\nwith connected():\n    print('connected')"
+    code = "from stages.cluster.remote import connected\nwith connected():\n    print('connected')"
     done = run(tmp_path, sys.executable, "-c", code, PYTHONPATH=str(ROOT), TMPDIR=str(folder), RAY_ADDRESS="")
     assert (done.returncode, done.stdout) == (0, "connected\n"), done.stderr
 
