@@ -6,8 +6,6 @@ A probe of each stale stage, a training of seconds, runs with the code that dvc.
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from dvc.repo import Repo
@@ -38,7 +36,10 @@ def unchanged() -> None:
     for commit in git("log", f"-{COMMITS}", "--format=%H", "--", "dvc.lock", "stages").split():
         if not remaining:
             break
-        with _code_of(commit) as folder:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            git("archive", f"--output={folder / 'code.zip'}", commit)
+            shutil.unpack_archive(folder / "code.zip", folder)
             stages = [stage for stage, deps in remaining.items() if _has(folder, deps)]
             if stages:
                 before, now = probe(stages, folder), probe(stages)
@@ -75,18 +76,6 @@ def _stale_by_code() -> dict[str, dict[str, str]]:
                 deps = {dep["path"]: dep["md5"] for dep in lock[name]["deps"]}
                 stale[name] = {path: md5 for path, md5 in deps.items() if path.startswith(CODE)}
     return stale
-
-
-@contextmanager
-def _code_of(commit: str) -> Iterator[Path]:
-    """The files of a commit in a folder, for the time of a block."""
-    folder = Path(tempfile.mkdtemp())
-    try:
-        git("worktree", "add", "--quiet", "--force", "--detach", folder, commit)
-        yield folder / git("rev-parse", "--show-prefix")
-        git("worktree", "remove", "--force", folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _has(folder: Path, code: dict[str, str]) -> bool:
