@@ -167,10 +167,7 @@ class Revision:
 @cache
 def _parse(text: str) -> dict[str, Any]:
     """The content of a YAML file, or of an entry of dvc.lock, most of which are the same in all experiments."""
-    try:
-        return YAML(typ="safe").load(text) or {}
-    except YAMLError:  # before, DVC wrote params.yaml as the parser in C refuses it
-        return YAML(typ="safe", pure=True).load(text) or {}
+    return YAML(typ="safe").load(text) or {}
 
 
 def _commit(rev: str) -> str:
