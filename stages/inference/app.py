@@ -1,10 +1,7 @@
 """The web application: /predict, /health, /openapi.json, and a page that needs no other host."""
 
-import asyncio
 import base64
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+import threading
 from importlib import resources
 from typing import Annotated
 
@@ -14,13 +11,11 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from stages.inference.batching import Batcher
 from stages.inference.overlay import draw_png
 from stages.inference.predictor import Predictor
 
 MAX_IMAGES = 32  # most images of a request
-BATCH_IMAGES, BATCH_SECONDS = 32, 0.002  # images that are predicted at once, and how long the first waits for others
-DECODERS = 2  # threads: a decoded photo may take 400 MB
+DECODERS = 2  # images that are decoded at once: a photo may take 400 MB
 
 
 class Prediction(BaseModel):
@@ -77,30 +72,17 @@ def limit_size(app: ASGIApp, max_bytes: int) -> ASGIApp:
 
 
 def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
-    """Create the application of a model.
+    """Create the application of a model, and build the graphs, which the first request would wait for.
 
     Args:
         name: name of the model, for answers.
         model: answers the requests.
         max_bytes: size of the largest request.
     """
-    batcher = Batcher(model.predict_pixels, BATCH_IMAGES, BATCH_SECONDS)
-    pool = ThreadPoolExecutor(DECODERS, "decode")
-
-    def warm_up() -> None:
-        """Build the graphs, which the first request would wait for."""
-        for count in (1, BATCH_IMAGES):
-            model.predict_pixels(np.zeros((count, *model.image_shape), np.uint8))
-        model.explain(np.zeros((1, *model.image_shape), np.uint8), np.array([0]))
-
-    @asynccontextmanager
-    async def running(app: FastAPI) -> AsyncIterator[None]:
-        await batcher.work(warm_up)
-        task = asyncio.create_task(batcher.run())
-        yield
-        task.cancel()
-        batcher.close()
-        pool.shutdown(cancel_futures=True)
+    for count in (1, MAX_IMAGES):
+        model.predict_pixels(np.zeros((count, *model.image_shape), np.uint8))
+    model.explain(np.zeros((1, *model.image_shape), np.uint8), np.array([0]))
+    decoding, predicting = threading.Semaphore(DECODERS), threading.Lock()
 
     # FastAPI's own pages load scripts from another host. A proxy may have stripped a prefix of the path: no redirects
     app = FastAPI(
@@ -111,46 +93,46 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
         redoc_url=None,
         servers=[{"url": "."}],
         redirect_slashes=False,
-        lifespan=running,
     )
 
     app.add_middleware(limit_size, max_bytes=max_bytes)
 
-    async def classify(file: UploadFile, k: int, explain: bool) -> Image:
-        loop = asyncio.get_running_loop()
+    def decode(file: UploadFile) -> tuple[Image, np.ndarray | None]:
         try:
-            pixels, conversions = await loop.run_in_executor(pool, model.decode, await file.read())
+            with decoding:
+                pixels, conversions = model.decode(file.file.read())
         except ValueError as error:
-            return Image(name=file.filename, error=str(error))
-        probabilities = await batcher.predict(pixels)
-        order = np.argsort(-probabilities, kind="stable")[:k]
-        overlay = None
-        if explain:
-            heat = await batcher.work(model.explain, pixels[np.newaxis], order[:1])
-            if heat is not None:
-                png = await loop.run_in_executor(pool, draw_png, pixels, heat[0])
-                overlay = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-        return Image(
-            name=file.filename,
-            predictions=[
-                Prediction(name=model.classes[label], probability=float(probabilities[label])) for label in order
-            ],
-            verdict=model.verdict(probabilities),
-            conversions=conversions,
-            overlay=overlay,
-        )
+            return Image(name=file.filename, error=str(error)), None
+        return Image(name=file.filename, conversions=conversions), pixels
+
+    def draw(pixels: np.ndarray, label: np.ndarray) -> str | None:
+        with predicting:
+            heat = model.explain(pixels[np.newaxis], label)
+        if heat is None:
+            return None
+        return f"data:image/png;base64,{base64.b64encode(draw_png(pixels, heat[0])).decode()}"
 
     @app.post("/predict", response_model_exclude_none=True)
-    async def predict(
+    def predict(
         files: Annotated[list[UploadFile], File(max_length=MAX_IMAGES)],
         k: Annotated[int, Query(ge=1, le=1000, description="classes to return, the most probable first")] = 3,
         explain: Annotated[bool, Query(description="also return what speaks for the first class, as an image")] = False,
     ) -> Answer:
         """Classify the images of a form. An invalid image among valid ones has an error of its own."""
-        images = await asyncio.gather(*(classify(file, k, explain) for file in files))
-        if all(image.error for image in images):
-            raise HTTPException(400, f"{images[0].name}: the file {images[0].error}")
-        return Answer(model=name, source=model.source, images=images)
+        decoded = list(map(decode, files))
+        valid = [(image, pixels) for image, pixels in decoded if pixels is not None]
+        if not valid:
+            raise HTTPException(400, f"{files[0].filename}: the file {decoded[0][0].error}")
+        with predicting:
+            rows = model.predict_pixels(np.stack([pixels for _, pixels in valid]))
+        for (image, pixels), row in zip(valid, rows, strict=True):
+            order = np.argsort(-row, kind="stable")[:k]
+            image.predictions = [
+                Prediction(name=model.classes[label], probability=float(row[label])) for label in order
+            ]
+            image.verdict = model.verdict(row)
+            image.overlay = draw(pixels, order[:1]) if explain else None
+        return Answer(model=name, source=model.source, images=[image for image, _ in decoded])
 
     @app.head("/health", include_in_schema=False)  # monitors send it
     @app.get("/health", response_model_exclude_none=True)
