@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from stages.inference.image_files import Prediction, find_images
-from stages.inference.output import csv_lines, table
 from tests.conftest import ROOT, run, write_params
 from tests.data.test_jpeg import encode, make_image, rotated
 from tests.inference.models import write_model
+from tools.use.predict import csv_lines, table
 
 CLASSES = ["猫", "dog", "=1+1"]
 

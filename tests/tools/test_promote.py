@@ -15,8 +15,7 @@ from stages.runtime.files import file_hash
 from stages.tracking import logger, server
 from tests.conftest import commit, run, write_params
 from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
-from tools.lib import model_card
-from tools.release.promote import promote
+from tools.release.promote import counts, promote
 
 NAME = "mnist_dense"
 SIGNATURE = {
@@ -162,4 +161,4 @@ def test_missing_counts_of_ones_own_images_name_their_stage(project: Path) -> No
     entry = {"path": "../pets", "classes": ["cat", "dog"], "test_fraction": 0.2}
     write_params(project, lambda values: values.update(folders={"pets": entry}))
     with pytest.raises(UserError, match=r"data/counts/pets\.json: missing; run `dvc repro preprocess_folder@pets`"):
-        model_card.counts(params.load(), "pets")
+        counts(params.load(), "pets")

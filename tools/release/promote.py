@@ -3,27 +3,36 @@
 MLflow's registry has the alias `champion`, Git has GTO's tags, and reports/cards/NAME.md is the model card.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gto.api
+import jinja2
 from gto.exceptions import GTOException
 from ruamel.yaml import YAML
 
 from stages.config import params
+from stages.config.flatten import flatten
 from stages.config.messages import lookup
+from stages.config.schema import Params
+from stages.evaluation.metrics import wilson
+from stages.plots import classes
+from stages.prediction.saved_model import read_signature
+from stages.reporting.environments import describe
+from stages.reporting.markdown import table
+from stages.reporting.results import plot_table
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write, file_hash
+from stages.runtime.files import atomic_write, file_hash, open_input
 from stages.tracking import server
 from stages.tracking.sync import TrainedModel
 from tools.compare.gate import judge
 from tools.lib.git import git, read_files
 from tools.lib.lock_entries import split
-from tools.lib.model_card import Promotion, card
 from tools.lib.revision import Revision
 
 if TYPE_CHECKING:
@@ -34,6 +43,8 @@ ALIAS = "champion"
 CARDS = Path("reports/cards")
 PIPELINE = Path("dvc.yaml")
 FIRST = "v1.0.0"
+UNCALIBRATED = 0.05  # expected calibration error from which the card warns
+NO_RESULTS = {"accuracy_low", "accuracy_high", "parameters", "epochs", "compute_dtype", "images", "validation_images"}
 
 
 def promote(name: str, force: str) -> None:
@@ -69,7 +80,12 @@ def promote(name: str, force: str) -> None:
         facts = {"git_tag": tag, "git_commit": commit, "gate": gate}
         version = _register_in_mlflow(client, name, trained_by, md5, facts)
     path = CARDS / f"{name}.md"
-    _write(path, card(values, name, workspace, Promotion(tag, commit, gate, version, trained_by.info.run_id, md5)))
+    provenance = [
+        ["Git", f"{tag}, commit {commit}"],
+        ["MLflow", f"version {version} of {name}, run {trained_by.info.run_id}"],
+        ["Model file", f"MD5 {md5}"],
+    ]
+    _write(path, _card(values, name, workspace, tag, gate, provenance))
     assigned = _assign(name, tag)
     print(f"{name}: champion is version {version} in MLflow, {tag} and {assigned} in Git, {path}")
     print(f"To share it: git add {path} && git commit, then git push origin '{tag}' '{assigned}'")
@@ -179,6 +195,68 @@ def _champion(name: str) -> str:
 
 def _commit(rev: str) -> str:
     return git("rev-parse", f"{rev}^{{commit}}")
+
+
+def _card(values: Params, name: str, workspace: Revision, tag: str, gate: str, provenance: list[list[str]]) -> str:
+    """The model card in Markdown: how to use a model, how good it is, what it was made from, and its limits.
+
+    The same promotion gives the same text.
+    """
+    metrics, training, dataset = workspace.metrics[name], workspace.trainings[name], values.image_dataset(name)
+    with open_input(paths.environment("train", name), f"train@{name}") as file:
+        computed_with = describe(json.load(file))
+    signature = read_signature(paths.model(name))
+    scores = plot_table("classes", classes, name, len(signature["classes"]))
+    audit = paths.audit_metrics(dataset)
+    given = {key: value for key, value in flatten(training.params).items() if value is not None}
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    return environment.get_template("model_card.md.j2").render(
+        name=name,
+        tag=tag,
+        gate=gate,
+        model=values.resolved_models[name],
+        metrics=metrics,
+        signature=signature,
+        dataset=dataset,
+        synthetic=values.is_model_synthetic(name),
+        scores=scores,
+        worst=scores[scores["images"] > 0].sort_values("recall", kind="stable").iloc[0],
+        counts=counts(values, dataset),
+        audit=flatten(json.loads(audit.read_text(encoding="utf-8"))) if audit.exists() else {},
+        given={**given, "seed": training.seed},
+        results=_results(metrics),
+        provenance=[
+            *provenance,
+            ["Computed with", computed_with],
+            *([f"`{path}`", f"MD5 {md5}"] for path, md5 in sorted(training.deps.items())),
+        ],
+        uncalibrated=UNCALIBRATED,
+        table=table,
+    )
+
+
+def counts(values: Params, dataset: str) -> dict[str, dict[str, int]]:
+    """The images of each class of each split of a dataset."""
+    with open_input(paths.counts(dataset), values.preprocess_stage(dataset)) as file:
+        found: dict[str, dict[str, int]] = json.load(file)
+    return found
+
+
+def _results(metrics: dict[str, Any]) -> list[list[Any]]:
+    """A row for each metric: name, value, interval, images."""
+    rows = []
+    for key, value in sorted(metrics.items(), key=lambda item: not item[0].startswith("validation")):
+        split, metric = ("validation", key.removeprefix("validation_")) if "validation" in key else ("test", key)
+        images = metrics["validation_images" if split == "validation" else "images"]
+        if metric == "accuracy":
+            low, high = wilson(value, images)
+            rows.append([f"{split} accuracy", f"{value:.2%}", f"{low:.2%} – {high:.2%}", images])
+        elif key not in NO_RESULTS:
+            rows.append([f"{split} {metric.replace('_', ' ')}", value, "", images])
+    return rows
 
 
 if __name__ == "__main__":
