@@ -20,7 +20,7 @@ def train(name: str) -> None:
     info: TrainingInfo = next(events)
     print(f"{name}: {info.parameters:,} parameters, {info.images:,} training images, {info.compute_dtype}", flush=True)
     extra = runs.training_facts(values, name, info.compute_dtype)
-    with logger.training(name, model, extra, str(info.checkpoint.resolve())) as run_logger:
+    with logger.training(name, model, extra, info.checkpoint.stem) as run_logger:
         for epoch, row in events:
             said = f"epoch {epoch}/{model.epochs}: loss {row['loss']:.4f}, accuracy {row['accuracy']:.4f}"
             if "val_loss" in row:

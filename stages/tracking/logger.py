@@ -3,23 +3,17 @@
 MLflow may be away: `stages.tracking.sync` makes up for what it has missed.
 """
 
-import hashlib
 import os
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from stages.config.models import ModelConfig
 from stages.runtime import paths
 from stages.runtime.dvc_lock import output_hash
 from stages.tracking import runs, server
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
 
 SECONDS_BETWEEN = 1.0  # between two requests: an epoch may be shorter than the way to a distant server
 
@@ -27,12 +21,15 @@ SECONDS_BETWEEN = 1.0  # between two requests: an epoch may be shorter than the 
 class RunLogger:
     """A training's run. The first failure is a warning and ends the logging, so that MLflow costs one wait at most."""
 
-    def __init__(self, name: str, start: "Callable[[MlflowClient], str]") -> None:
+    def __init__(self, name: str) -> None:
         self.name = name
         self._is_on = True
         self._rows: list[tuple[int, Mapping[str, float]]] = []  # not sent yet
         self._sent_at = 0.0
-        self._attempt(lambda: self._begin(start))
+
+    def begin(self, model: ModelConfig, extra: Mapping[str, object], checkpoint: str) -> None:
+        """Create the run, or continue that of an interrupted training with the same checkpoint."""
+        self._attempt(lambda: self._begin(model, extra, checkpoint))
 
     def log_epoch(self, epoch: int, row: Mapping[str, float]) -> None:
         """Log the row of an epoch, counted from 1. One that was logged before an interruption is skipped."""
@@ -49,9 +46,16 @@ class RunLogger:
         self._attempt(self._send)
         self._attempt(lambda: self._client.set_terminated(self._run_id, status))
 
-    def _begin(self, start: "Callable[[MlflowClient], str]") -> None:
+    def _begin(self, model: ModelConfig, extra: Mapping[str, object], checkpoint: str) -> None:
         self._client = server.connect()
-        self._run_id = start(self._client)
+        interrupted = f"tags.checkpoint = '{checkpoint}' and attributes.status != 'FINISHED'"
+        if found := runs.find(self._client, interrupted, model.dataset):
+            self._run_id = str(found.info.run_id)
+            self._client.update_run(self._run_id, "RUNNING")
+        else:
+            digest = output_hash(paths.records(model.dataset)) or ""
+            tags = {**_tags(), "checkpoint": checkpoint}
+            self._run_id = runs.create(self._client, self.name, model.dataset, digest, runs.params(model, extra), tags)
         self._logged = runs.last_epoch(self._client, self._run_id)
 
     def _send(self) -> None:
@@ -75,20 +79,10 @@ def training(name: str, model: ModelConfig, extra: Mapping[str, object], checkpo
         name: the model.
         model: the resolved configuration; every value is logged as a param.
         extra: more params to log.
-        checkpoint: absolute path of the checkpoint. A training that resumes from it continues its run.
+        checkpoint: what identifies the checkpoint. A training that resumes from it continues its run.
     """
-    key = hashlib.blake2b(f"{socket.gethostname()} {checkpoint}".encode(), digest_size=16).hexdigest()
-
-    def start(client: "MlflowClient") -> str:
-        interrupted = f"tags.checkpoint = '{key}' and attributes.status != 'FINISHED'"
-        if found := runs.find(client, interrupted, model.dataset):
-            client.update_run(found.info.run_id, "RUNNING")
-            return str(found.info.run_id)
-        digest = output_hash(paths.records(model.dataset)) or ""
-        tags = {**_tags(), "checkpoint": key}
-        return runs.create(client, name, model.dataset, digest, runs.params(model, extra), tags)
-
-    run_logger = RunLogger(name, start)
+    run_logger = RunLogger(name)
+    run_logger.begin(model, extra, checkpoint)
     try:
         yield run_logger
     except BaseException as error:
