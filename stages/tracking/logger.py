@@ -21,14 +21,12 @@ SECONDS_BETWEEN = 1.0  # between two requests: an epoch may be shorter than the 
 class RunLogger:
     """A training's run. The first failure is a warning and ends the logging, so that MLflow costs one wait at most."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, model: ModelConfig, extra: Mapping[str, object], checkpoint: str) -> None:
+        """Create the run, or continue that of an interrupted training; arguments as `training`."""
         self.name = name
         self._is_on = True
         self._rows: list[tuple[int, Mapping[str, float]]] = []  # not sent yet
         self._sent_at = 0.0
-
-    def begin(self, model: ModelConfig, extra: Mapping[str, object], checkpoint: str) -> None:
-        """Create the run, or continue that of an interrupted training with the same checkpoint."""
         self._attempt(lambda: self._begin(model, extra, checkpoint))
 
     def log_epoch(self, epoch: int, row: Mapping[str, float]) -> None:
@@ -49,7 +47,7 @@ class RunLogger:
     def _begin(self, model: ModelConfig, extra: Mapping[str, object], checkpoint: str) -> None:
         self._client = server.connect()
         interrupted = f"tags.checkpoint = '{checkpoint}' and attributes.status != 'FINISHED'"
-        if found := runs.find(self._client, interrupted, model.dataset):
+        if found := runs.find(self._client, interrupted):
             self._run_id = str(found.info.run_id)
             self._client.update_run(self._run_id, "RUNNING")
         else:
@@ -81,8 +79,7 @@ def training(name: str, model: ModelConfig, extra: Mapping[str, object], checkpo
         extra: more params to log.
         checkpoint: what identifies the checkpoint. A training that resumes from it continues its run.
     """
-    run_logger = RunLogger(name)
-    run_logger.begin(model, extra, checkpoint)
+    run_logger = RunLogger(name, model, extra, checkpoint)
     try:
         yield run_logger
     except BaseException as error:

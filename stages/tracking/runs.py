@@ -25,12 +25,9 @@ BATCH = 1000  # metrics in a request: MLflow's limit
 Rows = Iterable[tuple[int, Mapping[str, float]]]  # number of an epoch, from 1, and its row of the history
 
 
-def find(client: "MlflowClient", condition: str, experiment: str | None = None) -> "Run | None":
-    """The newest run that meets a condition in MLflow's filter syntax, in one experiment or in all."""
-    if experiment is None:
-        ids = [found.experiment_id for found in client.search_experiments()]
-    else:
-        ids = [experiment_id(client, experiment)]
+def find(client: "MlflowClient", condition: str) -> "Run | None":
+    """The newest run that meets a condition in MLflow's filter syntax."""
+    ids = [found.experiment_id for found in client.search_experiments()]
     return next(iter(client.search_runs(ids, condition, max_results=1)), None) if ids else None
 
 

@@ -84,7 +84,7 @@ class TrainedModel:
         model = values.resolved_models[self.name]
         given = runs.params(model, runs.training_facts(values, self.name, environment["compute_dtype"]))
         condition = f"tags.stage = 'train@{self.name}' and attributes.status != 'FINISHED'"
-        found = runs.find(client, condition, model.dataset)
+        found = runs.find(client, condition)
         if found and found.data.params == given:
             run_id = str(found.info.run_id)
         else:
