@@ -57,18 +57,13 @@ def connected() -> Iterator[None]:
                 logging_level=logging.ERROR,
             )
     except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
-        raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}{_hint()}") from None
+        hint = "; if `ray start` said that token authentication is enabled, set RAY_AUTH_MODE=token"
+        hint = "" if "RAY_AUTH_MODE" in os.environ else hint  # Ray sends a token only if it is told to
+        raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}{hint}") from None
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _hint() -> str:
-    """What to try if no cluster answers: Ray sends a token to one that is named only if it is told to."""
-    if "RAY_AUTH_MODE" in os.environ or not (Path.home() / ".ray/auth_token").exists():
-        return ""
-    return "; if `ray start` said that token authentication is enabled, set RAY_AUTH_MODE=token"
 
 
 def run_on_nodes(

@@ -48,8 +48,7 @@ def find_images(patterns: Iterable[str]) -> list[Path]:
 
 def _glob(pattern: Path) -> Iterator[Path]:
     """The files that match a pattern, in whose existing folders brackets are no pattern; no hidden ones."""
-    exists = [name for name in (pattern.parents) if name.is_dir()]
-    known = exists[0] if exists else Path()
+    known = next(filter(Path.is_dir, pattern.parents), Path())
     rest = pattern.relative_to(known)
     for name in glob.iglob(str(rest), root_dir=known, recursive=True):
         if not any(part not in rest.parts and is_hidden(part) for part in Path(name).parts):

@@ -9,10 +9,8 @@ Nothing below PATH is changed.
 import argparse
 import os
 import re
-import sys
 import unicodedata
 from collections import Counter, defaultdict
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -27,7 +25,7 @@ from stages.data.folders.converted import Content, open_converted
 from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_names
 from stages.data.folders.listing import is_hidden, unreadable
 from stages.data.folders.read import Listing, assign_splits, group_of, has_one_channel, list_images
-from stages.runtime.cli import run
+from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
 from stages.runtime.formulas import is_formula
 from stages.runtime.progress import progress
@@ -289,7 +287,7 @@ def _listed(counts: Counter[str]) -> str:
     return ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
 
 
-def _parse(arguments: list[str]) -> dict[str, Any]:
+def _parse() -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m tools.data.dataset", description=__doc__)
     parser.add_argument("name", metavar="NAME")
     parser.add_argument("path", metavar="PATH")
@@ -301,12 +299,10 @@ def _parse(arguments: list[str]) -> dict[str, Any]:
         parser.add_argument(option, metavar="COLUMN", dest=f"column_{what}", help=f"of a table: the {what} of an image")
     parser.add_argument("--skip-invalid", action="store_true", help="leave out files that are not valid images")
     parser.add_argument("--fit", choices=["crop", "pad", "stretch"], default="crop", help="to the size of a model")
-    found = vars(parser.parse_args(arguments))
+    found = vars(parser.parse_args())
     columns = {what: found.pop(f"column_{what}") for what in COLUMNS}
     return {**found, "columns": columns}
 
 
 if __name__ == "__main__":
-    options = _parse(sys.argv[1:])
-    del sys.argv[1:]  # `run` takes names alone
-    run(partial(dataset, **options))
+    guard(lambda: dataset(**_parse()))

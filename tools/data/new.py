@@ -89,11 +89,12 @@ def without_entries(text: str, removed: dict[str, Any]) -> str:
             lines += [*above, line]
         above = []
     # A section without entries is an empty mapping
-    return re.sub(r"^(\w+):(?=\n(?:\n|#|\w|\Z))", lambda found: _empty(found[1]), "".join(lines), flags=re.MULTILINE)
-
-
-def _empty(section: str) -> str:
-    return f"{section}: []" if section == "export" else f"{section}: {{}}"
+    return re.sub(
+        r"^(\w+):(?=\n(?:\n|#|\w|\Z))",
+        lambda found: f"{found[0]} []" if found[1] == "export" else f"{found[0]} {{}}",
+        "".join(lines),
+        flags=re.MULTILINE,
+    )
 
 
 if __name__ == "__main__":

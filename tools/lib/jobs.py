@@ -20,9 +20,10 @@ SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 @dataclass
 class Job:
-    """A process, the end of a pipe that it writes to, and what it wrote of a line that is not complete."""
+    """A process, its id, the end of a pipe that it writes to, and what it wrote of a line that is not complete."""
 
     process: ForkProcess
+    pid: int
     output: int
     text: bytes = b""
 
@@ -42,9 +43,10 @@ class Jobs:
             process = get_context("fork").Process(target=_run, args=(function, writer, self._lifeline))
             process.start()
             os.close(writer)
+            assert process.pid  # it was started
             with suppress(PermissionError, ProcessLookupError):  # the process does the same, whichever comes first
-                os.setpgid(_pid(process), _pid(process))
-            self.running[name] = Job(process, reader)
+                os.setpgid(process.pid, process.pid)
+            self.running[name] = Job(process, process.pid, reader)
 
     def wait(self) -> dict[str, int]:
         """Print each line that the processes write after the name of its process, until one ends or `PATIENCE` is over.
@@ -93,14 +95,9 @@ def blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _pid(process: ForkProcess) -> int:
-    assert process.pid is not None  # it was started
-    return process.pid
-
-
 def _signal(job: Job, number: signal.Signals) -> None:
     with suppress(ProcessLookupError, PermissionError):  # it has ended; macOS reports that as the other
-        os.killpg(_pid(job.process), number)
+        os.killpg(job.pid, number)
 
 
 def _run(function: Callable[[], object], output: int, lifeline: tuple[int, int]) -> None:

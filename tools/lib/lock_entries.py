@@ -4,7 +4,6 @@ DVC parses and writes all of it for each stage, which takes seconds with twenty 
 """
 
 import re
-import subprocess
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import yaml
 
 from stages.runtime import paths
 from stages.runtime.files import atomic_write
+from tools.lib.git import git, read_files
 
 if TYPE_CHECKING:
     from dvc.stage import Stage
@@ -44,22 +44,15 @@ def split(text: str) -> tuple[str, dict[str, str], str]:
 
 def explain_changes() -> str | None:
     """Say why outputs that Git tracks are not the committed ones, if code and params are."""
-    committed, changed = (
-        _git("show", f"HEAD:./{paths.LOCK}"),
-        _git("diff", "--name-only", "HEAD", "--", str(paths.LOCK), "reports"),
-    )
-    text = paths.LOCK.read_text(encoding="utf-8")
-    if text == committed or not committed or not changed or _inputs(committed) != _inputs(text):
+    committed, text = read_files("HEAD", [paths.LOCK]).get(paths.LOCK, ""), paths.LOCK.read_text(encoding="utf-8")
+    if text == committed or not committed or _inputs(committed) != _inputs(text):
         return None
+    changed = git("diff", "--name-only", "HEAD", "--", str(paths.LOCK), "reports")
     return (
         f"dvc.lock and {len(changed.splitlines()) - 1} other files in Git are not the committed ones, although code "
         "and params are: this machine or its packages compute other bits (docs/reproducibility.md); commit them to "
         "go on from here, or take them back with `git checkout dvc.lock reports && dvc checkout`"
     )
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8").stdout
 
 
 def _inputs(text: str) -> dict[str, Any]:
