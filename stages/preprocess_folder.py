@@ -16,16 +16,13 @@ def preprocess_folder(name: str) -> None:
     values = params.load()
     config = lookup(values.folders, name, "folders")
     import_tensorflow(gpu=False)
-    from stages.data.folders.converted import open_converted
     from stages.data.folders.read import checked_examples
     from stages.data.writer import write_checked, write_json
 
     class_names = config.as_dataset().class_names
-    with open_converted() as converted:
-        splits, checked = checked_examples(name, config, converted, values.max_pixels)
-        skip_invalid = values.skip_invalid_images or config.skip_invalid_images
-        write_checked(name, class_names, checked, config.source, skip_invalid, splits)
-        print(f"images decoded here for the first time: {converted.decoded:,}")
+    splits, checked = checked_examples(name, config, values.max_pixels)
+    skip_invalid = values.skip_invalid_images or config.skip_invalid_images
+    write_checked(name, class_names, checked, config.source, skip_invalid, splits)
     if config.fit not in (None, "crop"):
         write_json(config.fit, paths.fit(name))
 

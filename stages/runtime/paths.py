@@ -8,7 +8,6 @@ LOCK = Path("dvc.lock")
 CHECKED = Path("data/checked")  # says that params.yaml is valid
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
 DECODED = Path(".dvc/tmp/decoded")  # temporary files of trainings that do not fit into memory, without names
-CONVERTED = Path(".dvc/tmp/converted.db")  # may be removed: images are then decoded again
 # What the report drew; may be removed. `dvc exp run --temp`, which works in another folder, shares it
 DRAWINGS = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/drawings")
 PUBLISHED = Path("reports/published.yaml")

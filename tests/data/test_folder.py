@@ -1,11 +1,8 @@
-"""Your own images: layouts, splits by hashes and by groups, conversions, and what is decoded again."""
+"""Your own images: layouts, splits by hashes and by groups, and conversions."""
 
 import io
-import sqlite3
 import unicodedata
 from collections import Counter
-from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +13,9 @@ from PIL import Image
 
 from stages.config.folders import FolderConfig, TableConfig
 from stages.data import split
-from stages.data.folders.converted import open_converted
+from stages.data.folders.converted import convert_all
 from stages.data.folders.read import checked_examples, list_images
 from stages.data.folders.table import has_paths as has_paths_in
-from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.conftest import run
 
@@ -54,17 +50,15 @@ def read(source: Path, **options: Any) -> tuple[dict[tuple[str, str], tuple[Any,
     """The valid examples by split and key, the errors by key, and the conversions."""
     options = {"classes": CLASSES, "test_fraction": 0.2, **options}
     examples, errors, conversions = {}, {}, Counter[str]()
-    with open_converted() as converted:
-        config = FolderConfig(path=str(source), **options)
-        for (split_name, key, data, label), error in checked_examples("pets", config, converted)[1]:
-            if error:
-                errors[key] = error
-            else:
-                assert (split_name, key) not in examples
-                examples[split_name, key] = data, label
-        for content in converted.convert(iter(list_images(source, config.table).images())):
-            conversions.update(content.fact.applied)
-        read.decoded = converted.decoded  # type: ignore[attr-defined]
+    config = FolderConfig(path=str(source), **options)
+    for (split_name, key, data, label), error in checked_examples("pets", config)[1]:
+        if error:
+            errors[key] = error
+        else:
+            assert (split_name, key) not in examples
+            examples[split_name, key] = data, label
+    for content, _ in convert_all(list_images(source, config.table).images()):
+        conversions.update(content.applied)
     return examples, errors, conversions
 
 
@@ -136,8 +130,7 @@ def test_validation_split_takes_from_the_training_split_alone_and_new_images_mov
 
     def splits(**options: Any) -> dict[str, str]:
         config = FolderConfig(path=str(root), classes=CLASSES, test_fraction=0.2, **options)
-        with open_converted() as converted:
-            return {key: name for (name, key, *_), _ in checked_examples("pets", config, converted)[1]}
+        return {key: name for (name, key, *_), _ in checked_examples("pets", config)[1]}
 
     two, three = splits(), splits(validation_fraction=0.1)
     assert all(three[key] == name or (name, three[key]) == ("train", "validation") for key, name in two.items())
@@ -163,10 +156,9 @@ def test_classes_that_are_too_small_for_three_splits_are_one_line(project: Path)
 def test_group_never_spans_two_splits(project: Path, validation_fraction: float | None) -> None:
     files = {f"{name}/p{patient}_{index}.jpg": b"" for name in CLASSES for patient in range(30) for index in range(4)}
     root = write(project / "pets", files)
-    with open_converted() as converted:
-        options: Any = {"test_fraction": 0.2, "validation_fraction": validation_fraction, "group": r"^(p\d+)_"}
-        config = FolderConfig(path=str(root), classes=CLASSES, **options)
-        examples = [example for example, _ in checked_examples("pets", config, converted)[1]]
+    options: Any = {"test_fraction": 0.2, "validation_fraction": validation_fraction, "group": r"^(p\d+)_"}
+    config = FolderConfig(path=str(root), classes=CLASSES, **options)
+    examples = [example for example, _ in checked_examples("pets", config)[1]]
     splits: dict[str, set[str]] = {}
     for split_name, key, _, _ in examples:
         splits.setdefault(key.split("/")[1].split("_")[0], set()).add(split_name)
@@ -209,31 +201,6 @@ def test_tiny_gray_images_of_one_size_have_one_channel(project: Path, mode: str,
             )
         else:
             assert isinstance(data, bytes)
-
-
-def test_only_new_and_changed_images_are_decoded_again(project: Path) -> None:
-    root = write(project / "pets", names(10) | {f"cat/{index}.png": image(index, "PNG") for index in range(5)})
-    before, _, _ = read(root)
-    assert read.decoded == 25  # type: ignore[attr-defined]
-    write(root, {"cat/new.png": image(99, "PNG")})
-    (root / "dog/000.jpg").rename(root / "dog/renamed.jpg")
-    after, _, _ = read(root)
-    assert read.decoded == 1  # type: ignore[attr-defined]
-    unchanged = set(before) - {example for example in before if example[1] == "dog/000.jpg"}
-    assert {example: after[example] for example in unchanged} == {example: before[example] for example in unchanged}
-
-
-def test_other_stages_may_decode_while_this_one_reads_and_writes(project: Path) -> None:
-    files = {f"{index}.png": image(index, "PNG") for index in range(3)}
-    with open_converted() as here:
-        contents = here.convert((name, partial(bytes, data)) for name, data in files.items())
-        assert next(contents).name == "0.png"
-        for remaining in ("while it reads", "while it writes"):
-            with closing(sqlite3.connect(paths.CONVERTED, timeout=5)) as other:
-                other.execute("INSERT INTO images VALUES (?, '[]', NULL)", [remaining])
-                other.commit()
-            assert len(list(contents)) == (2 if remaining == "while it reads" else 0)
-        assert here.decoded == 3
 
 
 def test_invalid_images_are_named(project: Path) -> None:

@@ -21,7 +21,7 @@ from stages.config import params
 from stages.config.folders import FolderConfig, TableConfig
 from stages.config.messages import explain, printable
 from stages.data.folders import table
-from stages.data.folders.converted import Content, open_converted
+from stages.data.folders.converted import Content, convert_all
 from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_names
 from stages.data.folders.listing import is_hidden, unreadable
 from stages.data.folders.read import Listing, assign_splits, group_of, has_one_channel, list_images
@@ -104,9 +104,8 @@ def dataset(
     _check_entry(name, entry)
     groups = _groups(listing, pattern) if is_grouped else ""
     splits = assign_splits(listing, fraction, validation, pattern)
-    with open_converted() as converted:
-        images = converted.convert(listing.images(), values.max_pixels)
-        contents = list(progress(images, len(listing.entries), name, "images"))
+    images = convert_all(listing.images(), values.max_pixels)
+    contents = [content for content, _ in progress(images, len(listing.entries), name, "images")]
     facts = _describe(name, listing, splits, contents, classes)
     if fit == "crop" and facts.elongation > ELONGATED:
         print(
@@ -115,7 +114,7 @@ def dataset(
         )
     if groups:
         print(f"  {groups}")
-    if (invalid := sum(bool(content.fact.error) for content in contents)) and not skip_invalid:
+    if (invalid := sum(bool(content.error) for content in contents)) and not skip_invalid:
         raise UserError(
             f"{listing.source}: {invalid:,} of {len(contents):,} images are invalid; repair them, or leave them out: "
             "run it again with SKIP_INVALID=1"
@@ -208,7 +207,7 @@ def _describe(
     name: str, listing: Listing, splits: dict[str, Entry], contents: list[Content], classes: list[str]
 ) -> recipe.Facts:
     """Print what was found; return what a recipe depends on."""
-    valid = [content for content in contents if not content.fact.error]
+    valid = [content for content in contents if not content.error]
     if not valid:
         raise UserError(f"{listing.source}: none of its {len(contents):,} images is valid; {_invalid(contents[0])}")
     print(f"{name}: {len(valid):,} images of {len(classes):,} classes in {listing.source}")
@@ -227,23 +226,23 @@ def _describe(
     if len(classes) > SHOWN:
         each = _span(f"{min(counts.values()):,}", f"{max(counts.values()):,}")
         print(f"  … {each} images in each of {len(classes):,} classes")
-    sides = sorted((min(c.fact.height, c.fact.width), max(c.fact.height, c.fact.width)) for c in valid)
+    sides = sorted((min(content.shape[:2]), max(content.shape[:2])) for content in valid)
     kinds = Counter(Path(content.name).suffix.lower().lstrip(".") or "in the table" for content in valid)
     print(f"  sizes: {_span(*(f'{short} × {long}' for short, long in (sides[0], sides[-1])))} pixels; {_listed(kinds)}")
-    if converted := Counter(what for content in valid for what in content.fact.applied):
+    if converted := Counter(what for content in valid for what in content.applied):
         print(f"  to be converted: {_listed(converted)}")
     for kind, found in _problems(listing, splits, contents).items():
         for problem in found[:SHOWN]:
             print(f"  problem: {problem}")
         if len(found) > SHOWN:
             print(f"  … and {len(found) - SHOWN:,} more {kind}")
-    sizes = {content.fact[2:4] for content in valid}
+    sizes = {content.shape[:2] for content in valid}
     return recipe.Facts(
         classes=len(classes),
         short_side=int(median(short for short, _ in sides)),
         elongation=median(long / short for short, long in sides),
         size=sizes.pop() if len(sizes) == 1 else None,
-        channels=1 if has_one_channel([content.fact for content in valid]) else 3,
+        channels=1 if has_one_channel(valid) else 3,
         largest_class=max(counts.values()),
         smallest_class=min(counts.values()),
     )
@@ -252,7 +251,7 @@ def _describe(
 def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content]) -> dict[str, list[str]]:
     """What a user should look at, by its kind, in a line each."""
     found: dict[str, list[str]] = defaultdict(list)
-    found["invalid images"] = [_invalid(content) for content in contents if content.fact.error]
+    found["invalid images"] = [_invalid(content) for content in contents if content.error]
     if listing.ignored:
         kinds = Counter(Path(name).suffix.lower() or "no suffix" for name in listing.ignored)
         found["left out"].append(
@@ -261,7 +260,7 @@ def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content
         )
     same: dict[bytes, list[str]] = defaultdict(list)
     for content in contents:
-        if not content.fact.error:
+        if not content.error:
             same[content.digest].append(content.name)
     for names in same.values():
         kind = ""
@@ -276,7 +275,7 @@ def _problems(listing: Listing, splits: dict[str, Entry], contents: list[Content
 
 
 def _invalid(content: Content) -> str:
-    return f"{content.name!r} {content.fact.error}"
+    return f"{content.name!r} {content.error}"
 
 
 def _span(first: str, last: str) -> str:

@@ -1,6 +1,5 @@
 """Read a dataset of your own images: a folder or a table, without changing it."""
 
-import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -12,13 +11,12 @@ from stages.data import split
 from stages.data.convert import decode, is_image
 from stages.data.examples import Example
 from stages.data.folders import layout, table
-from stages.data.folders.converted import Content, ConvertedImages, Fact
+from stages.data.folders.converted import Content, Contents, convert_all
 from stages.data.folders.corrections import correct
 from stages.data.folders.listing import files, read_file, unreadable
 from stages.data.jpeg import MAX_PIXELS
 from stages.runtime import paths
 from stages.runtime.errors import UserError
-from stages.runtime.progress import progress
 
 TINY = 64  # pixels: the largest side of images that are stored with one channel
 
@@ -30,7 +28,7 @@ class Listing:
     source: Path
     entries: dict[str, layout.Entry]  # by their names
     ignored: list[str]  # names of files that are not images
-    contents: Callable[[], Iterable[tuple[str, Callable[[], bytes]]]]  # of all files, also of those
+    contents: Callable[[], Contents]  # of all files, also of those
 
     @property
     def has_splits(self) -> bool:
@@ -44,7 +42,7 @@ class Listing:
         what = f"{outside:,} images are in no folder of a class" if outside else ""
         return "; ".join(filter(None, [unreadable(self.ignored), what]))
 
-    def images(self) -> Iterator[tuple[str, Callable[[], bytes]]]:
+    def images(self) -> Contents:
         """The name of each image, in the order of the source, and a function that reads it."""
         return ((name, read) for name, read in self.contents() if name in self.entries)
 
@@ -142,7 +140,7 @@ def _hold_out(
 
 
 def checked_examples(
-    name: str, config: FolderConfig, converted: ConvertedImages, max_pixels: int = MAX_PIXELS
+    name: str, config: FolderConfig, max_pixels: int = MAX_PIXELS
 ) -> tuple[list[str], Iterator[tuple[Example, str]]]:
     """Return the splits of a dataset, and an iterator of its examples, each with what is wrong or an empty string.
 
@@ -151,7 +149,6 @@ def checked_examples(
     Args:
         name: of the dataset.
         config: its entry in params.yaml.
-        converted: images that were decoded before.
         max_pixels: that an image may have.
 
     Raises:
@@ -175,31 +172,20 @@ def checked_examples(
             )
 
     def examples() -> Iterator[tuple[Example, str]]:
-        contents = progress(converted.convert(listing.images(), max_pixels), len(entries), name, "images")
-        found = {content.name: content for content in contents}
-        is_gray = has_one_channel([content.fact for content in found.values() if not content.fact.error])
-        for file_name, read in listing.images():
-            entry, content = entries[file_name], found[file_name]
-            data = b"" if content.fact.error else _data(listing.source, content, read, converted)
+        is_gray = has_one_channel(content for content, _ in convert_all(listing.images(), max_pixels))
+        for content, data in convert_all(listing.images(), max_pixels):
+            entry = entries[content.name]
             image = decode(data, 1)[0] if is_gray and data else data
-            yield (str(entry.split), entry.key, image, labels[entry.class_name]), content.fact.error
+            yield (str(entry.split), entry.key, image, labels[entry.class_name]), content.error
 
     return layout.split_names(entries), examples()
 
 
-def has_one_channel(valid: list[Fact]) -> bool:
+def has_one_channel(contents: Iterable[Content]) -> bool:
     """Whether images are stored with one channel: all are gray, tiny, and of one size. Others are read as RGB."""
-    return len({fact[2:5] for fact in valid}) == 1 and valid[0].channels == 1 and max(valid[0][2:4]) <= TINY
-
-
-def _data(source: Path, content: Content, read: Callable[[], bytes], converted: ConvertedImages) -> bytes:
-    """The file of an image as it is stored in the records."""
-    if content.fact.is_stored:
-        return converted.stored(content.digest)
-    data = read()
-    if hashlib.sha256(data).digest() != content.digest:
-        raise UserError(f"{source}: {content.name!r} changed while it was read; run it again")
-    return data
+    shapes = (content.shape for content in contents if not content.error)
+    *size, channels = first = next(shapes, (0, 0, 0))
+    return channels == 1 and max(size) <= TINY and all(shape == first for shape in shapes)
 
 
 def group_of(entry: layout.Entry, pattern: str | None) -> str | None:
