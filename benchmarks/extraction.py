@@ -26,7 +26,6 @@ from stages.config.sections import FeaturesConfig
 from stages.runtime import paths
 from stages.runtime.files import atomic_write
 from stages.runtime.numerics import import_tensorflow, resolve_compute_dtype
-from stages.runtime.tasks import run_tasks
 
 if TYPE_CHECKING:
     import keras
@@ -90,10 +89,10 @@ def stage(done: Done, name: str, images: int, folder: str) -> None:
     threads = params.load().threads
     import_tensorflow(threads)
     from stages.data import reader, writer
-    from stages.data.extraction import describe, shard_extractor, shard_tasks
+    from stages.data.extraction import Extractor, write_features
 
     features, weights = feature_set(name)
-    extract = shard_extractor(name, features, images, threads, "native", weights)
+    extractor = Extractor(features, threads, "native", weights)
     compute_dtype = resolve_compute_dtype(features.compute_dtype)
     forward = images * operations(_backbone(features, weights))[0]
     classes = reader.info(features.dataset).features["label"].names
@@ -108,8 +107,7 @@ def stage(done: Done, name: str, images: int, folder: str) -> None:
     while True:
         with atomic_write(paths.records(name)) as target:
             target.mkdir()
-            tasks = shard_tasks(name, features, dataset, target)
-            describe(name, dataset, target, list(run_tasks(tasks, extract)))
+            write_features(name, features, dataset, extractor, target)
         done({"images": images, "gigaflop": forward / 1e9, "compute_dtype": compute_dtype})
         done(peak_matmul())
 

@@ -73,10 +73,9 @@ def _time_heavy_modules(stage: str) -> None:
 
         writer.write = timed("writing records", writer.write)
     if stage == "extract":
-        from stages.data import extraction as features
+        from stages.data import extraction
 
-        make = features.shard_extractor
-        features.shard_extractor = lambda *arguments: timed("extraction", make(*arguments))
+        extraction.write_features = timed("extraction", extraction.write_features)
     if stage == "train":
         import keras
 

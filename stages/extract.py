@@ -1,8 +1,6 @@
 """Images in data/records → bottleneck features of a frozen backbone in data/records: a dataset like any other."""
 
 import json
-from contextlib import ExitStack, closing
-from functools import partial
 from pathlib import Path
 
 from stages.backbones._networks import BUILT_IN, DIGEST, WEIGHTS
@@ -14,8 +12,6 @@ from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, file_hash, open_input
 from stages.runtime.numerics import import_tensorflow
-from stages.runtime.progress import progress
-from stages.runtime.tasks import run_tasks
 
 
 def extract(name: str) -> None:
@@ -24,26 +20,17 @@ def extract(name: str) -> None:
     config = lookup(values.resolved_features, name, "features")
     weights = _verify_weights(values, config.backbone)
     kernels = values.feature_kernels(name)
-    import_tensorflow(values.threads, kernels, gpu=values.engine == "local")
-    from stages.data import extraction as features
-    from stages.data import reader
+    import_tensorflow(values.threads, kernels)
+    from stages.data import extraction, reader
 
     dataset = reader.info(config.dataset)
     if dataset.features["input"].shape[-1] != 3:
         raise UserError(f"params.yaml: features.{name}.dataset: {config.dataset} has no RGB images; choose another")
-    with atomic_write(paths.records(name)) as folder, ExitStack() as stack:
+    extractor = extraction.Extractor(config, values.threads, kernels, weights)
+    environment = extractor.environment
+    with atomic_write(paths.records(name)) as folder:
         folder.mkdir()
-        tasks = features.shard_tasks(name, config, dataset, folder)
-        total = sum(split.num_examples for split in dataset.splits.values())
-        load = partial(features.shard_extractor, name, config, total, values.threads, kernels, weights)
-        if values.engine == "ray":
-            from stages.cluster.remote import run_on_nodes
-
-            results = stack.enter_context(closing(run_on_nodes(tasks, load, [weights], values.threads)))
-            finished = progress(results, total, name, "images", lambda result: result[0].argument.images)
-        else:
-            finished = run_tasks(tasks, load())
-        environment = features.describe(name, dataset, folder, list(finished))
+        extraction.write_features(name, config, dataset, extractor, folder)
         backbone = {
             "name": config.backbone,
             "image_size": config.image_size,

@@ -8,9 +8,7 @@ neither this repository nor its data.
 import logging
 import os
 import tempfile
-import uuid
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -18,11 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 from stages.runtime.numerics import silent
-from stages.runtime.tasks import Function, Result, Task
 
 STORE = 1 << 30  # bytes of memory for objects, if the cluster is this machine
 LONGEST = 30  # characters of TMPDIR: Ray makes sockets there, whose paths have at most 107, and 103 on macOS
-LOSSES = 5  # how often a task is repeated whose process was lost: if that is more, it is not the fault of a node
 
 Item = TypeVar("Item")
 Inputs = dict[str, Any]  # references to the contents of files by their paths
@@ -66,49 +62,6 @@ def connected() -> Iterator[None]:
         ray.shutdown()
 
 
-def run_on_nodes(
-    tasks: Sequence[Task], factory: Callable[[], Function], inputs: Iterable[Path], cpus: int
-) -> Generator[tuple[Task, Result]]:
-    """Run tasks in processes on all nodes; yield each and its result when its file is whole, in any order.
-
-    Args:
-        tasks: what to run; a process has its next task already while it works on one.
-        factory: returns the function for the tasks; each process calls it once.
-        inputs: files that the factory reads.
-        cpus: processor cores that a process reserves if the cluster has no GPU.
-
-    Raises:
-        UserError: no cluster answers, the function or the factory raised it, or a task was lost again and again.
-    """
-    with connected():
-        import ray
-        from ray.exceptions import NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
-
-        lost = NodeDiedError, ObjectLostError, OutOfMemoryError, WorkerCrashedError
-        resources, slots = _resources(cpus)
-        task_on_node = ray.remote(max_calls=0, max_retries=LOSSES, **resources)(_run_task)
-        loading = uuid.uuid4().hex, factory, _put(inputs)
-        waiting, running = deque(tasks), dict[Any, Task]()
-        while waiting or running:
-            while waiting and len(running) < 2 * slots:
-                task = waiting.popleft()
-                running[task_on_node.remote(*loading, task, _put(task.inputs))] = task
-            (reference,), _ = ray.wait(list(running), num_returns=1)
-            task = running.pop(reference)
-            try:
-                result, content = ray.get(reference)
-            except lost:
-                raise UserError(
-                    f"{task.output}: its process on the cluster ended {LOSSES + 1} times before it was done; give the "
-                    "nodes more memory"
-                ) from None
-            if isinstance(result, UserError):
-                raise result
-            with atomic_write(task.output) as part:
-                part.write_bytes(content)
-            yield task, result
-
-
 def run_remotely(
     function: Callable[..., Iterator[Item]],
     arguments: tuple[Any, ...],
@@ -139,9 +92,8 @@ def run_remotely(
     with connected():
         import ray
 
-        resources, _ = _resources(cpus, all_gpus)
         # A new process, as without Ray: Keras numbers the layers that a process creates
-        task = ray.remote(max_calls=1, **resources)(_run)
+        task = ray.remote(max_calls=1, **_resources(cpus, all_gpus))(_run)
         for reference in task.remote(function, arguments, _put(inputs), paths):
             item = ray.get(reference)
             if isinstance(item, UserError):
@@ -160,16 +112,15 @@ class Files(NamedTuple):
     contents: dict[str, bytes]
 
 
-def _resources(cpus: int, all_gpus: bool = False) -> tuple[dict[str, int], int]:
-    """What a process reserves, and for how many the cluster has room; at least one, which waits for a node."""
+def _resources(cpus: int, all_gpus: bool) -> dict[str, int]:
+    """What a process reserves."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    gpus, cores = ([int(node.get(resource, 0)) for node in nodes] for resource in ("GPU", "CPU"))
-    if any(gpus):
-        return {"num_gpus": max(gpus) if all_gpus else 1}, sum(gpus)
-    cpus = min(cpus, max(cores)) or cpus
-    return {"num_cpus": cpus}, max(1, sum(size // cpus for size in cores))
+    gpus, cores = (max(int(node.get(resource, 0)) for node in nodes) for resource in ("GPU", "CPU"))
+    if gpus:
+        return {"num_gpus": gpus if all_gpus else 1}
+    return {"num_cpus": min(cpus, cores) or cpus}
 
 
 def _put(inputs: Iterable[Path]) -> Inputs:
@@ -197,24 +148,7 @@ def _folder(inputs: Inputs) -> Iterator[None]:
             os.chdir(before)
 
 
-# Executed on a node. A UserError is a result or an item, too: Ray would wrap it in an error of its own.
-
-_functions: dict[str, Function] = {}  # what factories returned in this process
-
-
-def _run_task(
-    key: str, factory: Callable[[], Function], files: Inputs, task: Task, inputs: Inputs
-) -> tuple[Result | UserError, bytes]:
-    try:
-        if key not in _functions:
-            with _folder(files):
-                _functions[key] = factory()
-        with _folder(inputs):
-            path = Path("output")
-            result = _functions[key](task.argument, path)
-            return result, path.read_bytes()
-    except UserError as error:
-        return error, b""
+# Executed on a node. A UserError is an item, too: Ray would wrap it in an error of its own.
 
 
 def _run(

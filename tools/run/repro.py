@@ -43,7 +43,7 @@ LOCK_TIMEOUT = 0.3  # seconds; a process that waits tries again after a sixth of
 # What a stage is assumed to need: TensorFlow, and the records of a training, as loaded and as tensors; or Ray's client.
 MEMORY = 3 << 29  # bytes, and
 MEMORY_RATIO = 3  # times the size of the inputs
-ON_NODES = ("extract", "train")  # of a Ray cluster
+ON_NODES = "train"  # with `engine: ray`
 MEMORY_ON_NODES = 1 << 29  # bytes here
 
 
