@@ -1,6 +1,5 @@
 """Evaluate a model: predictions on the test split → metrics, and the tables behind the plots, without TensorFlow."""
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from stages.config.messages import lookup
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write, open_input
+from stages.runtime.files import atomic_write, open_input, write_json
 
 if TYPE_CHECKING:
     from stages.evaluation.predictions import Predictions
@@ -43,8 +42,7 @@ def evaluate(name: str) -> None:
         "epochs": epochs,
         "compute_dtype": predicted.compute_dtype,
     }
-    with atomic_write(paths.metrics(name)) as part:
-        part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    write_json(values, paths.metrics(name))
     for plot, table in _registry.tables(predicted).items():
         with atomic_write(paths.plot(plot, name)) as part:
             table.to_csv(part, index=False)

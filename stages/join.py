@@ -1,16 +1,13 @@
 """A trained head and its backbone → one network of pixels that a model continues to train, in data/records/NAME."""
 
-import json
-
 from stages.config import params
 from stages.config.messages import lookup
 from stages.inference.locate import find_weights
 from stages.prediction.saved_model import read_signature, save
 from stages.runtime import paths
 from stages.runtime.cli import run
-from stages.runtime.files import atomic_write, file_hash, open_input
+from stages.runtime.files import atomic_write, file_hash, open_input, write_json
 from stages.runtime.numerics import import_tensorflow
-from stages.runtime.progress import progress
 
 
 def join(name: str) -> None:
@@ -35,14 +32,11 @@ def join(name: str) -> None:
     network = join_for_training(backbone, head, f"pretrained.{name}.image_size")
     folder = paths.records(config.dataset)
     files = sorted(file for file in folder.rglob("*") if file.is_file())
-    hashes = {
-        str(file.relative_to(folder)): file_hash(file, "md5")
-        for file in progress(files, len(files), f"{name}: hash of {config.dataset}", "files")
-    }
+    hashes = {str(file.relative_to(folder)): file_hash(file, "md5") for file in files}
     with atomic_write(paths.records(name)) as target:
         target.mkdir()
         save(network, target / paths.network(name).name, {**signature, "backbone": None, "image_size": image_size})
-        (target / "images.json").write_text(json.dumps({config.dataset: hashes}, indent=1) + "\n", encoding="utf-8")
+        write_json({config.dataset: hashes}, target / "images.json", indent=1)
     print(f"{paths.network(name)}: {network.count_params():,} parameters, images of {image_size} pixels")
 
 

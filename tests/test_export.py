@@ -136,11 +136,3 @@ def test_int8_file_takes_raw_pixels_of_dark_images_and_disagreement_fails(traine
         not int8.exists()
         and json.loads(paths.export_metrics(name).read_text(encoding="utf-8"))["int8"]["agreement"] < 0.8
     )
-
-
-def test_predictions_of_other_images_are_one_line(trained: Path) -> None:
-    classes = params.load().datasets["cifar10"].class_names
-    examples = [("train", *image) for image in images("cifar10", 40)]
-    writer.write("cifar10", classes, ["train", "test"], [*examples, ("test", "new", examples[0][2], 0)])
-    with pytest.raises(UserError, match=r"cifar10_small_cnn.parquet: its images are not those of data/records/cifar10"):
-        export.export("cifar10_small_cnn")

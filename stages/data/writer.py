@@ -8,7 +8,6 @@ The import of TensorFlow Datasets takes a second: import this module after the c
 """
 
 import itertools
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +21,7 @@ from tensorflow_datasets.core.utils import shard_utils
 from stages.data.examples import SPLITS, Checked, Example
 from stages.runtime import paths
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write
+from stages.runtime.files import atomic_write, write_json
 from stages.runtime.progress import progress
 
 PNG_BATCH = 256  # images that are encoded at once
@@ -111,12 +110,6 @@ def write_checked(
     print(", ".join(f"{split}: {sum(found.values()):,} images" for split, found in counts.items()))
     if number := sum(map(len, skipped.values())):
         print(f"skipped {number:,} files that are not valid images: {paths.skipped(name)}")
-
-
-def write_json(table: Any, target: Path) -> None:
-    """Write a table as JSON that people can read."""
-    with atomic_write(target) as path:
-        path.write_text(json.dumps(table, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _write_shards(folder: Path, name: str, split: str, shuffler: shuffle.Shuffler) -> tuple[list[int], int]:

@@ -2,13 +2,14 @@
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from stages.runtime.errors import UserError
 
@@ -52,6 +53,12 @@ def atomic_write(target: Path) -> Iterator[Path]:
         ) from None
     finally:
         remove(part)
+
+
+def write_json(value: Any, target: Path, indent: int = 2) -> None:
+    """Write a value as JSON that people can read."""
+    with atomic_write(target) as path:
+        path.write_text(json.dumps(value, indent=indent, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager
