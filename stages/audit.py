@@ -1,12 +1,10 @@
 """Audit a dataset: duplicates, bad images and label errors → data/audit/NAME.parquet and .csv, and their numbers."""
 
-import json
-
 from stages.config import params
 from stages.config.messages import lookup
 from stages.runtime import paths
 from stages.runtime.cli import run
-from stages.runtime.files import atomic_write
+from stages.runtime.files import write_json
 from stages.runtime.numerics import import_tensorflow
 
 
@@ -14,7 +12,7 @@ def audit(name: str) -> None:
     """Write the findings on the images of a dataset, one row each, and their numbers."""
     values = params.load()
     config = lookup(values.audits, name, "audits")
-    import_tensorflow(values.threads, values.dataset_kernels(name), gpu=False)
+    import_tensorflow(values.threads, values.kernels_for(values.is_synthetic(values.datasets[name])), gpu=False)
     import pandas as pd
 
     from stages.auditing import duplicates, findings, labels, quality
@@ -33,8 +31,7 @@ def audit(name: str) -> None:
         "test_images_with_training_duplicate": len(findings.with_training_duplicate(rows)),
         findings.ACCURACY: accuracy,  # of the model behind the label errors
     }
-    with atomic_write(paths.audit_metrics(name)) as part:
-        part.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    write_json(metrics, paths.audit_metrics(name))
     numbers = ", ".join(f"{kind} {sum(row.values()):,}" for kind, row in counts.items() if any(row.values()))
     print(f"{name}: {len(images.keys):,} images; {numbers or 'no findings'}")
 

@@ -1,6 +1,5 @@
 """Images in data/records → bottleneck features of a frozen backbone in data/records: a dataset like any other."""
 
-import json
 from pathlib import Path
 
 from stages.backbones._networks import BUILT_IN, DIGEST, WEIGHTS
@@ -10,7 +9,7 @@ from stages.config.schema import Params
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write, file_hash, open_input
+from stages.runtime.files import atomic_write, file_hash, open_input, write_json
 from stages.runtime.numerics import import_tensorflow
 
 
@@ -19,7 +18,7 @@ def extract(name: str) -> None:
     values = params.load()
     config = lookup(values.resolved_features, name, "features")
     weights = _verify_weights(values, config.backbone)
-    kernels = values.feature_kernels(name)
+    kernels = values.kernels_for(values.is_features_synthetic(config))
     import_tensorflow(values.threads, kernels)
     from stages.data import extraction, reader
 
@@ -40,9 +39,8 @@ def extract(name: str) -> None:
         }
         if (fit := reader.fit(config.dataset)) != "crop":
             backbone["fit"] = fit
-        (folder / paths.backbone(name).name).write_text(json.dumps(backbone, indent=1) + "\n", encoding="utf-8")
-    with atomic_write(paths.environment("extract", name)) as path:
-        path.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
+        write_json(backbone, folder / paths.backbone(name).name, indent=1)
+    write_json(environment, paths.environment("extract", name), indent=1)
     print(f"{config.backbone} features of {config.dataset}, {environment['compute_dtype']}")
 
 

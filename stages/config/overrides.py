@@ -3,7 +3,7 @@
 from typing import Any
 
 from stages.config.models import ModelConfig, TrainConfig
-from stages.config.search import change
+from stages.config.sections import change
 
 
 def merge(model: ModelConfig, train: TrainConfig, synthetic: bool) -> ModelConfig:

@@ -55,7 +55,7 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any], re
     file = f"stages/{package.replace('.', '/')}/{name}.py"
     if not hasattr(module, "build"):
         raise UserError(f"{file}: it has no function `build`; docs/extending.md has an example")
-    schema = _options_schema(module.build, file, frozenset(reserved))
+    schema = _options_schema(module.build)
     known = [*schema.model_fields, *reserved]
     for option, value in options.items():
         if option in schema.model_fields:
@@ -79,18 +79,12 @@ def check_options(key: str, package: str, name: str, options: dict[str, Any], re
 
 
 @functools.cache
-def _options_schema(build: Callable[..., Any], file: str, reserved: frozenset[str]) -> type[Config]:
+def _options_schema(build: Callable[..., Any]) -> type[Config]:
     """The keyword-only parameters of `build` as a schema; building one takes milliseconds."""
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(build).parameters.values():
         if parameter.kind is not parameter.KEYWORD_ONLY:
             continue
-        if parameter.annotation is parameter.empty:
-            raise UserError(f"{file}: build: {parameter.name} has no type; write one, such as {parameter.name}: float")
-        if parameter.name in reserved:
-            raise UserError(
-                f"{file}: build: {parameter.name} is a key of every model and never reaches `build`; rename it"
-            )
         default = ... if parameter.default is parameter.empty else parameter.default
         fields[parameter.name] = (parameter.annotation, default)
     return create_model("Options", __base__=Config, __module__=build.__module__, **fields)

@@ -7,12 +7,17 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from stages.config import overrides
-from stages.config.datasets import DatasetConfig, MirrorConfig, WeightsConfig
-from stages.config.folders import FolderConfig
+from stages.config.datasets import DatasetConfig, FolderConfig, MirrorConfig, WeightsConfig
 from stages.config.models import ModelConfig, TrainConfig
 from stages.config.plugins import load_plugin
-from stages.config.search import SearchSpace
-from stages.config.sections import AuditConfig, FeaturesConfig, GateConfig, NotInPretrainingConfig, PretrainedConfig
+from stages.config.sections import (
+    AuditConfig,
+    FeaturesConfig,
+    GateConfig,
+    NotInPretrainingConfig,
+    PretrainedConfig,
+    SearchSpace,
+)
 from stages.config.types import Config, Name
 from stages.runtime import paths
 from stages.runtime.numerics import Kernels
@@ -92,7 +97,7 @@ class Params(Config):
         """The configuration of each feature set as it is extracted: of generated images with its `synthetic` values."""
         found = {}
         for name, entry in self.features.items():
-            other = entry.synthetic if self._is_features_synthetic(entry) else {}
+            other = entry.synthetic if self.is_features_synthetic(entry) else {}
             found[name] = entry.model_copy(update={"image_size": other.get("image_size", entry.image_size)})
         return found
 
@@ -104,17 +109,13 @@ class Params(Config):
         """Whether the weights of a backbone are generated."""
         return backbone in self.weights and self.is_synthetic(self.weights[backbone])
 
-    def dataset_kernels(self, dataset: str) -> Kernels:
-        """The kernels for what is computed from the images of a dataset."""
-        return self.kernels.synthetic if self.is_synthetic(self.datasets[dataset]) else self.kernels.real
-
-    def feature_kernels(self, features: str) -> Kernels:
-        """The kernels for extracting a feature set, in which a backbone with generated weights counts as generated."""
-        return self.kernels.synthetic if self._is_features_synthetic(self.features[features]) else self.kernels.real
+    def kernels_for(self, synthetic: bool) -> Kernels:
+        """The kernels for what is computed from generated images or weights, or from real ones."""
+        return self.kernels.synthetic if synthetic else self.kernels.real
 
     def model_kernels(self, model: str) -> Kernels:
         """The kernels for a model's training."""
-        return self.kernels.synthetic if self.is_model_synthetic(model) else self.kernels.real
+        return self.kernels_for(self.is_model_synthetic(model))
 
     def image_dataset(self, model: str) -> str:
         """The dataset with a model's images: its own, or the one that its features are extracted from."""
@@ -136,8 +137,9 @@ class Params(Config):
     def is_model_synthetic(self, model: str) -> bool:
         """Whether a model's images, or the weights that its features were extracted with, are generated."""
         if features := self.model_features(model):
-            return self._is_features_synthetic(features)
+            return self.is_features_synthetic(features)
         return self.is_synthetic(self.datasets[self.image_dataset(model)])
 
-    def _is_features_synthetic(self, features: FeaturesConfig) -> bool:
+    def is_features_synthetic(self, features: FeaturesConfig) -> bool:
+        """Whether the images of a feature set, or the weights of its backbone, are generated."""
         return self.is_synthetic(self.datasets[features.dataset]) or self.is_backbone_synthetic(features.backbone)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from stages.config.folders import FolderConfig, TableConfig
+from stages.config.datasets import FolderConfig, TableConfig
 from stages.data import split
 from stages.data.folders.converted import convert_all
 from stages.data.folders.read import checked_examples, list_images

@@ -16,7 +16,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from stages.config import params
-from stages.config.search import ParameterConfig
+from stages.config.sections import ParameterConfig
 from stages.runtime.errors import UserError
 from tests.conftest import commit, copy_work_tree, run, write_params
 from tests.data.test_folder import image, names, write

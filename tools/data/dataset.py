@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from stages.config import params
-from stages.config.folders import FolderConfig, TableConfig
+from stages.config.datasets import FolderConfig, TableConfig, is_formula
 from stages.config.messages import explain, printable
 from stages.data.folders import table
 from stages.data.folders.converted import Content, convert_all
@@ -27,7 +27,6 @@ from stages.data.folders.listing import is_hidden, unreadable
 from stages.data.folders.read import Listing, assign_splits, group_of, has_one_channel, list_images
 from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
-from stages.runtime.formulas import is_formula
 from stages.runtime.progress import progress
 from tools.data import head
 from tools.lib import recipe

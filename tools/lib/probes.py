@@ -196,7 +196,7 @@ def _write_folder(name: str, values: Params) -> None:
     classes = values.folders[name].classes
     rng = np.random.default_rng(0)
     for label, folder in enumerate(classes):
-        target = values.folders[name].source / folder
+        target = Path(values.folders[name].path) / folder
         target.mkdir(parents=True)
         for number in range(max(8, sum(PHOTOS.values()) // len(classes))):
             pixels = rng.integers(0, 100, (FOLDER_SIDE, FOLDER_SIDE, 3)) + 155 * label // len(classes)

@@ -206,7 +206,7 @@ def _card(values: Params, name: str, workspace: Revision, tag: str, gate: str, p
     with open_input(paths.environment("train", name), f"train@{name}") as file:
         computed_with = describe(json.load(file))
     signature = read_signature(paths.model(name))
-    scores = plot_table("classes", classes, name, len(signature["classes"]))
+    scores = plot_table("classes", classes, name)
     audit = paths.audit_metrics(dataset)
     given = {key: value for key, value in flatten(training.params).items() if value is not None}
     loader = jinja2.FileSystemLoader(Path(__file__).parent)

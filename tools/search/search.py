@@ -33,7 +33,7 @@ from stages.config.flatten import flatten
 from stages.config.messages import lookup
 from stages.config.models import ModelConfig
 from stages.config.schema import Params
-from stages.config.search import ParameterConfig, Value
+from stages.config.sections import ParameterConfig, Value
 from stages.plots._style import styled
 from stages.runtime import paths
 from stages.runtime.cli import run

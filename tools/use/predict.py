@@ -17,7 +17,7 @@ from stages.inference.predictor import Predictor
 from stages.prediction.saved_model import SYNTHETIC
 from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
-from stages.runtime.formulas import is_formula
+from stages.config.datasets import is_formula
 from stages.runtime.progress import progress
 
 

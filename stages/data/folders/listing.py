@@ -12,8 +12,6 @@ from stages.data.convert import HEIF_SUFFIXES, INSTALL_HEIF
 from stages.runtime.errors import UserError
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".txz", ".7z", ".rar")
-MAX_FILE = 1 << 28  # bytes
-MAX_DEPTH = 32  # nested folders
 
 # What systems add to folders and archives, beside names that begin with a dot
 SYSTEM = {
@@ -46,8 +44,6 @@ def files(root: Path) -> Iterator[tuple[str, Path]]:
         prefix, folder = waiting.pop()
         with os.scandir(folder) as entries:
             ordered = sorted(entries, key=lambda entry: entry.name)
-        if prefix.count("/") > MAX_DEPTH:
-            raise UserError(f"{root}: {prefix[:80]!r}… is more than {MAX_DEPTH} folders deep; flatten it")
         below = []
         for entry in ordered:
             name, path = prefix + entry.name, Path(entry.path)
@@ -81,39 +77,24 @@ def unreadable(names: Iterable[str]) -> str:
     return "; ".join(advice + ([f"{other}: convert to JPEG or PNG"] if other else []))
 
 
-def read_file(path: Path) -> bytes:
-    """Read an image file.
-
-    Raises:
-        ValueError: it is larger than any image.
-    """
-    if (size := path.stat().st_size) > MAX_FILE:
-        raise ValueError(f"has {size:,} bytes, more than {MAX_FILE:,}")
-    return path.read_bytes()
-
-
 def check_inside(path: Path, root: Path, name: str) -> None:
     """Raise a `UserError` if a link leads out of the folder `root`, or nowhere, or to a folder."""
     target = Path(os.path.realpath(path))  # unlike `resolve`, it takes a link to itself
-    if not target.is_relative_to(root.resolve()) and not _is_cached(target):
+    cache = dvc_cache(Path.cwd())  # to which `dvc add` may link
+    if not target.is_relative_to(root.resolve()) and not (cache and target.is_relative_to(cache)):
         raise UserError(f"{root}: {name!r} is a link out of the folder; replace it by the file")
     if path.is_symlink() and not target.is_file():
         raise UserError(f"{root}: {name!r} is a link to {'a folder' if target.is_dir() else 'nothing'}; remove it")
 
 
-def _is_cached(file: Path) -> bool:
-    """Whether a file is in the cache of this repository, to which `dvc add` may link."""
-    cache = _dvc_cache(Path.cwd())
-    return cache is not None and file.is_relative_to(cache)
-
-
 @functools.cache
-def _dvc_cache(repository: Path) -> Path | None:
+def dvc_cache(repository: Path) -> Path | None:
+    """The folder of DVC's cache; None outside of a repository."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo(repository) as repo:
             return Path(os.path.realpath(repo.cache.local.path))
-    except DvcException:  # not in a repository
+    except DvcException:
         return None

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from stages.config.folders import FolderConfig, TableConfig
+from stages.config.datasets import FolderConfig, TableConfig
 from stages.data import split
 from stages.data.convert import decode, is_image
 from stages.data.examples import Example
 from stages.data.folders import layout, table
 from stages.data.folders.converted import Content, Contents, convert_all
 from stages.data.folders.corrections import correct
-from stages.data.folders.listing import files, read_file, unreadable
+from stages.data.folders.listing import files, unreadable
 from stages.data.jpeg import MAX_PIXELS
 from stages.runtime import paths
 from stages.runtime.errors import UserError
@@ -59,7 +59,7 @@ def list_images(source: Path, columns: TableConfig | None) -> Listing:
     else:
         found = list(files(source))
         entries, ignored = layout.by_folders(source, (name for name, _ in found))
-        contents = {name: partial(read_file, path) for name, path in found}
+        contents = {name: path.read_bytes for name, path in found}
         listing = Listing(source, entries, ignored, contents.items)
     if not listing.entries:
         tables = [name for name in listing.ignored if name.lower().endswith(table.TABLES)]
@@ -86,7 +86,8 @@ def assign_splits(
         UserError: the source has splits although a fraction is given, or the other way around; or there are too few
             images for `validation_fraction`.
     """
-    units = {name: _unit(entry, group) for name, entry in listing.entries.items()}
+    # What stays together in one split: the group of an image, or the image itself
+    units = {name: group_of(entry, group) or entry.key for name, entry in listing.entries.items()}
     if listing.has_splits and test_fraction is None:
         entries = _resolve_splits(listing)
     elif test_fraction is not None and not listing.has_splits:
@@ -154,7 +155,7 @@ def checked_examples(
     Raises:
         UserError: as `list_images` and `assign_splits`; or a class is not in `classes`.
     """
-    listing = list_images(config.source, config.table)
+    listing = list_images(Path(config.path), config.table)
     entries = assign_splits(listing, config.test_fraction, config.validation_fraction, config.group)
     labels = {class_name: label for label, class_name in enumerate(config.classes)}
     corrections = paths.corrections(name)
@@ -194,8 +195,3 @@ def group_of(entry: layout.Entry, pattern: str | None) -> str | None:
     if match:
         return match.group(1) if match.re.groups and match.group(1) is not None else match.group()
     return entry.group
-
-
-def _unit(entry: layout.Entry, pattern: str | None) -> str:
-    """What stays together in one split: the group of an image, or the image itself."""
-    return group_of(entry, pattern) or entry.key

@@ -13,12 +13,11 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from stages.config.folders import TableConfig
+from stages.config.datasets import TableConfig, is_formula
 from stages.data.folders.layout import TRAIN, Entry, check_case, split_of
-from stages.data.folders.listing import check_inside, read_file
+from stages.data.folders.listing import check_inside
 from stages.runtime.errors import UserError
 from stages.runtime.files import PARSE_ERRORS
-from stages.runtime.formulas import is_formula
 
 TABLES = (".csv", ".parquet")
 BATCH = 64  # rows of Parquet that are read at once, because a row may contain an image
@@ -82,7 +81,7 @@ def contents(path: Path, table: TableConfig) -> Iterator[tuple[str, Callable[[],
         check_inside(file, path.parent, name)
         if not file.is_file():
             raise UserError(f"{path}: row {row}: there is no file {name!r} beside the table; correct its path")
-        yield name, partial(read_file, file)
+        yield name, file.read_bytes
 
 
 def columns(path: Path) -> list[str]:
@@ -94,19 +93,8 @@ def columns(path: Path) -> list[str]:
 
 def has_paths(path: Path, column: str) -> bool:
     """Whether a column has paths; else it has image files."""
-    kind = _kind(path, column)
-    if kind.startswith("struct"):  # Hugging Face's {bytes, path}, of which one is enough
-        value: Row = next((row[column] for row in _rows(path, [column]) if row[column]), {})
-        return not value.get("bytes") and bool(value.get("path"))
-    return "string" in kind  # also of other sizes, and of a category of pandas
-
-
-def _kind(path: Path, column: str) -> str:
-    """The type of a column as Arrow names it, such as "string", "large_binary" or "dictionary<values=string, …>"."""
-    names = columns(path)
-    if path.suffix.lower() != ".parquet" or column not in names:
-        return "string"
-    return str(_schema(path).field(names.index(column)).type)
+    value = next((row[column] for row in _rows(path, [column]) if row[column]), "")
+    return isinstance(_file(value), str)
 
 
 def csv_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
@@ -169,9 +157,7 @@ def _images(path: Path, table: TableConfig, *more: str | None) -> Iterator[tuple
     """Yield the row, the name, and the path or the content of each image, and its values of further columns."""
     copies = Counter[str]()
     for row, values in enumerate(_rows(path, [table.image, *more]), 1):
-        value = values[table.image]
-        if isinstance(value, dict):
-            value = value.get("bytes") or value.get("path")
+        value = _file(values[table.image])
         if isinstance(value, str) and value.strip().lower() not in MISSING:
             if not table.file:
                 raise UserError(
@@ -180,9 +166,8 @@ def _images(path: Path, table: TableConfig, *more: str | None) -> Iterator[tuple
                 )
             yield row, _relative(path, value, row), value, values
         elif isinstance(value, bytes) and value:
-            name = hashlib.sha256(value).hexdigest()[
-                :20
-            ]  # rows may be added anywhere without another split for this one
+            # Rows may be added anywhere without another split for this one
+            name = hashlib.sha256(value).hexdigest()[:20]
             copies[name] += 1
             yield row, name if copies[name] == 1 else f"{name}-{copies[name]}", value, values
         else:
@@ -190,6 +175,11 @@ def _images(path: Path, table: TableConfig, *more: str | None) -> Iterator[tuple
             raise UserError(
                 f"{path}: row {row}: it has {what} in {table.image!r}; add its file or path, or remove the row"
             )
+
+
+def _file(value: Any) -> Any:
+    """The image or its path in a cell, which is Hugging Face's {bytes, path} in some tables."""
+    return (value.get("bytes") or value.get("path")) if isinstance(value, dict) else value
 
 
 def _relative(path: Path, value: str, row: int) -> str:

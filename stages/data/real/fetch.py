@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 import shutil
 import socket
 import time
@@ -16,7 +15,7 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
-from stages.runtime import paths
+from stages.runtime import dvc_lock
 from stages.runtime.errors import UserError, mask_urls
 from stages.runtime.files import file_hash
 from stages.runtime.progress import progress
@@ -31,10 +30,6 @@ CHUNK = 1 << 16  # bytes
 
 class MirrorError(Exception):
     """Why a mirror cannot deliver a file. The message never quotes a URL, which may contain a password."""
-
-
-class TransientError(MirrorError):
-    """A failed attempt; the next one may succeed."""
 
 
 def fetch(path: Path, mirrors: "list[MirrorConfig]", folder: Path) -> None:
@@ -81,9 +76,7 @@ def _pin(path: Path, folder: Path) -> None:
     """Accept a file whose publisher names no hash, unless dvc.lock records another for the only file in `folder`."""
     listing = json.dumps([{"md5": file_hash(path, "md5"), "relpath": path.name}])  # as DVC writes that of a folder
     digest = hashlib.md5(listing.encode()).hexdigest()
-    lock = paths.LOCK.read_text(encoding="utf-8") if paths.LOCK.exists() else ""
-    recorded = re.search(rf"path: {re.escape(str(folder))}\n +hash: md5\n +md5: ([0-9a-f]+)", lock)
-    if recorded and recorded[1] != digest:
+    if dvc_lock.output_hash(folder) not in (None, f"{digest}.dir"):
         raise MirrorError("it is not the file of the first download, whose hash is in dvc.lock")
     found = file_hash(path, "sha256")
     print(f"{path.name}: its publisher names no hash; dvc.lock pins this file: sha256:{found}", flush=True)
@@ -107,19 +100,18 @@ def _copy(url: str, out: BinaryIO) -> None:
 
 def _download(url: str, out: BinaryIO) -> None:
     """Write the body of an http(s) URL to `out`, in several attempts if necessary."""
+    failure = ""
     for number, pause in enumerate(BACKOFF, 1):
         time.sleep(pause)
-        try:
-            _attempt(url, out)
+        if not (failure := _attempt(url, out)):
             return
-        except TransientError as error:
-            if number == len(BACKOFF):
-                raise MirrorError(f"{error} in the last of {len(BACKOFF)} attempts") from None
-            print(f"{mask_urls(url)}: {error}; trying again", flush=True)
+        if number < len(BACKOFF):
+            print(f"{mask_urls(url)}: {failure}; trying again", flush=True)
+    raise MirrorError(f"{failure} in the last of {len(BACKOFF)} attempts")
 
 
-def _attempt(url: str, out: BinaryIO) -> None:
-    """Request the bytes that `out` lacks and append them. After a `TransientError` it keeps what has arrived."""
+def _attempt(url: str, out: BinaryIO) -> str:
+    """Request the bytes that `out` lacks and append them; return why not all came, if another attempt may succeed."""
     size = out.tell()
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={size}-"} if size else {})
     try:
@@ -129,12 +121,12 @@ def _attempt(url: str, out: BinaryIO) -> None:
             status = response.status_code
             resumed = size > 0 and response.headers.get("Content-Range", "").startswith(f"bytes {size}-")
             if status in (408, 429) or status >= 500:
-                raise TransientError(f"HTTP {status}")
+                return f"HTTP {status}"
             if not (status == 206 and resumed):
                 out.seek(0)
                 out.truncate()
                 if size and status in (206, 416):
-                    raise TransientError("the server cannot resume")
+                    return "the server cannot resume"
                 if status != 200:
                     raise MirrorError(f"HTTP {status}")
             length = response.headers.get("Content-Length", "")
@@ -147,9 +139,10 @@ def _attempt(url: str, out: BinaryIO) -> None:
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
         if out.tell() == 0 and any(isinstance(cause, socket.gaierror) for cause in _causes(error)):
             raise MirrorError(f"there is no network, or no server of this name ({_reason(error)})") from None
-        raise TransientError(f"connection lost after {out.tell()} bytes ({_reason(error)})") from None
+        return f"connection lost after {out.tell()} bytes ({_reason(error)})"
     except (requests.RequestException, ValueError) as error:
         raise MirrorError(_reason(error)) from None
+    return ""
 
 
 def _reason(error: BaseException) -> str:

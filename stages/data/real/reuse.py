@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.data.folders.listing import dvc_cache
 from stages.runtime.files import PARSE_ERRORS, file_hash
 
 if TYPE_CHECKING:
@@ -40,13 +41,7 @@ def has_published_hash(path: Path, mirrors: "list[MirrorConfig]") -> bool:
 
 def _cached(name: str) -> Iterator[Path]:
     """Files of this name in DVC's cache: DVC empties data/raw before it runs a stage."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo() as repo:
-            cache = Path(repo.cache.local.path)
-    except DvcException:  # not in a repository
+    if (cache := dvc_cache(Path.cwd())) is None:
         return
     for listing in sorted(cache.glob("*/*.dir")):  # the content of an output that is a folder
         try:
