@@ -130,7 +130,7 @@ def examples(folder, classes):
     ("last", "message"),
     [
         ("yield 'train', 'a', np.ones((4, 4, 1)), 0", "has as image float64 (4, 4, 1); yield uint8"),
-        ("yield 'train', 'a', np.ones((4, 4), np.uint8), 0", "is not (split, key, image, label): tuple index"),
+        ("yield 'train', 'a', np.ones((4, 4), np.uint8), 0", "has as image uint8 (4, 4); yield uint8"),
         ("yield 'train', 'a', np.ones((4, 5, 1), np.uint8), 0", "has as image uint8 (4, 5, 1) after "),
         ("yield 'train', 'a', b'', 0", "has as image bytes after others; yield one type and size for all"),
         ("yield 'train', 'a', 'a.png', 0", "has as image str; yield uint8"),

@@ -1,6 +1,7 @@
 """The examples that readers of archives yield and the writer of records takes."""
 
 import operator
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -26,32 +27,27 @@ def check_types(examples: Iterable[Example], module: str, classes: int) -> Itera
     Raises:
         UserError: they are not; the message names the module.
     """
-    first: Any = None  # the type of all images: bytes, or a shape
+    first = ""  # the type of all images: bytes, or a shape
     for number, example in enumerate(examples):
         where = f"stages/data/formats/{module}.py: example {number}"
         try:
             split, key, image, label = example
-            is_pixels = isinstance(image, np.ndarray)
-            found: Any = (image.dtype.name, image.ndim, image.shape[2]) if is_pixels else type(image)
             label = operator.index(label)
             key.encode()
-        except (TypeError, ValueError, AttributeError, IndexError) as error:
+        except (TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{where} is not (split, key, image, label): {error}") from None
         if split not in SPLITS:
             raise UserError(f"{where} has the split {split!r}; yield one of {', '.join(SPLITS)}")
-        if found not in (bytes, ("uint8", 3, 1), ("uint8", 3, 3)):
-            raise UserError(
-                f"{where} has as image {_kind(image)}; yield uint8 (height, width, channels) with 1 or 3 channels, or "
-                "the bytes of a JPEG file"
-            )
-        kind = image.shape if is_pixels else bytes
-        if first not in (None, kind):
-            raise UserError(f"{where} has as image {_kind(image)} after others; yield one type and size for all")
-        first = kind
+        kind = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        if kind != first:
+            if not re.fullmatch(r"bytes|uint8 \(\d+, \d+, [13]\)", kind):
+                raise UserError(
+                    f"{where} has as image {kind}; yield uint8 (height, width, channels) with 1 or 3 channels, or the "
+                    "bytes of a JPEG file"
+                )
+            if first:
+                raise UserError(f"{where} has as image {kind} after others; yield one type and size for all")
+            first = kind
         if not 0 <= label < classes:
             raise UserError(f"{where} has the label {label} of {classes} classes in params.yaml; correct one of them")
         yield split, key, image, label
-
-
-def _kind(value: Any) -> str:
-    return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__

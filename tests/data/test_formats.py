@@ -62,9 +62,6 @@ def test_idx_yields_the_packed_examples(tmp_path: Path) -> None:
 def test_idx_invalid_test_split_is_named(tmp_path: Path) -> None:
     pack_idx(tmp_path, IMAGES, LABELS)
     assert "t10k-images-idx3-ubyte.gz: missing" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
-    pack_idx(tmp_path, struct.pack(">IIII", 2051, 4, 14, 56) + PIXELS.tobytes(), LABELS, "t10k")
-    message = error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
-    assert "t10k-images-idx3-ubyte.gz: images of 14 x 56 pixels, but of 28 x 28 in the other split" in message
     pack_idx(tmp_path, IMAGES, LABELS[:-1], "t10k")
     assert "t10k-labels-idx1-ubyte.gz: truncated" in error_of(lambda: list(idx.examples(tmp_path, CLASSES)))
 
@@ -81,7 +78,6 @@ def test_idx_invalid_test_split_is_named(tmp_path: Path) -> None:
         (IMAGES, LABELS[:-1], "train-labels-idx1-ubyte.gz: truncated"),
         (IMAGES + b"x", LABELS, "train-images-idx3-ubyte.gz: it has more examples"),
         (IMAGES, LABELS + b"x", "train-labels-idx1-ubyte.gz: it has more examples"),
-        (IMAGES, LABELS[:-1] + b"\3", "train-labels-idx1-ubyte.gz: label 3 at index 3"),
         (struct.pack(">IIII", 2051, 4, 2**31, 2**31), LABELS, "train-images-idx3-ubyte.gz: truncated"),
     ],
 )
@@ -145,15 +141,15 @@ def test_missing_archives_are_named(tmp_path: Path) -> None:
     assert "2 files match *.tgz" in error_of(lambda: list(image_folder.examples(tmp_path, FOLDERS)))
 
 
-CHANNELS = np.random.default_rng(1).integers(0, 256, (12, 3, 32, 32), np.uint8)
+CHANNELS = np.random.default_rng(1).integers(0, 256, (7, 3, 32, 32), np.uint8)
 RECORDS = [bytes([number % 3]) + image.tobytes() for number, image in enumerate(CHANNELS)]
 TOP = "cifar-10-batches-bin"
 
 
 def cifar_members(**changed: bytes | None) -> Members:
     """Batches of one record each, not in order; `changed` replaces a file, or removes it."""
-    files: dict[str, bytes | None] = {f"data_batch_{n}": RECORDS[n - 1] for n in (10, 2, 1, *range(3, 10))}
-    files |= {"batches.meta": "\n".join([*CLASSES, "", ""]).encode(), "test_batch": RECORDS[10] + RECORDS[11]}
+    files: dict[str, bytes | None] = {f"data_batch_{n}": RECORDS[n - 1] for n in (5, 2, 1, 3, 4)}
+    files |= {"batches.meta": "\n".join([*CLASSES, "", ""]).encode(), "test_batch": RECORDS[5] + RECORDS[6]}
     files |= changed
     suffix = {"batches.meta": "txt"}
     return {f"{TOP}/{name}.{suffix.get(name, 'bin')}": data for name, data in files.items() if data is not None}
@@ -161,7 +157,7 @@ def cifar_members(**changed: bytes | None) -> Members:
 
 def test_cifar_key_is_the_index_by_batch_whatever_the_order_of_the_archive(tmp_path: Path) -> None:
     pack_tar(tmp_path / "c.tar.gz", cifar_members() | {f"{TOP}/readme.html": b"<html>"})
-    for split, numbers in (("train", range(10)), ("test", (10, 11))):
+    for split, numbers in (("train", range(5)), ("test", (5, 6))):
         keys, images, labels = zip(
             *sorted(of_split(split, cifar.examples(tmp_path, CLASSES)), key=itemgetter(0)), strict=True
         )
@@ -180,10 +176,9 @@ def test_cifar_key_is_the_index_by_batch_whatever_the_order_of_the_archive(tmp_p
         ({"batches.meta": b"cat\ndog\n"}, "classes in params.yaml are not the lines of batches.meta.txt"),
         ({"data_batch_2": RECORDS[0][:-1]}, "data_batch_2.bin is truncated: its last record has 3072 of 3073 bytes"),
         ({"data_batch_2": None}, "data_batch_2.bin is missing"),
-        ({f"data_batch_{n}": None for n in range(1, 11)}, "data_batch_1.bin is missing"),
+        ({f"data_batch_{n}": None for n in range(1, 6)}, "data_batch_1.bin is missing"),
         ({"test_batch": None}, "test_batch.bin is missing"),
         ({"test_batch": RECORDS[0] + b"x"}, "test_batch.bin is truncated: its last record has 1 of 3073 bytes"),
-        ({"data_batch_3": b"\3" + RECORDS[0][1:]}, "data_batch_3.bin: label 3, but there are 3 classes"),
     ],
 )
 def test_cifar_invalid_batch_is_named(tmp_path: Path, changed: dict[str, bytes | None], message: str) -> None:

@@ -4,9 +4,7 @@ import io
 import struct
 import tarfile
 import zlib
-from collections.abc import Collection, Iterable
-
-from stages.runtime.errors import UserError
+from collections.abc import Iterable
 
 # Magic number, deflate, no flags, no time, best compression, Unix. The gzip module writes another operating system in
 # some versions of Python.
@@ -34,9 +32,3 @@ def tar_gz(members: dict[str, bytes]) -> bytes:
 def file_name(files: Iterable[str], suffix: str) -> str:
     """The first of `files` with this suffix, or a placeholder if there is none."""
     return next((file for file in files if file.endswith(suffix)), f"NAME{suffix}")
-
-
-def check_byte_labels(name: str, classes: Collection[str]) -> None:
-    """Raise a `UserError` if a format that stores a label in one byte cannot hold so many classes."""
-    if len(classes) > 256:
-        raise UserError(f"params.yaml: datasets.{name}.classes: {len(classes)} classes, but this format holds 256")
