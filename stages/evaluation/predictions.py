@@ -1,6 +1,5 @@
 """Predictions of a model on its test split: their data type, and the only writer and reader of data/predictions."""
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -8,8 +7,6 @@ from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from stages.runtime import paths
 from stages.runtime.files import atomic_write, open_input
@@ -62,31 +59,15 @@ def write(path: Path, predictions: Predictions) -> None:
 
     Of a model with test-time augmentation (TTA), predicted_without_tta is one more column.
     """
-    table = _table(predictions)
-    many = len(predictions.classes) > MANY_CLASSES
-    with atomic_write(path) as file:
-        pq.write_table(
-            table,
-            file,
-            max(1, min(GROUP_ROWS, GROUP_VALUES // len(predictions.classes))),
-            # A dictionary of a billion different probabilities takes minutes and saves nothing
-            use_dictionary=[name for name in table.column_names if name != "probabilities"] if many else True,
-            dictionary_pagesize_limit=2**30,  # a class without images keeps its place, however long the names are
-            write_page_checksum=True,  # without it, most flipped bits go unnoticed
-        )
-
-
-def _table(predictions: Predictions) -> pa.Table:
-    table = pd.DataFrame(
-        {
-            "key": predictions.keys,
-            "true": pd.Categorical.from_codes(predictions.true, predictions.classes),
-            "predicted": pd.Categorical.from_codes(predictions.predicted, predictions.classes),
-            "probabilities": list(predictions.probabilities),
-        }
-    )
+    columns = {
+        "key": predictions.keys,
+        "true": pd.Categorical.from_codes(predictions.true, predictions.classes),
+        "predicted": pd.Categorical.from_codes(predictions.predicted, predictions.classes),
+        "probabilities": list(predictions.probabilities),
+    }
     if predictions.predicted_without_tta is not None:
-        table[TTA_COLUMN] = pd.Categorical.from_codes(predictions.predicted_without_tta, predictions.classes)
+        columns[TTA_COLUMN] = pd.Categorical.from_codes(predictions.predicted_without_tta, predictions.classes)
+    table = pd.DataFrame(columns)
     table.attrs = {
         "parameters": predictions.parameters,
         "model": predictions.model_md5,
@@ -95,9 +76,17 @@ def _table(predictions: Predictions) -> pa.Table:
         "temperature": predictions.temperature,
         "not_sure_below": predictions.not_sure_below,
     }
-    found = pa.Table.from_pandas(table, preserve_index=False)
-    # As DataFrame.to_parquet does, so that pandas finds the attributes
-    return found.replace_schema_metadata({**found.schema.metadata, "PANDAS_ATTRS": json.dumps(table.attrs)})
+    many = len(predictions.classes) > MANY_CLASSES
+    with atomic_write(path) as file:
+        table.to_parquet(
+            file,
+            index=False,
+            row_group_size=max(1, min(GROUP_ROWS, GROUP_VALUES // len(predictions.classes))),
+            # A dictionary of a billion different probabilities takes minutes and saves nothing
+            use_dictionary=[name for name in columns if name != "probabilities"] if many else True,
+            dictionary_pagesize_limit=2**30,  # a class without images keeps its place, however long the names are
+            write_page_checksum=True,  # without it, most flipped bits go unnoticed
+        )
 
 
 def read(name: str) -> Predictions:
@@ -116,18 +105,17 @@ def parse(file: BinaryIO) -> Predictions:
     Raises:
         Exception: one of `stages.runtime.files.PARSE_ERRORS` if the content is corrupt.
     """
-    table = pq.read_table(file, page_checksum_verification=True).unify_dictionaries()
-    facts = json.loads(table.schema.metadata[b"PANDAS_ATTRS"])
-    labeled = ("true", "predicted", *[TTA_COLUMN] * (TTA_COLUMN in table.column_names))
-    labels = {column: table[column].combine_chunks() for column in labeled}
-    classes, *others = (found.dictionary.to_pylist() for found in labels.values())
-    probabilities = table["probabilities"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    if any(other != classes for other in others) or len(probabilities) != len(table) * len(classes):
+    table = pd.read_parquet(file, engine="pyarrow", page_checksum_verification=True)
+    labels = {column: table[column].cat for column in ("true", "predicted", TTA_COLUMN) if column in table}
+    classes, *others = (list(label.categories) for label in labels.values())
+    probabilities = np.stack(table["probabilities"])
+    if any(other != classes for other in others) or probabilities.shape[1] != len(classes):
         raise ValueError("its columns do not fit together")
+    facts = table.attrs
     return Predictions(
         keys=table["key"].to_numpy(),
-        **{column: found.indices.to_numpy().astype(np.int32) for column, found in labels.items()},
-        probabilities=probabilities.reshape(len(table), len(classes)),
+        **{column: label.codes.to_numpy(np.int32) for column, label in labels.items()},
+        probabilities=probabilities,
         classes=classes,
         model_md5=facts["model"],
         parameters=facts["parameters"],
