@@ -184,7 +184,7 @@ def test_each_epoch_prints_the_validation_loss_by_which_patience_stops(
     train("mnist_dense")
     lines = capsys.readouterr().out.splitlines()
     said = [line.partition(", validation loss ")[2].partition(",")[0] for line in lines if line.startswith("epoch ")]
-    curves = results.plot_table("curves", _registry.all_plots()["curves"], "mnist_dense", 10)
+    curves = results.plot_table("curves", _registry.all_plots()["curves"], "mnist_dense")
     assert said == [f"{loss:.4f}" for loss in curves["val_loss"]] and len(said) == 2
 
 
@@ -203,7 +203,7 @@ def test_without_a_validation_fraction_all_images_train_to_the_last_epoch(
     assert "40 training images" in capsys.readouterr().out
     signature = read_signature(paths.model("mnist_dense"))
     assert "temperature" not in signature and "not_sure_below" not in signature
-    curves = results.plot_table("curves", _registry.all_plots()["curves"], "mnist_dense", 10)
+    curves = results.plot_table("curves", _registry.all_plots()["curves"], "mnist_dense")
     assert list(curves) == ["epoch", "accuracy", "loss"] and len(curves) == 3
     found = json.loads(paths.metrics("mnist_dense").read_text(encoding="utf-8"))
     assert found["images"] == 20 and not [key for key in found if key.startswith("validation")]

@@ -16,7 +16,6 @@ import pandas as pd
 from stages.evaluation.predictions import Predictions
 from stages.runtime.errors import UserError
 
-FILE = "stages/evaluation/metrics.py"
 CALIBRATION_BINS = 15
 DIGITS = 6  # as many as float32 probabilities carry, and as a reviewer can read in a diff
 Z = 1.959963984540054  # the standard normal distribution's 97.5 % quantile, of a 95 % interval
@@ -41,17 +40,8 @@ METRICS: dict[str, Metric] = {}  # by the names of the functions, in the order o
 
 def metric(label: str = "", number_format: str = "{:,}", column: bool = False) -> Callable[[Function], Function]:
     """Register a function as a metric under its own name."""
-    if not isinstance(label, str):
-        raise UserError(f"{FILE}: {label.__name__}: @metric without parentheses registers nothing; write @metric()")
-    try:
-        number_format.format(1)  # which formats of integers and of fractions take
-    except (ValueError, LookupError) as error:
-        message = f"{FILE}: {label}: {number_format!r} formats no number: {error}; write one like {{:.2%}}"
-        raise UserError(message) from None
 
     def register(function: Function) -> Function:
-        if function.__name__ in METRICS:
-            raise UserError(f"{FILE}: two metrics are named {function.__name__}; rename one")
         METRICS[function.__name__] = Metric(function, label, number_format, column)
         return function
 
@@ -69,7 +59,8 @@ def compute(predictions: Predictions) -> dict[str, float]:
     for name, value in values.items():
         if not isinstance(value, Real) or not math.isfinite(value):
             raise UserError(
-                f"{FILE}: {name}: {value!r}: it should be one finite number, or None where it does not apply"
+                f"stages/evaluation/metrics.py: {name}: {value!r}: it should be one finite number, or None where "
+                "it does not apply"
             )
     return {
         name: int(value) if isinstance(value, Integral) else round(float(value), DIGITS)

@@ -30,7 +30,8 @@ def table(predictions: Predictions) -> pd.DataFrame:
     found = counts.reset_index(name="count")
     most = _most_confused(found.assign(share=found["count"] / images[found["actual"]]), ["count", "share"])
     confused = most[["actual", "predicted"]].to_numpy().ravel().tolist()
-    chosen = sorted(list(dict.fromkeys([*confused, *range(size)]))[: _num_shown(size)])
+    shown = size if size <= ALL_CLASSES else SOME_CLASSES
+    chosen = sorted(list(dict.fromkeys([*confused, *range(size)]))[:shown])
     index = pd.MultiIndex.from_product([chosen, chosen], names=["actual", "predicted"])
     rows = counts.reindex(index, fill_value=0).reset_index(name="count")
     share = (rows["count"] / np.maximum(images[rows["actual"]], 1)).round(4)
@@ -82,17 +83,6 @@ def description(table: pd.DataFrame, metrics: Mapping[str, Any], num_classes: in
         f"The largest confusion: {percent(worst['share'])} of “{worst['actual']}” ({worst['count']:,} {images}) are "
         f"taken for “{worst['predicted']}”.{shown}"
     )
-
-
-def check(table: pd.DataFrame, num_classes: int) -> None:
-    """Raise a `ValueError` if pairs of the classes that the figure shows have no row."""
-    if len(table) != _num_shown(num_classes) ** 2:
-        raise ValueError(f"it has {len(table)} rows")
-
-
-def _num_shown(num_classes: int) -> int:
-    """How many classes the table and the figure have."""
-    return num_classes if num_classes <= ALL_CLASSES else SOME_CLASSES
 
 
 def _most_confused(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:

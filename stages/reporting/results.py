@@ -130,10 +130,7 @@ def _model(name: str, params: Params, published: PublishedResult | None) -> Mode
         image_dataset=image_dataset,
         metrics=metrics,
         num_classes=len(predicted.classes),
-        tables={
-            plot: plot_table(plot, module, name, len(predicted.classes))
-            for plot, module in _registry.all_plots().items()
-        },
+        tables={plot: plot_table(plot, module, name) for plot, module in _registry.all_plots().items()},
         misclassified=misclassified(predicted),
         md5=predicted.model_md5,
         published=None if synthetic else published,
@@ -142,7 +139,7 @@ def _model(name: str, params: Params, published: PublishedResult | None) -> Mode
     )
 
 
-def plot_table(plot: str, module: ModuleType, name: str, num_classes: int) -> pd.DataFrame:
+def plot_table(plot: str, module: ModuleType, name: str) -> pd.DataFrame:
     """The table of a plot of a model: the one that `evaluate` wrote, or the history."""
     path, stage = (paths.plot(plot, name), "evaluate") if hasattr(module, "table") else (paths.history(name), "train")
     with open_input(path, f"{stage}@{name}") as file:
@@ -154,8 +151,6 @@ def plot_table(plot: str, module: ModuleType, name: str, num_classes: int) -> pd
             raise ValueError(f"it has no column {missing[0]}")
         if table.empty:
             raise ValueError("it has no rows")
-        if hasattr(module, "check"):
-            module.check(table, num_classes)
     return table
 
 

@@ -99,18 +99,6 @@ def test_a_metric_that_is_not_a_finite_number_is_named(monkeypatch: pytest.Monke
         metrics.compute(FOUR)
 
 
-def test_a_metric_without_parentheses_or_with_a_taken_name_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
-    with pytest.raises(UserError, match=r"accuracy: @metric without parentheses registers nothing; write @metric\(\)"):
-        metrics.metric(metrics.accuracy)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="two metrics are named accuracy; rename one"):
-        metrics.metric()(metrics.accuracy)
-    metrics.metric("Number", "{:d}")
-    for wrong in ("{:.2q}", "{1}", "{:.2%"):
-        with pytest.raises(UserError, match=r"^stages/evaluation/metrics.py: Error: .* formats no number: "):
-            metrics.metric("Error", wrong)
-
-
 def test_a_number_of_numpy_stays_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics, "METRICS", {})
     metrics.metric()(lambda predictions: np.int64(347))  # type: ignore[arg-type, return-value]

@@ -78,7 +78,7 @@ CORRUPT = {
     "data/predictions/mnist_dense.parquet": [b"", b"PAR1 and so on PAR1"],
     "reports/metrics/mnist_dense.json": [b"", b'{"accuracy": 0.', b"{}", b"[]", b"1", b"null"],
     "reports/history/mnist_dense.csv": [b"", b"epoch,loss\n1,2\n", b"\x00\xff", b'"'],
-    "reports/plots/confusion/mnist_dense.csv": [b"", b"actual,predicted,count,share\n0,0,1,1.0\n0,1,1,1.0\n"],
+    "reports/plots/confusion/mnist_dense.csv": [b"", b"actual,predicted,count\n0,0,1\n"],
     "reports/plots/classes/mnist_dense.csv": [b"class,precision,recall,f1,images\n", b"class,images\na,b\n"],
     "reports/plots/reliability/mnist_dense.csv": [b"low,high,confidence,accuracy,images\n0,1,?,1,1\n"],
     "reports/published.yaml": [b"mnist_dense: [", b"[]", b"mnist_dense: {value: 97}", b"\xff"],
