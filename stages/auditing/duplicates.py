@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from stages.auditing.images import Images
-from stages.runtime.progress import progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,8 +20,6 @@ SAMPLED = 20_000  # thumbnails that the principal components are computed from
 NEIGHBORS = 10
 SAME = 0.99  # from this similarity on, images are near duplicates however dense their neighborhood
 FLAT = 1.0  # standard deviation of a thumbnail, of 255: what has less is noise
-BLOCK = 2**26  # similarities in memory at a time, 256 MB
-PART = 2**16  # thumbnails as floating-point numbers at a time, 200 to 400 MB
 
 
 def find(images: Images, similarity: float, ratio: float) -> "pd.DataFrame":
@@ -40,92 +37,67 @@ def find(images: Images, similarity: float, ratio: float) -> "pd.DataFrame":
     import pandas as pd
 
     _, first, group = np.unique(images.digests, return_index=True, return_inverse=True)
-    exact = _exact(images, group)
+    contents = np.arange(len(first))
+    same = pd.DataFrame({"a": contents, "b": contents, "score": 1.0})
     pairs = _similar(images.thumbnails, first, similarity, ratio)
-    near = _near(images, group, pairs)
-    found = pd.concat([exact, near], ignore_index=True)
+    kinds = {"exact_duplicate": same, "near_duplicate": pairs}
+    found = pd.concat(
+        [_partners(images, group, each).assign(kind=kind) for kind, each in kinds.items()], ignore_index=True
+    )
     conflicts = images.labels[found["image"]] != images.labels[found["partner"]]
     return pd.concat([found, found[conflicts].assign(kind="conflicting_labels")], ignore_index=True)
 
 
-def _exact(images: Images, group: np.ndarray) -> "pd.DataFrame":
-    """Images with the pixels of another one; `group` numbers the different contents."""
-    import pandas as pd
+def _partners(images: Images, group: np.ndarray, pairs: "pd.DataFrame") -> "pd.DataFrame":
+    """The most similar partner of each image in each split, as rows image, score, partner.
 
-    table = pd.DataFrame({"image": np.arange(len(group)), "group": group, "split": images.split})
-    firsts = table.drop_duplicates(["group", "split"])  # the first image of each content in each split
-    pairs = table.merge(firsts, on="group", suffixes=("", "_partner"))
-    later = (pairs["split_partner"] < pairs["split"]) | (
-        (pairs["split_partner"] == pairs["split"]) & (pairs["image_partner"] < pairs["image"])
-    )
-    chosen = pairs[later].sort_values(["image", "image_partner"])
-    return pd.DataFrame(
-        {"image": chosen["image"], "kind": "exact_duplicate", "score": 1.0, "partner": chosen["image_partner"]}
-    )
-
-
-def _near(images: Images, group: np.ndarray, pairs: "pd.DataFrame") -> "pd.DataFrame":
-    """The most similar partner of each image in each split: `pairs` of contents a, b, score → rows."""
+    Args:
+        images: of a dataset.
+        group: (n,) int: the number of each image's content.
+        pairs: similar contents a, b and their score.
+    """
     import pandas as pd
 
     both = pd.concat([pairs, pairs.rename(columns={"a": "b", "b": "a"})]).drop_duplicates(["a", "b"])
     table = pd.DataFrame({"image": np.arange(len(group)), "group": group, "split": images.split})
-    firsts = table.drop_duplicates(["group", "split"])
+    firsts = table.drop_duplicates(["group", "split"])  # the first image of each content in each split
     rows = table.merge(both, left_on="group", right_on="a").merge(
         firsts, left_on="b", right_on="group", suffixes=("", "_partner")
     )
     rows = rows.sort_values(["score", "image_partner"], ascending=[False, True])
     rows = rows.drop_duplicates(["image", "split_partner"])
-    rows = rows[rows["split_partner"] <= rows["split"]]
+    rows = rows[(rows["split_partner"] <= rows["split"]) & (rows["image_partner"] != rows["image"])]
     within = rows["split_partner"] == rows["split"]
     ends = np.sort(rows[["image", "image_partner"]].to_numpy(), axis=1)
+    rows["partner"] = np.where(within, ends[:, 0], rows["image_partner"])
     rows["image"] = np.where(within, ends[:, 1], rows["image"])
-    rows["image_partner"] = np.where(within, ends[:, 0], rows["image_partner"])
-    rows = rows.drop_duplicates(["image", "image_partner"]).sort_values(["image", "image_partner"])
-    return pd.DataFrame(
-        {"image": rows["image"], "kind": "near_duplicate", "score": rows["score"], "partner": rows["image_partner"]}
-    )
+    rows = rows.drop_duplicates(["image", "partner"]).sort_values(["image", "partner"])
+    return rows[["image", "score", "partner"]]
 
 
 def _similar(thumbnails: np.ndarray, chosen: np.ndarray, similarity: float, ratio: float) -> "pd.DataFrame":
-    """Pairs a < b of similar images among the `chosen` ones, as positions in `chosen`, with their similarity.
+    """Pairs of similar images among the `chosen` ones, as positions a, b in `chosen`, with their similarity.
 
     Compares every image with every other one, plain and mirrored: O(n²) in time, O(n) in memory.
     """
     import pandas as pd
-    import tensorflow as tf
+    from sklearn.neighbors import NearestNeighbors
 
-    parts = (thumbnails[chosen[at : at + PART]] for at in range(0, len(chosen), PART))
-    flat = np.concatenate([part.reshape(len(part), -1).std(axis=1) < FLAT for part in parts])
-    kept = np.flatnonzero(~flat)
+    kept = np.flatnonzero(thumbnails[chosen].std(axis=(1, 2, 3), dtype=np.float32) >= FLAT)
     if len(kept) < 2:
         return pd.DataFrame({"a": [], "b": [], "score": []}).astype({"a": int, "b": int, "score": float})
     vectors, mirrored = _vectors(thumbnails[chosen[kept]])
     count = min(NEIGHBORS, len(kept) - 1)
-    neighbors = np.empty((len(kept), count), np.int64)
-    scores = np.empty((len(kept), count), np.float32)
-    size = max(1, BLOCK // len(kept))
-    starts = range(0, len(kept), size)
-    everything = tf.constant(vectors)
-    for start in progress(starts, len(starts), "near duplicates", "blocks"):
-        rows = slice(start, start + size)
-        block = tf.maximum(
-            tf.matmul(vectors[rows], everything, transpose_b=True),
-            tf.matmul(mirrored[rows], everything, transpose_b=True),
-        )
-        own = np.arange(start, start + block.shape[0])
-        block = tf.tensor_scatter_nd_update(
-            block, np.stack([own - start, own], axis=1), np.full(len(own), -1, np.float32)
-        )
-        found = tf.math.top_k(block, count)
-        scores[rows], neighbors[rows] = found.values.numpy(), found.indices.numpy()
-    distance = 1 - scores
-    close = (scores >= similarity) & ((distance <= ratio * distance[:, -1:]) | (scores >= SAME))
-    a, column = np.nonzero(close)
-    b = neighbors[a, column]
-    return pd.DataFrame(
-        {"a": kept[np.minimum(a, b)], "b": kept[np.maximum(a, b)], "score": scores[a, column].astype(float).round(4)}
-    ).drop_duplicates(["a", "b"])
+    search = NearestNeighbors(n_neighbors=count + 1, algorithm="brute").fit(vectors)
+    distances, neighbors = search.kneighbors(np.concatenate([vectors, mirrored]))
+    a = np.repeat(np.tile(np.arange(len(kept)), 2), count + 1)
+    pairs = pd.DataFrame({"a": a, "b": neighbors.ravel(), "distance": distances.ravel() ** 2 / 2})  # 1 - cosine
+    pairs = pairs[pairs["a"] != pairs["b"]].sort_values("distance", kind="stable")
+    pairs = pairs.drop_duplicates(["a", "b"]).groupby("a").head(count)
+    farthest = pairs.groupby("a")["distance"].transform("max")
+    dense = (pairs["distance"] <= ratio * farthest) | (pairs["distance"] <= 1 - SAME)
+    close = pairs[dense & (pairs["distance"] <= 1 - similarity)]
+    return pd.DataFrame({"a": kept[close["a"]], "b": kept[close["b"]], "score": (1 - close["distance"]).round(4)})
 
 
 def _vectors(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -139,8 +111,7 @@ def _vectors(thumbnails: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     used = components.explained_variance_ > 1e-6 * components.explained_variance_[0]
 
     def project(images: np.ndarray) -> np.ndarray:
-        parts = (_normalized(images[at : at + PART]) for at in range(0, len(images), PART))
-        vectors = np.concatenate([components.transform(part)[:, used] for part in parts])
+        vectors = components.transform(_normalized(images))[:, used]
         return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
     return project(thumbnails), project(thumbnails[:, :, ::-1])
