@@ -109,12 +109,12 @@ def test_page_shows_findings_and_accuracy_without_duplicated_test_images(
     assert shown_accuracy in page
     (view,) = audits.views(params.load())
     assert view.places == ["train", "validation", "test", "test-train", "test-validation"]
-    shown = view.examples["Exact duplicates"]
+    shown = view.examples["Exact duplicate"]
     assert len(shown) == audits.PER_KIND
-    assert "<h4>Exact duplicates: 8 of 11</h4>" in page
-    assert all(re.fullmatch(r"\S+ \(\S+, \w+\)", tile.caption) for pair in shown for tile in pair)
-    assert all(first.embedded.source == second.embedded.source for first, second in shown)
-    assert len(view.examples["Duplicates with conflicting labels"]) == 1
+    assert "<h4>Exact duplicate: 8 of 11</h4>" in page
+    assert all(re.fullmatch(r"\S+ \(\S+, \w+\)", caption) for pair in shown for _, caption in pair)
+    assert all(first.source == second.source for (first, _), (second, _) in shown)
+    assert len(view.examples["Conflicting labels"]) == 1
 
 
 def test_first_ten_images_of_each_kind_are_named(audited: Path, capsys: pytest.CaptureFixture[str]) -> None:

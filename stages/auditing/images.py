@@ -1,7 +1,7 @@
 """One pass over the records of a dataset: of each image a hash, a thumbnail and a few measures, about 1 kB."""
 
 import hashlib
-from collections.abc import Iterator
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,6 @@ from stages.auditing.quality import MEASURES, measure
 from stages.runtime.progress import progress
 
 SIDE = 16  # of a thumbnail, in pixels
-BATCH = 256
 DIGEST = 16  # bytes: two different images have the same hash once in 10^26 datasets of a million
 
 
@@ -51,7 +50,9 @@ def describe(dataset: str) -> Images:
         thumbnails=np.empty((size, SIDE, SIDE, channels), np.uint8),
         measures={name: np.empty(size, np.float32) for name in MEASURES},
     )
-    for at, (key, label, pixels) in enumerate(progress(_decoded(dataset, names, channels), size, dataset, "images")):
+    found = itertools.chain.from_iterable(reader.examples(dataset, split, decode=False) for split in names)
+    for at, (key, label, data) in enumerate(progress(found, size, dataset, "images")):
+        pixels = reader.decode_image(dataset, key, data, channels).numpy()
         image = Image.fromarray(pixels.squeeze(axis=-1) if channels == 1 else pixels)
         images.keys[at], images.labels[at] = key, label
         content = str(pixels.shape).encode() + pixels.tobytes()
@@ -79,14 +80,3 @@ def thumbnail(image: Image.Image) -> np.ndarray:
         for each in (image, ImageOps.mirror(image))
     )
     return ((left + right[:, ::-1]) // 2).astype(np.uint8)
-
-
-def _decoded(dataset: str, splits: list[str], channels: int) -> Iterator[tuple[str, int, np.ndarray]]:
-    """Key, label and pixels (height, width, channels) as uint8 of each image; sizes may differ."""
-    from stages.data import reader
-
-    for split in splits:
-        for batch in reader.batches(dataset, split, BATCH, decode=False):
-            for key, label, data in zip(batch["key"], batch["label"], batch["input"], strict=True):
-                name = key.decode()
-                yield name, int(label), reader.decode_image(dataset, name, data, channels).numpy()

@@ -24,7 +24,7 @@ from stages.runtime.progress import progress
 if TYPE_CHECKING:
     import tensorflow as tf
 
-LOAD_BATCH = 256  # examples that `load` reads at once
+LOAD_BATCH = 256  # examples that are read at once
 
 
 def info(name: str) -> Any:
@@ -116,6 +116,13 @@ def batches(
         if batch is None:
             return
         yield batch
+
+
+def examples(name: str, split: str, decode: bool = True) -> Iterator[tuple[str, int, Any]]:
+    """Yield key, label and input of each example of `read`. Errors as in `batches`."""
+    for batch in batches(name, split, LOAD_BATCH, decode=decode):
+        for key, label, value in zip(batch["key"], batch["label"], batch["input"], strict=True):
+            yield key.decode(), int(label), value
 
 
 def decode_image(name: str, key: str, data: bytes, channels: int = 0) -> "tf.Tensor":

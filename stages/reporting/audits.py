@@ -11,38 +11,12 @@ from stages.auditing.images import split_names
 from stages.config.schema import Params
 from stages.evaluation import predictions
 from stages.reporting import images
-from stages.reporting.embed import EmbeddedImage, embed_image
+from stages.reporting.drawings import EmbeddedImage
+from stages.reporting.images import embed_image
 
 PER_KIND = 8  # findings shown of each kind, so that the page stays small whatever the dataset
-
-TITLES = {
-    "exact_duplicate": "Exact duplicates",
-    "near_duplicate": "Near duplicates",
-    "conflicting_labels": "Duplicates with conflicting labels",
-    "label_error": "Probable label errors",
-    "dark": "Dark",
-    "bright": "Bright",
-    "low_information": "Low information",
-    "low_contrast": "Low contrast",
-    "blurred": "Blurred",
-    "odd_shape": "Odd shape",
-}
-
-
-class CleanAccuracy(NamedTuple):
-    """The accuracy of a model on all test images, and on those without a duplicate in the training split."""
-
-    model: str
-    accuracy: float
-    clean_accuracy: float
-    clean_images: int
-
-
-class Tile(NamedTuple):
-    """An image of a finding, or its partner, and what is written below."""
-
-    embedded: EmbeddedImage
-    caption: str
+TITLES = {kind: kind.replace("_", " ").capitalize() for kind in findings.KINDS}
+Tile = tuple[EmbeddedImage, str]  # an image of a finding, or its partner, and what is written below
 
 
 class AuditView(NamedTuple):
@@ -52,7 +26,7 @@ class AuditView(NamedTuple):
     counts: dict[str, dict[str, int]]  # by title of the kind and place; kinds without findings are absent
     places: list[str]
     cross_validation_accuracy: float  # of the model behind the label errors
-    accuracies: list[CleanAccuracy]
+    accuracies: list[tuple[str, float, float, int]]  # model, its accuracy; without duplicates, of so many
     examples: dict[str, list[list[Tile]]]  # by title of the kind: one or two images of each finding shown
 
 
@@ -80,13 +54,11 @@ def _view(name: str, params: Params) -> AuditView:
     )
 
 
-def _accuracy(model: str, duplicated: set[str]) -> CleanAccuracy:
+def _accuracy(model: str, duplicated: set[str]) -> tuple[str, float, float, int]:
     predicted = predictions.read(model)
     clean = np.array([key not in duplicated for key in predicted.keys], bool)
     accuracy = float(predicted.correct.mean())
-    return CleanAccuracy(
-        model, accuracy, float(predicted.correct[clean].mean()) if clean.any() else accuracy, int(clean.sum())
-    )
+    return model, accuracy, float(predicted.correct[clean].mean()) if clean.any() else accuracy, int(clean.sum())
 
 
 def _examples(name: str, rows: pd.DataFrame) -> dict[str, list[list[Tile]]]:
@@ -100,18 +72,17 @@ def _examples(name: str, rows: pd.DataFrame) -> dict[str, list[list[Tile]]]:
                 keys[row.partner_split].add(row.partner_key)
     found = {split: images.split_images(name, split, wanted) for split, wanted in keys.items()}
 
-    def tile(split: str, key: str, label: str) -> Tile:
-        return Tile(
-            embed_image(found[split][key], f"{split} image {key} of class “{label}”"), f"{key} ({label}, {split})"
-        )
+    def tile(split: str, key: str, label: str, caption: str = "") -> Tile:
+        embedded = embed_image(found[split][key], f"{split} image {key} of class “{label}”")
+        return embedded, caption or f"{key} ({label}, {split})"
 
     examples: dict[str, list[list[Tile]]] = {}
     for kind, table in chosen.items():
         for row in table.itertuples():
-            tiles = [tile(row.split, row.key, row.label)]
+            suggestion = pd.isna(row.partner_key) and pd.notna(row.partner_label)
+            caption = f"{row.key} ({row.label} → {row.partner_label}?)" if suggestion else ""
+            tiles = [tile(row.split, row.key, row.label, caption)]
             if pd.notna(row.partner_key):
                 tiles.append(tile(row.partner_split, row.partner_key, row.partner_label))
-            elif pd.notna(row.partner_label):
-                tiles[0] = tiles[0]._replace(caption=f"{row.key} ({row.label} → {row.partner_label}?)")
             examples.setdefault(TITLES[kind], []).append(tiles)
     return examples

@@ -3,21 +3,25 @@
 from collections import defaultdict
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from PIL import Image, ImageOps
 
 from stages.data import reader
 from stages.inference import overlay
 from stages.plots import _registry
-from stages.plots._style import MUTED, styled
-from stages.reporting import explain, figures, images
-from stages.reporting.drawings import Drawing, draw, kept
-from stages.reporting.embed import EmbeddedImage, embed_drawing, embed_image
+from stages.plots._style import ALL_CLASSES, BLUE, MUTED, ORANGE, bars, new_figure, short, styled
+from stages.reporting import explain, images
+from stages.reporting.drawings import Drawing, EmbeddedImage, draw, embed_drawing, kept
+from stages.reporting.images import embed_image
 from stages.reporting.results import Dataset, Model
 from stages.runtime.progress import progress
 
 SYNTHETIC = "synthetic data"
+SPLITS = {"train": BLUE, "validation": MUTED, "test": ORANGE}
+POINTS = 500  # at most, of a line
 
 
 class FigureView(NamedTuple):
@@ -48,11 +52,11 @@ class DatasetView(NamedTuple):
 def dataset_view(dataset: Dataset) -> DatasetView:
     """Make the figures of a dataset."""
     examples = images.examples(dataset.name, list(dataset.counts["train"]))
-    distribution = draw(_titled(figures.distribution(dataset.counts), SYNTHETIC if dataset.synthetic else ""))
+    drawing = draw(_titled(distribution(dataset.counts), SYNTHETIC if dataset.synthetic else ""))
     sizes = ", ".join(f"{sum(counts.values()):,} in {split}" for split, counts in dataset.counts.items())
     return DatasetView(
         dataset,
-        embed_drawing(distribution, f"Images per class of {dataset.name} by split: {sizes}."),
+        embed_drawing(*drawing, f"Images per class of {dataset.name} by split: {sizes}."),
         {name: [embed_image(image, "") for image in row] for name, row in examples.items()},
     )
 
@@ -75,8 +79,7 @@ def _model_view(model: Model, test_images: dict[str, Image.Image], heat: explain
     for name, plot in _registry.all_plots().items():
         table = model.tables[name]
         svg, width, height = kept(_draw_plot, name, table, SYNTHETIC if model.synthetic else "")
-        drawing = Drawing(str(svg), int(width), int(height))
-        embedded = embed_drawing(drawing, f"{plot.TITLE} of {model.name}, as the text below says")
+        embedded = embed_drawing(svg, width, height, f"{plot.TITLE} of {model.name}, as the text below says")
         views.append(FigureView(plot.TITLE, embedded, plot.description(table, model.metrics, model.num_classes)))
     fit = reader.fit(model.image_dataset)
     misclassified = []
@@ -116,4 +119,31 @@ def _titled(figure: Figure, note: str) -> Figure:
     """A figure with a note above it."""
     if note:
         figure.suptitle(note, x=0.01, ha="left", size=8, color=MUTED)
+    return figure
+
+
+@styled
+def distribution(counts: dict[str, dict[str, int]]) -> Figure:
+    """Images per class, a panel for each split: {split: {class: images}}; many classes as a line by rank."""
+    names = list(next(iter(counts.values())))
+    many = len(names) > ALL_CLASSES
+    figure, panels = new_figure(
+        2.8 * len(counts), 2.9 if many else 0.9 + 0.21 * len(names), columns=len(counts), sharey=not many
+    )
+    for axes, split in zip(panels, counts, strict=True):
+        color = SPLITS.get(split, BLUE)
+        sizes = list(counts[split].values())
+        if many:
+            ranks = np.unique(np.linspace(0, len(sizes) - 1, POINTS).round().astype(int))
+            axes.plot(ranks + 1, np.sort(sizes)[::-1][ranks], color=color)
+            axes.set(xlabel="classes, largest first", ylabel="images", ylim=(0, None))
+            axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            axes.yaxis.set_major_formatter("{x:,.0f}")
+        else:
+            bars(axes, sizes, color)
+        axes.set_title(f"{split}: {sum(sizes):,} images", loc="left")
+        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+    if not many:
+        panels[0].set_yticks(range(len(names)), [short(name) for name in names])
     return figure

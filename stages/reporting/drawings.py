@@ -9,13 +9,13 @@ import io
 import os
 import re
 import shutil
-import time
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -25,16 +25,17 @@ from stages.plots._style import DARK, styled
 from stages.runtime import numerics, paths
 from stages.runtime.files import atomic_write
 
+Drawing = tuple[str, int, int]  # a figure as an SVG document, and its size in CSS pixels
 CODE = ("inference", "plots", "reporting")  # packages of stages/ that decide what is drawn
-UNUSED = 30 * 24 * 3600  # seconds that an unused drawing is kept
 
 
-class Drawing(NamedTuple):
-    """A figure as an SVG document, and its size in CSS pixels."""
+class EmbeddedImage(NamedTuple):
+    """An image of the page: its data URI, its width and height in CSS pixels, and in words what it shows."""
 
-    svg: str
+    source: str
     width: int
     height: int
+    alt: str
 
 
 def kept(function: Callable[..., Sequence[Any]], *arguments: Any) -> list[np.ndarray]:
@@ -55,7 +56,6 @@ def kept(function: Callable[..., Sequence[Any]], *arguments: Any) -> list[np.nda
     try:
         with np.load(path, allow_pickle=False) as archive:
             values = [archive[name] for name in archive.files]
-        path.touch()  # a month from now, it is unused
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # none yet, or one that a killed process left
         values = list(map(np.asarray, function(*arguments)))
         with atomic_write(path) as part, part.open("wb") as file:
@@ -64,13 +64,10 @@ def kept(function: Callable[..., Sequence[Any]], *arguments: Any) -> list[np.nda
 
 
 def remove_unused() -> None:
-    """Remove what other versions of the code have kept, and what no report of the last month has used."""
+    """Remove what other versions of the code have kept."""
     for folder in paths.DRAWINGS.glob("*"):
         if folder.name != _code():
             shutil.rmtree(folder, ignore_errors=True)
-    for file in paths.DRAWINGS.glob("*/*"):
-        if file.stat().st_mtime < time.time() - UNUSED:
-            file.unlink()
 
 
 @styled
@@ -93,7 +90,14 @@ def draw(figure: Figure) -> Drawing:
     )
     width, height = figure.get_size_inches() * 96
     document = re.sub(r"(<svg[^>]*>)", lambda found: found[1] + style, document, count=1)
-    return Drawing(document, round(width), round(height))
+    return document, round(width), round(height)
+
+
+def embed_drawing(svg: Any, width: Any, height: Any, alt: str) -> EmbeddedImage:
+    """A figure in the page."""
+    # Quoted instead of base64, because quoting makes plain text less long
+    source = "data:image/svg+xml," + quote(str(svg), safe=" !$()*+,/:;=?@[]{}|~")
+    return EmbeddedImage(source, int(width), int(height), alt)
 
 
 def _shortened(tag: str) -> str:

@@ -4,7 +4,6 @@ This module imports TensorFlow at the top: import it late.
 """
 
 from collections import defaultdict
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,6 +12,7 @@ from stages.data import reader
 from stages.inference.grad_cam import GradCam
 from stages.prediction.saved_model import read_signature
 from stages.reporting.drawings import kept
+from stages.reporting.images import stored
 from stages.reporting.results import Model
 from stages.runtime import paths
 from stages.runtime.files import open_input
@@ -20,7 +20,6 @@ from stages.runtime.progress import progress
 
 IMAGES = 4  # explained images of a model
 MODELS = 24  # the first; to load one takes about a second
-BATCH = 64  # examples that are read at once
 
 Heat = dict[str, np.ndarray]  # heat maps by the keys of images: float32 (height, width) in [0, 1]
 
@@ -45,20 +44,15 @@ def heat_maps(models: list[Model]) -> dict[str, Heat]:
 def model_inputs(dataset: str, image_size: int | None, keys: set[str]) -> dict[str, np.ndarray]:
     """What a model takes of test images, by their keys: pixels as the reader gives them, or features."""
     images = reader.backbone(dataset) is None
-    channels = reader.info(dataset).features["input"].shape[-1]  # a grayscale file among others gets them, too
-    found: dict[str, Any] = {}
-    for batch in reader.batches(dataset, "test", BATCH, decode=not images):
-        for key, value in zip(batch["key"], batch["input"], strict=True):
-            if (name := key.decode()) in keys:
-                found[name] = reader.decode_image(dataset, name, value, channels) if images else value
-        if len(found) == len(keys):
-            break
+    found = stored(dataset, "test", keys, decode=not images)
     if not images:
         return found
+    channels = reader.info(dataset).features["input"].shape[-1]  # a grayscale file among others gets them, too
     fit = reader.fit(dataset)
+    decoded = {name: reader.decode_image(dataset, name, value, channels) for name, value in found.items()}
     return {
         name: (image if image_size is None else reader.resize(image, image_size, fit)).numpy()
-        for name, image in found.items()
+        for name, image in decoded.items()
     }
 
 

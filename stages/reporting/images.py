@@ -1,7 +1,10 @@
 """Example images for the report, chosen from the records. Records are streamed; only the chosen images are decoded."""
 
+import base64
+import io
 import itertools
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -9,12 +12,12 @@ from PIL import Image, ImageOps
 from stages.config.models import ModelConfig
 from stages.data import reader
 from stages.plots._style import ALL_CLASSES, SOME_CLASSES
+from stages.reporting.drawings import EmbeddedImage
 from stages.training.augment import augment_images, build_augmentations
 
 PER_CLASS = 8
 NUM_AUGMENTED = 9
 SCANNED = 50_000  # images that are searched for examples of a class
-BATCH = 64
 SMALL = 64  # an image up to this side is shown as it is, pixel by pixel
 SIDE = 112  # side of a larger image's thumbnail
 
@@ -24,7 +27,7 @@ def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
     many = len(names) > ALL_CLASSES
     num_shown = SOME_CLASSES if many else len(names)
     chosen: dict[int, list[Image.Image]] = {} if many else {label: [] for label in range(num_shown)}
-    for label, key, encoded in itertools.islice(_encoded(dataset, "train"), SCANNED):
+    for key, label, encoded in itertools.islice(reader.examples(dataset, "train", decode=False), SCANNED):
         if len(chosen) < num_shown:
             chosen.setdefault(label, [])
         if label in chosen and len(chosen[label]) < PER_CLASS:
@@ -34,15 +37,23 @@ def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
     return {names[label]: chosen[label] for label in sorted(chosen)}
 
 
-def split_images(dataset: str, split: str, keys: Collection[str]) -> dict[str, Image.Image]:
-    """Images of a split by their keys."""
-    chosen: dict[str, Image.Image] = {}
-    for _, key, encoded in _encoded(dataset, split):
-        if len(chosen) == len(keys):
+def stored(dataset: str, split: str, keys: Collection[str], decode: bool = False) -> dict[str, Any]:
+    """Examples of a split by their keys: files, or features if they are decoded."""
+    found: dict[str, Any] = {}
+    for key, _, value in reader.examples(dataset, split, decode):
+        if len(found) == len(keys):
             break
         if key in keys:
-            chosen[key] = thumbnail(reader.decode_image(dataset, key, encoded).numpy())
-    return chosen
+            found[key] = value
+    return found
+
+
+def split_images(dataset: str, split: str, keys: Collection[str]) -> dict[str, Image.Image]:
+    """Thumbnails of images of a split by their keys."""
+    return {
+        key: thumbnail(reader.decode_image(dataset, key, encoded).numpy())
+        for key, encoded in stored(dataset, split, keys).items()
+    }
 
 
 def augmented(model: ModelConfig, seed: int) -> list[Image.Image]:
@@ -66,9 +77,14 @@ def thumbnail(image: np.ndarray) -> Image.Image:
     return ImageOps.fit(found, (SIDE, SIDE), Image.Resampling.LANCZOS)
 
 
-def _encoded(dataset: str, split: str) -> Iterator[tuple[int, str, bytes]]:
-    """Label, key and encoded image of each example."""
-    reader.info(dataset)
-    for batch in reader.batches(dataset, split, BATCH, decode=False):
-        for label, key, encoded in zip(batch["label"], batch["key"], batch["input"], strict=True):
-            yield int(label), key.decode(), encoded
+def embed_image(image: Image.Image, alt: str) -> EmbeddedImage:
+    """A thumbnail in the page: a small image with all its pixels, a photograph compressed."""
+    buffer = io.BytesIO()
+    small = max(image.size) <= SMALL
+    if small:
+        image.save(buffer, "PNG", optimize=True)
+    else:
+        image.save(buffer, "JPEG", quality=82)
+    kind = "png" if small else "jpeg"
+    source = f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    return EmbeddedImage(source, *image.size, alt)
