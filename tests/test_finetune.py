@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from argparse import Namespace
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stages.config import params
 from stages.data import reader, writer
@@ -18,6 +20,7 @@ from stages.runtime.numerics import import_tensorflow
 from stages.training.train_model import Training, run
 from tests.conftest import write_params
 from tests.data.random_weights import write_weights
+from tools.use.predict import predict
 
 BACKBONE, SIZE = "mobilenet", 32
 PARTS: dict[str, Any] = {
@@ -35,7 +38,10 @@ def change(values: Any) -> None:
     }
     values["pretrained"] = {"network": {"head": "head", "backbone": BACKBONE, "dataset": "imagenette"}}
     values["models"] = {
-        "head": {"dataset": "maps", "architecture": "dense", "units": [8], **PARTS, "learning_rate": 0.02, "epochs": 8},
+        "head": {
+            **{"dataset": "maps", "architecture": "dense", "units": [8], **PARTS, "learning_rate": 0.02, "epochs": 8},
+            "abstain": {"none_of_these": 0.05},
+        },
         "tuned": {
             **{"dataset": "network", "architecture": "pretrained", **PARTS, "compute_dtype": "bfloat16"},
             "groups": {"early": {"variables": "conv1/*", "learning_rate": 0.00001}},
@@ -87,6 +93,15 @@ def test_joined_network_predicts_what_the_head_predicts_from_features() -> None:
     expected = head.predict(reader.load("maps", "test").inputs, verbose=0)
     np.testing.assert_allclose(found, expected, atol=0.002)  # it rounds no features to float16
     assert np.ptp(expected, axis=0).max() > 0.02
+
+
+@pytest.mark.usefixtures("joined")
+def test_picture_unlike_every_class_is_none_of_these(capsys: pytest.CaptureFixture[str]) -> None:
+    Image.fromarray(reader.load("imagenette", "test").inputs[0]).save("known.png")
+    Image.fromarray(np.indices((40, 40)).sum(0).astype(np.uint8) // 4 % 2 * 255).save("squares.png")
+    predict(Namespace(model="head", images=["known.png", "squares.png"], top=1, csv=False))
+    known, squares = capsys.readouterr().out.splitlines()[:2]
+    assert "(" not in known and squares.endswith("%  (none of these)")
 
 
 @pytest.mark.usefixtures("joined")
@@ -163,6 +178,10 @@ def test_fine_tuning_trains_the_backbone_but_not_what_is_frozen_and_resumes_to_t
         (lambda v: v["models"]["tuned"].update(image_size=64), "models.tuned.image_size: set it in pretrained.network"),
         (lambda v: v["models"]["tuned"].update(architecture="lenet"), "models.tuned.architecture: lenet: "),
         (lambda v: v["models"]["head"].update(architecture="pretrained"), "models.head.architecture: pretrained: "),
+        (
+            lambda v: v["models"]["tuned"].update(abstain={"none_of_these": 0.05}),
+            "models.tuned.abstain.none_of_these: network holds images, not features",
+        ),
         (lambda v: v["models"]["tuned"].update(units=[8]), "models.tuned.units: unknown key"),
         (lambda v: v["features"]["maps"].update(pooling="max"), "features.maps.pooling: 'max': "),
         (lambda v: v["features"]["maps"].update(backbone="resnet5"), "features.maps.backbone: there is no 'resnet5'"),

@@ -56,9 +56,10 @@ class ProgressiveConfig(Config):
 
 
 class AbstainConfig(Config):
-    """A model's `abstain`: when its answer is "not sure"."""
+    """A model's `abstain`: when its answer is "not sure" or "none of these". Null: never."""
 
-    accuracy: Annotated[float, Field(gt=0, le=1)]  # of the answers that remain, on the validation split
+    accuracy: Annotated[float, Field(gt=0, le=1)] | None = None  # of the sure answers, on the validation split
+    none_of_these: Annotated[float, Field(gt=0, lt=1)] | None = None  # share of validation images that it falsely gets
 
 
 class ModelConfig(Config):

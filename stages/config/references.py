@@ -111,6 +111,8 @@ def _check_model(key: str, model: ModelConfig, params: Params) -> None:
     for pixels_only in PIXELS_ONLY:
         if model.dataset in params.features and getattr(model, pixels_only):
             raise UserError(f"{key}.{pixels_only}: {model.dataset} holds features, not images; remove it")
+    if model.abstain and model.abstain.none_of_these and model.dataset not in params.features:
+        raise UserError(f"{key}.abstain.none_of_these: {model.dataset} holds images, not features; remove it")
     if (model.dataset in params.pretrained) != (model.architecture == PRETRAINED):
         raise UserError(
             f"{key}.architecture: {model.architecture}: an entry of `pretrained`, and no other dataset, needs "

@@ -30,7 +30,7 @@ class Image(BaseModel):
 
     name: str | None = Field(default=None, description="the file's name")
     predictions: list[Prediction] | None = Field(default=None, description="the most probable class first")
-    verdict: str | None = Field(default=None, description="not sure, if the probabilities are too close")
+    verdict: str | None = Field(default=None, description="not sure, or none of these")
     conversions: list[str] | None = Field(default=None, description="applied to the file, such as EXIF orientation")
     overlay: str | None = Field(default=None, description="the image under its heat map, a data URL of a PNG")
     error: str | None = Field(default=None, description="what is wrong with the file; then there are no predictions")
@@ -80,7 +80,7 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
         max_bytes: size of the largest request.
     """
     for count in (1, MAX_IMAGES):
-        model.predict_pixels(np.zeros((count, *model.image_shape), np.uint8))
+        model.answer(np.zeros((count, *model.image_shape), np.uint8))
     model.explain(np.zeros((1, *model.image_shape), np.uint8), np.array([0]))
     decoding, predicting = threading.Semaphore(DECODERS), threading.Lock()
 
@@ -124,13 +124,13 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
         if not valid:
             raise HTTPException(400, f"{files[0].filename}: the file {decoded[0][0].error}")
         with predicting:
-            rows = model.predict_pixels(np.stack([pixels for _, pixels in valid]))
-        for (image, pixels), row in zip(valid, rows, strict=True):
+            answers = model.answer(np.stack([pixels for _, pixels in valid]))
+        for (image, pixels), (row, verdict) in zip(valid, answers, strict=True):
             order = np.argsort(-row, kind="stable")[:k]
             image.predictions = [
                 Prediction(name=model.classes[label], probability=float(row[label])) for label in order
             ]
-            image.verdict = model.verdict(row)
+            image.verdict = verdict
             image.overlay = draw(pixels, order[:1]) if explain else None
         return Answer(model=name, source=model.source, images=[image for image, _ in decoded])
 

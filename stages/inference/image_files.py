@@ -25,7 +25,7 @@ class Prediction(NamedTuple):
     probabilities: np.ndarray | None
     conversions: list[str]
     error: str = ""
-    verdict: str | None = None  # not sure
+    verdict: str | None = None  # not sure, or none of these
 
 
 def find_images(patterns: Iterable[str]) -> list[Path]:
@@ -78,13 +78,13 @@ def predict_files(predictor: Predictor, paths: Iterable[Path], threads: int) -> 
         while batch := list(islice(remaining, predictor.batch_size)):
             found = list(pool.map(lambda path: _read(predictor, path), batch))
             decoded = [pixels for pixels, _, _ in found if pixels is not None]
-            rows = iter(predictor.predict_pixels(np.stack(decoded)) if decoded else ())
+            answers = iter(predictor.answer(np.stack(decoded)) if decoded else ())
             for path, (_, conversions, error) in zip(batch, found, strict=True):
                 if error:
                     yield Prediction(path, None, [], error)
                 else:
-                    row = next(rows)
-                    yield Prediction(path, row, conversions, verdict=predictor.verdict(row))
+                    probabilities, verdict = next(answers)
+                    yield Prediction(path, probabilities, conversions, verdict=verdict)
 
 
 def _read(predictor: Predictor, path: Path) -> tuple[np.ndarray | None, list[str], str]:

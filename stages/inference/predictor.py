@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -12,13 +12,21 @@ from stages.data.jpeg import MAX_PIXELS
 from stages.inference.locate import find_weights
 from stages.prediction.calibration import with_temperature
 from stages.prediction.forward import compile_forward
-from stages.prediction.saved_model import read_signature
+from stages.prediction.novelty import similarity
+from stages.prediction.saved_model import read_class_means, read_signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime import numerics
 from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from stages.inference.grad_cam import GradCam
+
+
+class Answer(NamedTuple):
+    """What a model says of an image."""
+
+    probabilities: np.ndarray  # (classes,) float32
+    verdict: str | None  # none of these, not sure, or None
 
 
 class Predictor:
@@ -52,6 +60,7 @@ class Predictor:
             self.model: keras.Model = keras.models.load_model(path, compile=False, safe_mode=True)
         except Exception as error:  # zipfile, HDF5 and Keras raise errors of their own
             raise UserError(f"{path}: corrupt: {' '.join(str(error).split())[:200]}; train the model again") from None
+        self._class_means = read_class_means(path)
         self.batch_size = eval_batch_size(self.model)  # images that are predicted at once
         self._forward = compile_forward(self.model)
         self.backbone: keras.Model | None = None
@@ -118,16 +127,25 @@ class Predictor:
         Returns:
             Probabilities, float32 (images, classes).
         """
-        if self._views is None:
-            found = self._probabilities(pixels)
-        else:
-            found = mean_prediction(self._views(pixels), self._probabilities)[0]
-        return with_temperature(found, self.signature.get("temperature", 1.0))
+        return self._predict(self.inputs(pixels))
 
-    def verdict(self, probabilities: np.ndarray) -> str | None:
-        """Return "not sure" for the probabilities (classes,) of an image if they are too close, else None."""
-        limit = self.signature.get("not_sure_below")
-        return "not sure" if limit is not None and probabilities.max() < limit else None
+    def answer(self, pixels: np.ndarray) -> list[Answer]:
+        """Predict images as `predict_pixels` does, with a verdict on each.
+
+        Args:
+            pixels: uint8 (images, *image_shape), from `decode`.
+
+        Returns:
+            An answer for each image.
+        """
+        inputs = self.inputs(pixels)
+        probabilities = self._predict(inputs)
+        verdicts = np.full(len(pixels), None, object)
+        verdicts[probabilities.max(axis=1) < (self.signature.get("not_sure_below") or 0)] = "not sure"
+        if self._class_means is not None:
+            unlike = similarity(inputs, self._class_means) < self.signature["none_of_these_below"]
+            verdicts[unlike] = "none of these"
+        return [Answer(*each) for each in zip(probabilities, verdicts, strict=True)]
 
     def explain(self, pixels: np.ndarray, labels: np.ndarray) -> np.ndarray | None:
         """Which parts of images speak for a class: the heat maps of Grad-CAM.
@@ -154,10 +172,21 @@ class Predictor:
 
     def inputs(self, pixels: np.ndarray) -> np.ndarray:
         """What the model itself takes: the pixels, or their features as float16."""
-        return pixels if self._extract is None else self._extract(pixels).numpy()
+        if self._extract is None:
+            return pixels
+        return self._in_batches(self._extract, pixels, np.empty((0, *self.model.input_shape[1:]), np.float16))
 
-    def _probabilities(self, pixels: np.ndarray) -> np.ndarray:
-        found = [np.empty((0, len(self.classes)), np.float32)]
-        for start in range(0, len(pixels), self.batch_size):
-            found.append(self._forward(self.inputs(pixels[start : start + self.batch_size])).numpy())
-        return np.concatenate(found)
+    def _predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Predict what `inputs` returns: probabilities, float32 (images, classes)."""
+        if self._views is None:
+            found = self._probabilities(inputs)
+        else:
+            found = mean_prediction(self._views(inputs), self._probabilities)[0]
+        return with_temperature(found, self.signature.get("temperature", 1.0))
+
+    def _probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        return self._in_batches(self._forward, inputs, np.empty((0, len(self.classes)), np.float32))
+
+    def _in_batches(self, forward: Any, inputs: np.ndarray, nothing: np.ndarray) -> np.ndarray:
+        starts = range(0, len(inputs), self.batch_size)
+        return np.concatenate([nothing, *(forward(inputs[at : at + self.batch_size]).numpy() for at in starts)])

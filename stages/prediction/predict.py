@@ -15,6 +15,7 @@ from stages.evaluation.predictions import Predictions
 from stages.prediction.calibration import fit_temperature, fit_threshold, with_temperature
 from stages.prediction.eval_batch_size import eval_batch_size
 from stages.prediction.forward import compile_forward
+from stages.prediction.novelty import class_means, fit_limit, similarity
 from stages.prediction.saved_model import read_signature
 from stages.prediction.test_time._mean import mean_prediction
 from stages.runtime.files import file_hash
@@ -93,27 +94,37 @@ def predict_parts(
 
 
 def calibrate(
-    model: "keras.Model", dataset: str, split: str, image_size: int | None, title: str, config: ModelConfig
-) -> dict[str, float | None]:
-    """Predict the validation split with a trained model; return `temperature` and `not_sure_below` of its signature.
+    model: "keras.Model", dataset: str, splits: tuple[str, str], image_size: int | None, title: str, config: ModelConfig
+) -> tuple[dict[str, float | None], np.ndarray | None]:
+    """Predict the validation split with a trained model, to make its probabilities mean what they say.
 
     Args:
         model: the model.
         dataset: name of the dataset.
-        split: the validation split, in the syntax of TFDS.
+        splits: training and validation split, in the syntax of TFDS.
         image_size: height and width to which images are resized.
         title: start of each line of progress.
         config: the model's entry in params.yaml.
+
+    Returns:
+        `temperature`, `not_sure_below` and `none_of_these_below` of the model's signature, and its class means.
     """
-    parts, total = _records(dataset, split, image_size, model.output_shape[-1])
+    training, split = splits
+    classes = model.output_shape[-1]
+    parts, total = _records(dataset, split, image_size, classes)
     found = [(part.labels, each) for part, each, _ in _predict(model, title, config.test_time, parts, total)]
     labels, probabilities = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
     temperature = fit_temperature(probabilities, labels)
-    threshold = None
-    if config.abstain:
+    fitted: dict[str, float | None] = {"temperature": temperature, "not_sure_below": None}
+    abstain, means = config.abstain, None
+    if abstain and abstain.accuracy:
         confidence = with_temperature(probabilities, temperature).max(axis=1)
-        threshold = fit_threshold(confidence, probabilities.argmax(axis=1) == labels, config.abstain.accuracy)
-    return {"temperature": temperature, "not_sure_below": threshold}
+        fitted["not_sure_below"] = fit_threshold(confidence, probabilities.argmax(axis=1) == labels, abstain.accuracy)
+    if abstain and abstain.none_of_these:
+        means = class_means(_records(dataset, training, None, classes)[0](1), classes)
+        similarities = np.concatenate([similarity(part.inputs, means) for part in parts(1)])
+        fitted["none_of_these_below"] = fit_limit(similarities, abstain.none_of_these)
+    return fitted, means
 
 
 def _records(dataset: str, split: str, image_size: int | None, classes: int) -> tuple[Parts, int]:

@@ -119,11 +119,12 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
         rows[epoch] = row
         _write_history(name, rows)
         yield epoch, row
-    calibration = {}
+    calibration: dict[str, float | None] = {}
+    means = None
     if validation_split:
-        title = f"{name}: validation split"
-        calibration = calibrate(model, config.dataset, validation_split, config.image_size, title, config)
-    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]) | calibration)
+        title, splits = f"{name}: validation split", (train_split, validation_split)
+        calibration, means = calibrate(model, config.dataset, splits, config.image_size, title, config)
+    save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]) | calibration, means)
     with atomic_write(paths.environment("train", name)) as part:
         part.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
     facts = Facts(classes, compute_dtype, len(validation) if validation else 0)

@@ -16,7 +16,7 @@ from PIL import Image
 from stages.config import params
 from stages.runtime.numerics import import_tensorflow
 from tests.conftest import ROOT, SAMPLE
-from tests.training.small import CLASSES, config, trained
+from tests.training.small import CLASSES, config, model_of, trained
 
 THREADS = params.load(SAMPLE / "params.yaml").threads
 
@@ -29,6 +29,17 @@ def save_model(path: Path) -> None:
     model, _ = trained(config(architecture="cnn", units=[8], filters=[4], padding="same"))
     signature = {"classes": CLASSES, "dataset": "mnist", "image_size": 8, "channels": 1}
     save(model, path, {**signature, "source": "synthetic", "not_sure_below": 0.9, "test_time": None, "backbone": None})
+
+
+def save_known(path: Path) -> None:
+    """Save an untrained model that knows uniform images alone."""
+    import_tensorflow(THREADS)
+
+    from stages.prediction.saved_model import save
+
+    signature = {"classes": CLASSES, "dataset": "mnist", "image_size": 8, "channels": 1, "source": "real"}
+    signature |= {"none_of_these_below": 0.9, "test_time": None, "backbone": None}
+    save(model_of(config()), path, signature, np.full((2, 64), 1 / 8, np.float32))
 
 
 def image_file(level: int, kind: str = "JPEG", side: int = 24) -> bytes:

@@ -67,7 +67,9 @@ def test_predictor_gives_the_probabilities_of_the_evaluation_to_the_bit(
     assert not np.array_equal(pixels[~upright], test.inputs[~upright])  # it lies on its side there
     expected = predict(tmp_path / "a.keras", test, entry.test_time, CLASSES).probabilities
     found = predictor.predict(files)
-    assert [predictor.verdict(row) for row in found] == ["not sure" if row.max() < 0.5 else None for row in found]
+    answers = predictor.answer(pixels)
+    np.testing.assert_array_equal([answer.probabilities for answer in answers], found)
+    assert [answer.verdict for answer in answers] == ["not sure" if row.max() < 0.5 else None for row in found]
     assert found.dtype == np.float32 and predictor.classes == CLASSES
     np.testing.assert_array_equal(found[upright], expected[upright])
     predictor.batch_size = 2

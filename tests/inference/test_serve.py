@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import requests
+from PIL import Image
 
 from benchmarks import serving as serving_benchmark
 from stages.inference.predictor import Predictor
@@ -22,7 +24,7 @@ from tests.conftest import run
 from tests.inference.browser import browser, missing
 from tests.inference.container import copy_files
 from tests.inference.proxy import proxy
-from tests.inference.serving import THREADS, Server, image_file, save_model, serving
+from tests.inference.serving import THREADS, Server, image_file, save_known, save_model, serving
 from tests.training.small import CLASSES
 
 CONNECTIONS = 100
@@ -76,16 +78,16 @@ def read_all(connection: socket.socket) -> bytes:
 
 def test_answers_are_those_of_the_predictor(server: Server, predictor: Predictor) -> None:
     files = {"a.jpg": image_file(40), "ü.png": image_file(200, "PNG"), "c.webp": image_file(90, "WEBP")}
-    expected = predictor.predict(list(files.values()))
+    expected = predictor.answer(np.stack([predictor.decode(data)[0] for data in files.values()]))
     form = requests.post(f"{server.url}/predict", files=[("files", item) for item in files.items()], timeout=60).json()
     assert (form["model"], form["source"]) == ("tiny", "synthetic")
     assert [image["name"] for image in form["images"]] == list(files)
-    for image, row in zip(form["images"], expected, strict=True):
+    for image, (row, verdict) in zip(form["images"], expected, strict=True):
         found = {one["class"]: one["probability"] for one in image["predictions"]}
         np.testing.assert_allclose([found[name] for name in CLASSES], row, atol=1e-6)
         assert image["predictions"][0]["class"] == CLASSES[row.argmax()]
         assert image["conversions"] == []
-        assert image.get("verdict") == predictor.verdict(row)
+        assert image.get("verdict") == verdict
     assert len(server.predict(files["a.jpg"], query="?k=1").json()["images"][0]["predictions"]) == 1
 
 
@@ -115,7 +117,7 @@ def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
 ) -> None:
     (tmp_path / "photo.jpg").write_bytes(image_file(200))
     (tmp_path / "text.png").write_text("no image", encoding="utf-8")
-    (row,) = predictor.predict([image_file(200)])
+    ((row, verdict),) = predictor.answer(predictor.decode(image_file(200))[0][np.newaxis])
     with browser(tmp_path / "profile") as page, proxy(server.url) as prefixed:
         base = prefixed if "proxy" in place else server.url
         page.command("/url", url=base + "/" * place.endswith("/"))
@@ -125,7 +127,7 @@ def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
         names, percents = [part for part in shown if "%" not in part], [part for part in shown if "%" in part]
         assert names == [CLASSES[label] for label in np.argsort(-row)]
         assert percents == [f"{100 * share:.1f} %" for share in -np.sort(-row)]
-        said = f"{predictor.verdict(row)}: perhaps " if predictor.verdict(row) else ""
+        said = f"{verdict}: perhaps " if verdict else ""
         assert page.script("return document.getElementById('status').innerText") == f"{said}{names[0]}, {percents[0]}"
         assert page.wait("return document.getElementById('overlay').naturalWidth") > 0
         page.type_into("#photo", str(tmp_path / "text.png"))
@@ -141,6 +143,25 @@ def test_page_shows_the_class_of_a_chosen_file_and_loads_nothing_from_elsewhere(
         f"{base}/predict",
     }
     assert [error["message"] for error in errors if "status of 400" not in error["message"]] == []
+
+
+def test_image_unlike_every_class_is_none_of_these_in_the_answer_and_on_the_page(tmp_path: Path) -> None:
+    save_known(tmp_path / "known.keras")
+    half = Image.new("L", (24, 24))
+    half.paste(255, (0, 0, 24, 12))
+    half.save(tmp_path / "half.png")
+    with serving(tmp_path / "known.keras", tmp_path) as server:
+        files = image_file(200), (tmp_path / "half.png").read_bytes()
+        known, unlike = (image.get("verdict") for image in server.predict(*files).json()["images"])
+        assert (known, unlike) == (None, "none of these")
+        if missing():
+            return
+        with browser(tmp_path / "profile") as page:
+            page.command("/url", url=server.url)
+            page.type_into("#file", str(tmp_path / "half.png"))
+            page.wait("return !document.getElementById('result').hidden")
+            said = page.script("return document.getElementById('status').innerText")
+            assert re.fullmatch(r"none of these; most like (dark|bright), [0-9.]+ %", said)
 
 
 HOSTILE: dict[str, tuple[Callable[[], bytes], str]] = {
