@@ -59,7 +59,7 @@ def on_features(dataset: str, backbone: str) -> Recipe:
     features |= {"compute_dtype": dtype}
     model: dict[str, Any] = {"dataset": name, "architecture": "dense", "units": [], **PARTS, "optimizer": dict(DECAY)}
     model |= {"learning_rate": 0.001, "batch_size": 32, "epochs": 50, "compute_dtype": "float32"}
-    model |= {"patience": 5, "restore_best": True}
+    model |= {"patience": 5, "restore_best": True, "abstain": {"none_of_these": 0.05}}
     reason = (
         f"A linear head on the features of {backbone}, which was trained on ImageNet. `make finetune MODEL={name}` "
         "trains the backbone, too: docs/transfer.md."
