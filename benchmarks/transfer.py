@@ -1,166 +1,114 @@
-"""Transfer learning by the number of images: a head on VGG16's features, fine-tuning, and a network from scratch.
+"""Transfer learning by the number of images: a linear head, as `make dataset` writes it, on subsets of features.
 
-Subsets of Imagenette, with VGG16's real weights. It needs their records and weights: `dvc repro preprocess@imagenette
-download_weights@vgg16` with `source: real`. Takes an hour or more. An interrupted benchmark resumes:
-each size and recipe is kept in `FOLDER` when it is done. The table is a remark of the result: nothing takes turns.
+Takes each entry of `features` with real images and weights whose records are there: `make dataset NAME=flowers
+BACKBONE=vgg16`, `dvc repro extract@flowers_vgg16`. The means of feature maps are taken, with or without `pooling: avg`.
+The table is a remark of the result: nothing takes turns.
 """
 
 import json
-import os
-import resource
-import shutil
-import subprocess
-import sys
-from collections import Counter
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+import numpy as np
 
-from benchmarks.common import Result, inside, log
+from benchmarks.common import Result, inside, log, quiet
 from stages.config import params
+from stages.config.models import ModelConfig
 from stages.config.schema import Params
 from stages.data.examples import Example
+from stages.evaluate import read_history
 from stages.reporting.markdown import table
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
+from stages.training.train_model import Training, run
+from tools.lib.recipe import on_features
 
-DATASET, BACKBONE = "imagenette", "vgg16"
-IMAGE_SIZE = 96  # 224 would take five times as long
-VALIDATION, TEST = 30, 50  # images of a class
-FOLDER = Path(".dvc/tmp/transfer")
-# Images of a class in training, None for all → epochs of fine-tuning, and at most so many from scratch
-SIZES: dict[int | None, tuple[int, int]] = {10: (20, 60), 50: (10, 40), 200: (4, 20), None: (1, 12)}
-
-COMMON: dict[str, Any] = {
-    "schedule": {"name": "constant"},
-    "loss": {"name": "cross_entropy"},
-    "batch_size": 32,
-    "compute_dtype": "auto",
-    "restore_best": True,
-}
-HEAD: dict[str, Any] = {
-    **{"dataset": "features", "architecture": "dense", "units": [256], "optimizer": {"name": "adam"}},
-    **{"learning_rate": 0.0001, "epochs": 30, "patience": 5},
-}
-TUNED: dict[str, Any] = {
-    **{"dataset": "network", "architecture": "pretrained", "optimizer": {"name": "adam"}, "learning_rate": 0.00001},
-    **{"frozen": ["block[12]_*"], "augment": [{"name": "horizontal_flip"}]},
-}
-SCRATCH: dict[str, Any] = {
-    **{"dataset": "images", "image_size": IMAGE_SIZE, "architecture": "cnn", "filters": [32, 64, 128, 256]},
-    **{"padding": "same", "units": [256], "optimizer": {"name": "adam"}, "learning_rate": 0.001, "patience": 5},
-    **{"augment": [{"name": "horizontal_flip"}]},
-}
-# Recipe → the stages of it, in their order; the head's are those that fine-tuning starts from
-STAGES = {
-    "head": ["extract@features", "train@head", "evaluate@head"],
-    "tuned": ["join@network", "train@tuned", "evaluate@tuned"],
-    "scratch": ["train@scratch", "evaluate@scratch"],
-}
+SIZES = (10, 50, 200, None)  # training images of a class; None: all
+VALIDATION = 30  # images of a class, apart from these
+SEEDS = 3  # of the choice of images, and of the training
 
 
 def measure(quick: bool) -> Result:
-    """All sizes; with `quick` the smallest one, for an epoch."""
+    """All sizes and seeds; with `quick` the smallest, once."""
     values = params.load()
-    if values.is_synthetic(values.weights[BACKBONE]) or values.is_synthetic(values.datasets[DATASET]):
-        raise UserError(f"benchmarks: {DATASET}, {BACKBONE}: synthetic; set source: real")
-    sizes = {10: (1, 1)} if quick else SIZES
-    cells = []
-    for size, epochs in sizes.items():
-        folder = FOLDER / f"{size or 'all'}-seed-{values.seed}{'-quick' if quick else ''}"
-        found = _run(values, size, epochs, folder.absolute())
-        cells.append([str(size or "all, about 900"), *(_cell(found[recipe]) for recipe in STAGES)])
-    head = ["Images of a class", "Head", "Fine-tuned", "From scratch"]
-    text = (
-        f"{DATASET} at {IMAGE_SIZE} pixels, {BACKBONE}, one seed: accuracy in percent on {10 * VALIDATION} validation, "
-        f"{10 * TEST} test images; minutes of processor time, the head's with its features, those of fine-tuning "
-        "on top of them."
-    )
-    return Result([], [], [text, table(head, cells, ["", "r", "r", "r"])])
-
-
-def _cell(found: dict[str, float]) -> str:
-    return f"{100 * found['validation']:.1f} / {100 * found['test']:.1f}, {found['cpu_seconds'] / 60:.1f} min"
-
-
-def _run(values: Params, size: int | None, epochs: tuple[int, int], folder: Path) -> dict[str, dict[str, float]]:
-    """Train all recipes on one size in `folder`, as far as they have not been; return what they reached."""
-    done_path = folder / "done.json"
-    done: dict[str, dict[str, float]] = json.loads(done_path.read_text(encoding="utf-8")) if done_path.exists() else {}
-    if not done_path.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        _write_project(values, size, epochs, folder)
-        done_path.write_text("{}", encoding="utf-8")
-    for recipe, stages in STAGES.items():
-        if recipe in done:
-            continue
-        before = _cpu_seconds()
-        for stage in stages:
-            log(f"{folder.name}: {stage}")
-            module, _, name = stage.partition("@")
-            command = [sys.executable, "-m", f"stages.{module}", name]
-            environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
-            if subprocess.run(command, cwd=folder, env=environment, stdout=sys.stderr).returncode:
-                raise UserError(f"benchmarks: {stage} failed in {folder}, see above; run this again")
-        metrics = json.loads((folder / paths.metrics(recipe)).read_text(encoding="utf-8"))
-        done[recipe] = {
-            "validation": metrics["validation_accuracy"],
-            "test": metrics["accuracy"],
-            "cpu_seconds": _cpu_seconds() - before,
-        }
-        log(f"{folder.name}: {recipe}: {_cell(done[recipe])}")
-        done_path.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-    return done
-
-
-def _write_project(values: Params, size: int | None, epochs: tuple[int, int], folder: Path) -> None:
-    """Write the records of a subset, at the image size, and params.yaml with the three recipes."""
+    names = [
+        name
+        for name, entry in values.features.items()
+        if not (values.is_synthetic(values.datasets[entry.dataset]) or values.is_backbone_synthetic(entry.backbone))
+        and paths.records(name).exists()
+    ]
+    if not names:
+        raise UserError(
+            "params.yaml: features: no records of real images; run `make dataset`, `dvc repro extract@NAME`"
+        )
     import_tensorflow(values.threads, gpu=False)
-    from stages.data import reader, writer
-
-    classes = reader.info(DATASET).features["label"].names
-    examples = list(_subset({"train": None if size is None else size + VALIDATION, "test": TEST}))
-    (folder / "data/raw").mkdir(parents=True)
-    (folder / paths.raw(BACKBONE)).symlink_to(paths.raw(BACKBONE).absolute())
-    with inside(folder):
-        writer.write("images", classes, ["train", "test"], examples)
-    yaml = YAML()
-    content = yaml.load(paths.PARAMS.read_text(encoding="utf-8"))
-    number = sum(split == "train" for split, *_ in examples)
-    content["engine"], content["datasets"] = "local", {"images": content["datasets"][DATASET]}
-    content["features"] = {
-        "features": {"dataset": "images", "backbone": BACKBONE, "image_size": IMAGE_SIZE, "compute_dtype": "auto"}
-    }
-    content["pretrained"] = {"network": {"head": "head", "backbone": BACKBONE, "dataset": "images"}}
-    content["train"] = {"validation_fraction": VALIDATION * len(classes) / number}
-    content["models"] = {
-        "head": {**COMMON, **HEAD, "compute_dtype": "float32"},
-        "tuned": {**COMMON, **TUNED, "epochs": epochs[0]},
-        "scratch": {**COMMON, **SCRATCH, "epochs": epochs[1]},
-    }
-    for section in ("folders", "not_in_pretraining", "gates", "audits", "search"):
-        content[section] = {}
-    content["export"] = []
-    yaml.dump(content, folder / paths.PARAMS)
+    columns = [_accuracies(values, name, quick) for name in names]
+    sizes, seeds = (SIZES[:1], 1) if quick else (SIZES, SEEDS)
+    cells = [[str(size or "all"), *found] for size, *found in zip(sizes, *columns, strict=True)]
+    text = (
+        f"Accuracy of a linear head in percent on {VALIDATION} validation images of a class / the test split, mean ± "
+        f"standard deviation of {seeds} seeds."
+    )
+    return Result([], [], [text, table(["Images of a class", *names], cells, ["r"] * (1 + len(names)))])
 
 
-def _subset(sizes: dict[str, int | None]) -> Iterator[Example]:
-    """The first images of each class, so many of each split, or all if its number is None."""
+def _accuracies(values: Params, name: str, quick: bool) -> list[str]:
+    """Train and test heads on one feature set; return a cell for each size."""
     from stages.data import reader
 
-    for split, size in sizes.items():
-        counts: Counter[int] = Counter()
-        for batch in reader.batches(DATASET, split, 64, IMAGE_SIZE):
-            for key, pixels, label in zip(batch["key"], batch["input"], batch["label"], strict=True):
-                counts[int(label)] += 1
-                if size is None or counts[int(label)] <= size:
-                    yield split, key.decode(), pixels, int(label)
+    classes = reader.info(name).features["label"].names
+    splits = {split: reader.load(name, split) for split in ("train", "test")}
+    inputs = {split: each.inputs.reshape(len(each), -1, each.inputs.shape[-1]) for split, each in splits.items()}
+    means = {split: array.mean(axis=1, dtype=np.float32).astype(np.float16) for split, array in inputs.items()}
+    backbone = json.dumps({**(reader.backbone(name) or {}), "pooling": "avg"})
+    entry = on_features("", values.features[name].backbone).model | {"dataset": "features"}
+    cells = []
+    for size in SIZES[:1] if quick else SIZES:
+        found = []
+        for seed in range(1 if quick else SEEDS):
+            chosen = _split(splits["train"].labels, size, seed) | {"test": np.arange(len(splits["test"]))}
+            examples: list[Example] = []
+            for split, rows in chosen.items():
+                source = "test" if split == "test" else "train"
+                labels = splits[source].labels[rows]
+                examples += [
+                    (split, str(row), means[source][row], int(label)) for row, label in zip(rows, labels, strict=True)
+                ]
+            found.append(_train(values, entry, seed, classes, examples, backbone))
+            log(f"{name}, {size or 'all'} images of a class, seed {seed}: {found[-1]}")
+        shares = 100 * np.array(found)
+        cells.append(
+            " / ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in zip(shares.mean(0), shares.std(0), strict=True))
+        )
+    return cells
 
 
-def _cpu_seconds() -> float:
-    """Processor time of all processes that this one has waited for."""
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime
+def _split(labels: np.ndarray, size: int | None, seed: int) -> dict[str, np.ndarray]:
+    """Choose rows of each class: `VALIDATION` to validate, and of the rest `size` or all to train."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rows = [order[labels[order] == label] for label in np.unique(labels)]
+    train = [each[VALIDATION:][:size] for each in rows]
+    return {"train": np.concatenate(train), "validation": np.concatenate([each[:VALIDATION] for each in rows])}
+
+
+def _train(
+    values: Params, entry: dict[str, Any], seed: int, classes: list[str], examples: list[Example], backbone: str
+) -> tuple[float, float]:
+    """Train a head on records of its own; return its accuracy on the validation and on the test split."""
+    import keras
+
+    from stages.data import writer
+    from stages.evaluation import predictions
+
+    keras.utils.clear_session()
+    with tempfile.TemporaryDirectory() as folder, inside(Path(folder)), quiet():
+        writer.write("features", classes, ["train", "validation", "test"], examples)
+        paths.backbone("features").write_text(backbone, encoding="utf-8")
+        model = ModelConfig.model_validate(entry)
+        head = Training("head", model, seed, 0.1, values.threads, "native", synthetic=False, pretrained=None)
+        for _ in run(head, values.memory):
+            pass
+        validated = read_history("head", model.restore_best)[1]
+        return validated or 0.0, float(predictions.read("head").correct.mean())
