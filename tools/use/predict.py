@@ -11,13 +11,13 @@ from functools import partial
 from tqdm import tqdm
 
 from stages.config import params
+from stages.config.datasets import is_formula
 from stages.inference.image_files import Prediction, find_images, predict_files
 from stages.inference.locate import find_model
 from stages.inference.predictor import Predictor
 from stages.prediction.saved_model import SYNTHETIC
 from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
-from stages.config.datasets import is_formula
 from stages.runtime.progress import progress
 
 
