@@ -45,6 +45,8 @@ PLACES: list[dict[str, Any]] = [
 ]
 MIXING: list[dict[str, Any]] = [
     {"name": "affine", "rotation": 0.1},
+    {"name": "random_resized_crop", "scale": 0.3, "ratio": 1.5},
+    {"name": "color_jitter", "brightness": 0.3, "contrast": 0.3, "saturation": 0.3},
     {"name": "cutmix", "alpha": 1.0},
     {"name": "mixup", "alpha": 0.4},
 ]

@@ -22,6 +22,8 @@ EACH: dict[str, dict[str, Any]] = {
     "mixup": {"alpha": 1.0},
     "cutmix": {"alpha": 1.0},
     "affine": {"rotation": 0.1, "translation": 0.1, "zoom": 0.2},
+    "random_resized_crop": {"scale": 0.3, "ratio": 1.5},
+    "color_jitter": {"brightness": 0.3, "contrast": 0.4, "saturation": 0.5},
 }
 KERAS = ("horizontal_flip", "contrast", "rotation", "translation", "zoom")  # with state in variables
 MIXING = ("mixup", "cutmix")
@@ -239,3 +241,32 @@ def test_affine_without_changes_keeps_the_images() -> None:
     batch = batch_of()
     found, _ = augment("affine", batch, rotation=0.0)
     np.testing.assert_allclose(found, batch.inputs, atol=1e-3)
+
+
+def test_random_resized_crop_resizes_a_box_of_its_area_and_ratio_inside_each_image() -> None:
+    batch = batch_of(400, (12, 10, 2))
+    y, x = np.mgrid[:12, :10].astype(np.float32)
+    batch = batch._replace(inputs=np.broadcast_to(np.stack([y, x], axis=-1), (400, 12, 10, 2)).copy())
+    found, _ = augment("random_resized_crop", batch, scale=0.3, ratio=1.5)  # the positions that pixels come from
+    inner = found[:, 3:-3, 3:-3]  # at the border, positions half a pixel outside of the image repeat it
+    rows, columns = (inner[:, 1, 0, 0] - inner[:, 0, 0, 0]), (inner[:, 0, 1, 1] - inner[:, 0, 0, 1])
+    top, left = (inner[:, 0, 0, 0] + 0.5 - 3.5 * rows, inner[:, 0, 0, 1] + 0.5 - 3.5 * columns)
+    areas, ratios = rows * columns, columns / rows
+    assert 0.3 <= areas.min() + 1e-4 < 0.32 and 0.9 < areas.max() < 1 + 1e-4
+    assert 1 / 1.5 <= ratios.min() + 1e-4 < 0.7 and 1.4 < ratios.max() < 1.5 + 1e-4
+    for starts, sides, size in ((top, rows, 12), (left, columns, 10)):
+        assert starts.min() > -1e-4 and (starts + sides * size).max() < size + 1e-3
+        assert np.corrcoef(starts, sides)[0, 1] < 0 and np.ptp(starts) > 0.3 * size
+    for position in range(4):  # a straight line, of the same step everywhere
+        np.testing.assert_allclose(inner[:, position, 0, 0], inner[:, 0, 0, 0] + position * rows, atol=1e-4)
+
+
+def test_color_jitter_is_what_it_is_in_numpy() -> None:
+    batch = batch_of()
+    found, _ = augment("color_jitter", batch)
+    factors = 1 + np.array([0.3, 0.4, 0.5]) * (2 * random.uniform(SEED, batch, 3).numpy() - 1)
+    for image, jittered, (brightness, contrast, saturation) in zip(batch.inputs.numpy(), found, factors, strict=True):
+        gray = image.mean(axis=-1, keepdims=True)
+        expected = gray + saturation * (image - gray)
+        expected = brightness * (gray.mean() + contrast * (expected - gray.mean()))
+        np.testing.assert_allclose(jittered, np.clip(expected, 0, 255), atol=1e-3)
