@@ -1,5 +1,6 @@
 """Where every input and output lies, relative to the root of the repository. dvc.yaml names the same paths."""
 
+import functools
 import os
 from pathlib import Path
 
@@ -110,3 +111,16 @@ def suspects(dataset: str) -> Path:
 def audit_metrics(name: str) -> Path:
     """The numbers of the findings of an audit, as JSON."""
     return Path("reports/audit") / f"{name}.json"
+
+
+@functools.cache
+def dvc_cache(repository: Path) -> Path | None:
+    """The folder of DVC's cache; None outside of a repository."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo(repository) as repo:
+            return Path(os.path.realpath(repo.cache.local.path))
+    except DvcException:
+        return None

@@ -1,6 +1,5 @@
 """The files in a folder of images, without leaving it."""
 
-import functools
 import os
 import re
 import unicodedata
@@ -10,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from stages.data.convert import HEIF_SUFFIXES, INSTALL_HEIF
 from stages.runtime.errors import UserError
+from stages.runtime.paths import dvc_cache
 
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".xz", ".txz", ".7z", ".rar")
 
@@ -85,16 +85,3 @@ def check_inside(path: Path, root: Path, name: str) -> None:
         raise UserError(f"{root}: {name!r} is a link out of the folder; replace it by the file")
     if path.is_symlink() and not target.is_file():
         raise UserError(f"{root}: {name!r} is a link to {'a folder' if target.is_dir() else 'nothing'}; remove it")
-
-
-@functools.cache
-def dvc_cache(repository: Path) -> Path | None:
-    """The folder of DVC's cache; None outside of a repository."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    try:
-        with Repo(repository) as repo:
-            return Path(os.path.realpath(repo.cache.local.path))
-    except DvcException:
-        return None

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.data.folders.listing import dvc_cache
 from stages.runtime.files import PARSE_ERRORS, file_hash
+from stages.runtime.paths import dvc_cache
 
 if TYPE_CHECKING:
     from stages.config.datasets import MirrorConfig
