@@ -15,8 +15,6 @@ from stages.runtime.files import atomic_write, open_input, write_json
 from stages.runtime.numerics import import_tensorflow
 
 CALIBRATION_IMAGES = 200  # the first of the training split; they show the ranges of 8-bit numbers
-COMPARED_IMAGES = 500  # at most, the first of the test split
-AGREEMENT = 0.8  # least share of predictions that a file must have in common with its model
 
 
 def export(name: str) -> None:
@@ -44,7 +42,7 @@ def export(name: str) -> None:
 
     calibration = first("train", CALIBRATION_IMAGES)["input"]
     contents = {"float32": litert.to_float32(twin), "int8": litert.to_int8(twin, calibration)}
-    test = first("test", COMPARED_IMAGES)
+    test = first("test", litert.COMPARED_IMAGES)
     count = len(test["label"])
     predicted = stored.plain[:count]
     metrics: dict[str, Any] = {
@@ -62,9 +60,9 @@ def export(name: str) -> None:
         accuracy = float(np.mean(labels == test["label"]))
         metrics[kind] = {"agreement": agreement, "accuracy": accuracy, "bytes": len(content)}
         agree = f"{agreement:.2%} of {count} predictions agree with the model's"
-        if agreement < AGREEMENT:
+        if agreement < litert.AGREEMENT:
             path.unlink(missing_ok=True)
-            broken = broken or f"{path}: not written: {agree}, less than {AGREEMENT:.0%}"
+            broken = broken or f"{path}: not written: {agree}, less than {litert.AGREEMENT:.0%}"
             continue
         with atomic_write(path) as part:
             part.write_bytes(content)

@@ -136,3 +136,13 @@ def test_int8_file_takes_raw_pixels_of_dark_images_and_disagreement_fails(traine
         not int8.exists()
         and json.loads(paths.export_metrics(name).read_text(encoding="utf-8"))["int8"]["agreement"] < 0.8
     )
+
+
+def test_onnx_file_agrees_with_the_model(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for package in ("tf2onnx", "onnxruntime"):
+        pytest.importorskip(package, reason="not in requirements.txt: `.venv/bin/pip install tf2onnx onnx onnxruntime`")
+    from tools.release.onnx import onnx
+
+    onnx("cifar10_small_cnn")
+    assert capsys.readouterr().out.endswith(" of 40 predictions agree with the model's\n")
+    assert Path("data/export/cifar10_small_cnn.onnx").exists()

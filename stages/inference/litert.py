@@ -14,6 +14,9 @@ import tensorflow as tf
 from stages.prediction.saved_model import load_in
 from stages.runtime import numerics
 
+COMPARED_IMAGES = 500  # at most: the first of the test split
+AGREEMENT = 0.8  # least share of predictions that an exported file must have in common with its model
+
 
 def float32_twin(path: Path, temperature: float) -> keras.Model:
     """Load a model with all its layers in float32: LiteRT has no bfloat16, and float32 gives the same bytes every time.

@@ -13,8 +13,6 @@ from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import import_tensorflow
 
-COMPARED_IMAGES, AGREEMENT = 500, 0.8  # as in stages/export.py
-
 
 def onnx(name: str) -> None:
     """Write a model in float32 without augmentation, which takes any number of inputs; print how well it agrees.
@@ -33,7 +31,7 @@ def onnx(name: str) -> None:
     import tensorflow as tf
 
     from stages.data import reader
-    from stages.inference.litert import float32_twin
+    from stages.inference.litert import AGREEMENT, COMPARED_IMAGES, float32_twin
 
     twin = float32_twin(paths.model(name), read_signature(paths.model(name)).get("temperature", 1.0))
     spec = tf.TensorSpec((None, *twin.input_shape[1:]), twin.inputs[0].dtype)
