@@ -9,6 +9,17 @@ IMAGE_SIZE = 224  # pixels that backbones take
 PARTS = {"optimizer": {"name": "adam"}, "schedule": {"name": "constant"}, "loss": {"name": "cross_entropy"}}
 SHORT = {BUILT_IN: "mobilenetv2", "mobilenetv2": "mobilenetv2_100"}  # in the names of models: the width that is meant
 DECAY = {"name": "adamw", "weight_decay": 1.0, "beta_1": 0.9, "beta_2": 0.999, "epsilon": 0.0000001}  # of a linear head
+FINETUNING = {  # of a head and its backbone
+    "augment": [
+        {"name": "random_resized_crop", "scale": 0.3, "ratio": 1.33},
+        {"name": "horizontal_flip"},
+        {"name": "color_jitter", "brightness": 0.2, "contrast": 0.2, "saturation": 0.2},
+    ],
+    "optimizer": {"name": "adam"},
+    "schedule": {"name": "one_cycle", "warmup": 0.2, "start": 0.1, "end": 0.01},
+    "loss": {"name": "cross_entropy", "label_smoothing": 0.1},
+    "test_time": {"name": "mirror"},
+}
 
 
 class Facts(NamedTuple):
