@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import clone_of_work_tree, commit, only, run
 
@@ -48,9 +49,11 @@ def test_clone_pulls_only_what_it_needs(tmp_path: Path, storage: str) -> None:
     second = tmp_path / "second"
     assert run(tmp_path, "git", "clone", "-q", str(first), str(second)).returncode == 0
     text = (second / "params.yaml").read_text(encoding="utf-8")
-    (second / "params.yaml").write_text(text.replace("units: [100]", "units: [99]", 1), encoding="utf-8")
+    values = yaml.safe_load(text)
+    values["models"]["mnist_dense"]["units"] = [99]
+    (second / "params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
     printed = dvc(second, "repro", "--pull", "--allow-missing", "evaluate@mnist_dense")
-    assert re.findall("Running stage '(.*)'", printed) == ["train@mnist_dense", "evaluate@mnist_dense"]
+    assert re.findall("Running stage '(.*)'", printed) == ["check", "train@mnist_dense", "evaluate@mnist_dense"]
     assert (second / "data/records/mnist").exists()
     assert not (second / "data/raw/mnist").exists() and not (second / "data/models/mnist_cnn.keras").exists()
 
