@@ -24,7 +24,7 @@ LEFT = ("mnist_dense", "cifar10_small_cnn_augmented")  # by the test that remove
 
 def small(values: Any) -> None:
     only(values, *MODELS)
-    values["features"]["imagenette_vgg16"]["image_size"] = 64
+    values["features"]["imagenette_vgg16"]["image_size"] = 32
 
 
 def repro(folder: Path, *arguments: str) -> set[str]:
