@@ -18,7 +18,6 @@ import pytest
 from filelock import FileLock
 from ruamel.yaml import YAML
 
-from stages.runtime.limits import cores
 from stages.runtime.numerics import import_tensorflow
 
 ROOT = Path(__file__).parent.parent
@@ -59,11 +58,6 @@ def pytest_sessionstart() -> None:
 
         tf.function(tf.matmul, jit_compile=True)(tf.ones([8, 8]), tf.ones([8, 8]))  # XLA's
         tf.nn.conv2d(tf.ones([1, 8, 8, 8]), tf.ones([3, 3, 8, 8]), 1, "SAME")  # oneDNN's
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Three workers for two cores: tests often wait for servers, clones and locks."""
-    return max(1, cores() * 3 // 2)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
