@@ -1,7 +1,8 @@
 """The web application: /predict, /health, /openapi.json, and a page that needs no other host."""
 
+import asyncio
 import base64
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Annotated
 
@@ -11,11 +12,13 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from stages.inference.batching import Batcher
 from stages.inference.overlay import draw_png
 from stages.inference.predictor import Predictor
 
-MAX_IMAGES = 32  # most images of a request
-DECODERS = 2  # images that are decoded at once: a photo may take 400 MB
+MAX_IMAGES = 32  # most images of a request, and of a batch
+MAX_WAIT = 0.002  # seconds in which a batch gathers under load
+DECODERS = 2  # threads: a decoded photo may take 400 MB
 
 
 class Prediction(BaseModel):
@@ -82,7 +85,7 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
     for count in (1, MAX_IMAGES):
         model.answer(np.zeros((count, *model.image_shape), np.uint8))
     model.explain(np.zeros((1, *model.image_shape), np.uint8), np.array([0]))
-    decoding, predicting = threading.Semaphore(DECODERS), threading.Lock()
+    batcher, pool = Batcher(model.answer, MAX_IMAGES, MAX_WAIT), ThreadPoolExecutor(DECODERS, "decode")
 
     # FastAPI's own pages load scripts from another host. A proxy may have stripped a prefix of the path: no redirects
     app = FastAPI(
@@ -97,42 +100,41 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
 
     app.add_middleware(limit_size, max_bytes=max_bytes)
 
-    def decode(file: UploadFile) -> tuple[Image, np.ndarray | None]:
+    async def classify(file: UploadFile, k: int, explain: bool) -> Image:
+        loop = asyncio.get_running_loop()
         try:
-            with decoding:
-                pixels, conversions = model.decode(file.file.read())
+            pixels, conversions = await loop.run_in_executor(pool, model.decode, await file.read())
         except ValueError as error:
-            return Image(name=file.filename, error=str(error)), None
-        return Image(name=file.filename, conversions=conversions), pixels
-
-    def draw(pixels: np.ndarray, label: np.ndarray) -> str | None:
-        with predicting:
-            heat = model.explain(pixels[np.newaxis], label)
-        if heat is None:
-            return None
-        return f"data:image/png;base64,{base64.b64encode(draw_png(pixels, heat[0])).decode()}"
+            return Image(name=file.filename, error=str(error))
+        answer = await batcher.predict(pixels)
+        order = np.argsort(-answer.probabilities, kind="stable")[:k]
+        overlay = None
+        if explain:
+            heat = await batcher.work(model.explain, pixels[np.newaxis], order[:1])
+            if heat is not None:
+                png = await loop.run_in_executor(pool, draw_png, pixels, heat[0])
+                overlay = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+        return Image(
+            name=file.filename,
+            predictions=[
+                Prediction(name=model.classes[label], probability=float(answer.probabilities[label])) for label in order
+            ],
+            verdict=answer.verdict,
+            conversions=conversions,
+            overlay=overlay,
+        )
 
     @app.post("/predict", response_model_exclude_none=True)
-    def predict(
+    async def predict(
         files: Annotated[list[UploadFile], File(max_length=MAX_IMAGES)],
         k: Annotated[int, Query(ge=1, le=1000, description="classes to return, the most probable first")] = 3,
         explain: Annotated[bool, Query(description="also return what speaks for the first class, as an image")] = False,
     ) -> Answer:
         """Classify the images of a form. An invalid image among valid ones has an error of its own."""
-        decoded = list(map(decode, files))
-        valid = [(image, pixels) for image, pixels in decoded if pixels is not None]
-        if not valid:
-            raise HTTPException(400, f"{files[0].filename}: the file {decoded[0][0].error}")
-        with predicting:
-            answers = model.answer(np.stack([pixels for _, pixels in valid]))
-        for (image, pixels), (row, verdict) in zip(valid, answers, strict=True):
-            order = np.argsort(-row, kind="stable")[:k]
-            image.predictions = [
-                Prediction(name=model.classes[label], probability=float(row[label])) for label in order
-            ]
-            image.verdict = verdict
-            image.overlay = draw(pixels, order[:1]) if explain else None
-        return Answer(model=name, source=model.source, images=[image for image, _ in decoded])
+        images = await asyncio.gather(*(classify(file, k, explain) for file in files))
+        if all(image.error for image in images):
+            raise HTTPException(400, f"{images[0].name}: the file {images[0].error}")
+        return Answer(model=name, source=model.source, images=images)
 
     @app.head("/health", include_in_schema=False)  # monitors send it
     @app.get("/health", response_model_exclude_none=True)
