@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from stages.config import params
+from stages.config.schema import Params
 from stages.runtime.errors import UserError
 from stages.runtime.numerics import NATIVE_BFLOAT16, processor_flags
 
@@ -38,6 +40,12 @@ class Round(NamedTuple):
 
     seconds: float
     value: Any
+
+
+def real_params() -> Params:
+    """params.yaml with `source: real`: the sample's own batch and image sizes are too small to time anything."""
+    values = params.load()
+    return Params.model_validate({**dict(values), "source": "real"})
 
 
 @contextmanager

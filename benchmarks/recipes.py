@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import pytorch, pytorch_recipes, training
-from benchmarks.common import Result, Round, Row, Table, Target, contender, interleaved, log, rates
+from benchmarks.common import Result, Round, Row, Table, Target, contender, interleaved, log, rates, real_params
 from stages.config import params
 from stages.config.models import ModelConfig
 from stages.runtime import numerics
@@ -25,13 +25,13 @@ def measure(quick: bool) -> Result:
     if not pytorch.available():
         raise UserError(f"PyTorch: {pytorch.MISSING}")
     numerics.import_tensorflow(gpu=False)  # this process reads the images; the GPU's memory is for the contenders
-    values = params.load()
+    real, values = real_params(), params.load()
     speed = Table("Strong recipes and PyTorch, bfloat16", "images/s", [])
     accuracy = Table("Accuracy on the test split, one seed each", "%", [])
     for name in pytorch_recipes.NORMALIZATION:
-        speed.rows.append(_speed(name, values.resolved_models[name], rounds=2 if quick else 5))
+        speed.rows.append(_speed(name, real.resolved_models[name], rounds=2 if quick else 5))
         if values.source == "real" and not quick:
-            accuracy.rows.append(_accuracy(name, values.resolved_models[name], values.train.validation_fraction))
+            accuracy.rows.append(_accuracy(name, real.resolved_models[name], values.train.validation_fraction))
     targets = [
         Target(f"`{row.name}` against {other}", "≥ 1.3", row.ratio("pipeline") / row.ratio(other))
         for row in speed.rows

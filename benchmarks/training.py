@@ -2,7 +2,8 @@
 
 The strong recipes have no such counterpart: here is their share of the processor's peak, and `recipes` compares three
 of them with PyTorch. The timed unit is an epoch after the first one, with its validation, in the middle of a training.
-The images are those in data/records, repeated or reduced to a number that takes a second or two.
+Each model is as params.yaml has it for real images. The images are those in data/records, repeated or reduced to a
+number that takes a second or two.
 """
 
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from benchmarks.common import (
     peak_matmul,
     quiet,
     rates,
+    real_params,
 )
 from stages.config import params
 from stages.config.models import ModelConfig
@@ -52,7 +54,7 @@ def measure(quick: bool) -> Result:
 
 def compare(names: list[str], rounds: int, seconds: float) -> Result:
     """Time `rounds` epochs, each of about `seconds`, of the models `names`."""
-    tutorials = [name for name in names if is_tutorial(params.load().resolved_models[name])]
+    tutorials = [name for name in names if is_tutorial(real_params().resolved_models[name])]
     table = Table("Training, and PyTorch's eager mode if it is installed", "images/s", [])
     shares = Table("Models above 50 MFLOP per image, and a bfloat16 matrix product", "GFLOP/s", [])
     with ExitStack() as stack:
@@ -65,7 +67,7 @@ def compare(names: list[str], rounds: int, seconds: float) -> Result:
             contenders = {"plain Keras": baseline, "pipeline": ours} if name in tutorials else {"pipeline": ours}
             first = interleaved(contenders, 1)["pipeline"][0].value  # builds, traces, warms up
             if name in pytorch.MODELS and pytorch.available():
-                model = params.load().resolved_models[name]
+                model = real_params().resolved_models[name]
                 options = (model.batch_size, model.learning_rate)
                 torch = start(pytorch.eager, name, first["images"], *input_shape_and_classes(model), *options)
                 torch()
@@ -105,7 +107,7 @@ def plain_keras(done: Done, names: list[str], rounds: int, seconds: float) -> No
 
     for name in names:
         keras.backend.clear_session()
-        config = params.load().resolved_models[name]
+        config = real_params().resolved_models[name]
         model = tutorial(config)
         images, facts = _epoch_size(model, config, seconds)
         (inputs, labels), validation = map(to_floats, data(config, images))
@@ -154,7 +156,7 @@ def pipeline(done: Done, names: list[str], rounds: int, seconds: float, images_p
 
     If `images_per_epoch` is given, epochs have so many images, and there are no matrix products.
     """
-    values = params.load()
+    values = real_params()
     import_tensorflow(values.threads)
     import keras
     import tensorflow as tf

@@ -40,7 +40,6 @@ LONG = [
     "test_base",
     "test_measure",
     "test_workflows",
-    "test_machines",
     "test_seeds",
     "test_review",
 ]

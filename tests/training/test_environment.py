@@ -1,4 +1,7 @@
-"""A training has the same bytes whatever a user's environment says, with portable kernels and with native ones."""
+"""A training has the same bytes whatever a user's environment says and however many cores it may use.
+
+With portable kernels and with native ones. Each is a process of its own: TensorFlow takes these settings once.
+"""
 
 import json
 import os
@@ -11,6 +14,7 @@ import pytest
 
 from stages.config import params
 from stages.data import writer
+from stages.runtime import paths
 from stages.training.train_model import Training
 from tests.conftest import ROOT, write_params
 from tests.training.small import MIXING, PLACES, arrays
@@ -101,8 +105,9 @@ def test_training_has_the_same_bytes_whatever_the_environment_says(
     (tmp_path / "home/.keras").mkdir(parents=True)
     (tmp_path / "home/.keras/keras.json").write_text(json.dumps(KERAS_JSON), encoding="utf-8")
     hostile = plain | HOSTILE | {"HOME": str(tmp_path / "home"), "KERAS_HOME": str(tmp_path / "home/.keras")}
+    one_core = ["taskset", "--cpu-list", "0"] if sys.platform == "linux" else []
     processes = {}
-    for name, environment in (("plain", plain), ("hostile", hostile)):
+    for name, environment, prefix in (("plain", plain, []), ("hostile", hostile, one_core)):
         folder = tmp_path / name
         folder.mkdir()
         write_params(folder, change)
@@ -114,9 +119,12 @@ def test_training_has_the_same_bytes_whatever_the_environment_says(
             for key, pixels, label in zip(data.keys, data.inputs, data.labels, strict=True)
         )
         writer.write("cifar10", params.load().datasets["cifar10"].class_names, ["train", "test"], examples)
-        processes[folder] = subprocess.Popen([sys.executable, "-c", TRAINING], cwd=folder, env=environment)
+        processes[folder] = subprocess.Popen([*prefix, sys.executable, "-c", TRAINING], cwd=folder, env=environment)
     assert [process.wait() for process in processes.values()] == [0, 0]
     values = params.load()
     outputs = [path for name in values.models for path in Training.of(name, values).outputs]
     one, other = ({path: (folder / path).read_bytes() for path in outputs} for folder in processes)
     assert [str(path) for path in outputs if one[path] != other[path]] == []
+    facts = json.loads(one[paths.environment("train", "cnn")])
+    assert facts["threads"] == str(values.threads)
+    assert set(facts) == {"threads", "kernels", "compute_dtype", "tensorflow", "keras", "numpy"}  # not the machine
