@@ -47,7 +47,7 @@ def measure(quick: bool) -> Result:
     for name in MODELS:
         with servers(name) as (requests, ports):
             for clients in CLIENTS:
-                count = clients * (2 if quick else 32) + 32
+                count = clients * (2 if quick else 8) + 32
                 contenders = {
                     side: _round(side, ports[side], requests[side], clients, count) for side in (MLFLOW, OURS)
                 }
@@ -90,6 +90,7 @@ def servers(name: str) -> Iterator[tuple[dict[str, list[bytes]], dict[str, int]]
         environment = {
             **os.environ,
             "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
+            "MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT": f"{TIMEOUT:.0f}",
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # MLflow calls uvicorn by its name
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
