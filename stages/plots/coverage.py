@@ -40,6 +40,7 @@ def figure(table: pd.DataFrame) -> "Figure":
         axes.scatter([row.answered], [row.accuracy], color=ORANGE, zorder=3, clip_on=False, label="threshold")
         axes.legend(loc="lower left")
     axes.set(xlim=(0, 1), xlabel="answered, the surest first", ylabel="accuracy")
+    axes.set_ylim(top=min(1.0, axes.get_ylim()[1]))
     axes.xaxis.set_major_formatter("{x:.0%}")
     axes.yaxis.set_major_formatter(lambda share, position: f"{100 * share:.4g}%")
     return figure
