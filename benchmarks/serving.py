@@ -159,10 +159,11 @@ def _wait(side: str, process: "subprocess.Popen[bytes]", port: int, log: Path) -
         try:
             _answer(port, b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
             return
-        except OSError:
+        except (OSError, asyncio.TimeoutError):
             time.sleep(0.5)
     last = log.read_text(encoding="utf-8").strip().splitlines()[-1:]
-    raise UserError(f"benchmarks: {side} did not start in {START_SECONDS} seconds: {''.join(last)[:200]}")
+    reason = f"did not start in {START_SECONDS} seconds" if process.poll() is None else "ended at its start"
+    raise UserError(f"benchmarks: {side} {reason}: {''.join(last)[:200]}")
 
 
 def _request(path: str, kind: str, body: bytes) -> bytes:
@@ -203,10 +204,10 @@ async def _read(reader: asyncio.StreamReader) -> bytes:
     """
     try:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        length = re.search(r"content-length: *(\d+)", head)
+        body = await reader.readexactly(int(length[1]) if length else 0)
     except asyncio.IncompleteReadError:
         raise ConnectionError("closed") from None
-    length = re.search(r"content-length: *(\d+)", head)
-    body = await reader.readexactly(int(length[1]) if length else 0)
     if head.split()[1] != "200":
         raise UserError(f"benchmarks: a server answered {head.splitlines()[0]}: {body[:200]!r}")
     return body

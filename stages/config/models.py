@@ -91,7 +91,7 @@ class ModelConfig(Config):
     distribution: Distribution | None = None  # None: one device
     patience: Positive | None = None  # epochs without a lower validation loss before training stops
     min_improvement: NotNegative = 0.0  # decrease of the validation loss from which an epoch counts for `patience`
-    restore_best: bool = False  # keep the weights of the epoch with the lowest validation loss
+    restore_best: bool = False  # keep the weights of the last epoch that counted for `patience`
 
     @property
     def options(self) -> dict[str, Any]:

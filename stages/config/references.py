@@ -120,6 +120,11 @@ def _check_model(key: str, model: ModelConfig, params: Params) -> None:
         )
     if model.dataset in params.pretrained and model.image_size:
         raise UserError(f"{key}.image_size: set it in pretrained.{model.dataset}: the network has one size")
+    if model.averaging and model.averaging.options.get("keep_slow") and (model.patience or model.restore_best):
+        raise UserError(
+            f"{key}.averaging.keep_slow: only the last epoch ends with the slow weights; remove it, or patience and "
+            "restore_best"
+        )
     check_plugin(f"{key}.architecture", "models", model.architecture)
     check_options(key, "models", model.architecture, model.options, type(model).model_fields)
     for name, package in {**PARTS, **OPTIONAL_PARTS}.items():

@@ -66,7 +66,7 @@ def decode(data: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> tuple[np
         if error := jpeg.find_error(data, max_pixels=max_pixels):
             raise ValueError(error)
         # libjpeg has no luma of CMYK
-        if is_upright(data) and not (channels == 1 and open_image(data, max_pixels).mode == "CMYK"):
+        if is_upright(data, max_pixels) and not (channels == 1 and open_image(data, max_pixels).mode == "CMYK"):
             import tensorflow as tf
 
             try:
@@ -123,12 +123,12 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> "PillowImage":
     return jpeg.open_image(io.BytesIO(data), FORMATS, max_pixels)
 
 
-def is_upright(data: bytes) -> bool:
+def is_upright(data: bytes, max_pixels: int = MAX_PIXELS) -> bool:
     """Whether the pixels of a JPEG file lie as a person sees them: no EXIF data turn them. An invalid file does."""
     if b"Exif\0" not in data and b"tiff:Orientation" not in data:
         return True
     try:
-        return _orientation(open_image(data)) not in UPRIGHT
+        return _orientation(open_image(data, max_pixels)) not in UPRIGHT
     except Exception:  # whoever decodes it says what is wrong
         return True
 

@@ -26,8 +26,7 @@ def open_image(file: io.BytesIO, formats: list[str], max_pixels: int) -> PillowI
 def find_error(data: bytes, decode: bool = False, max_pixels: int = MAX_PIXELS) -> str:
     """Return what is wrong with a JPEG file, or an empty string.
 
-    Grayscale, CMYK and progressive images are valid. The orientation in EXIF data is ignored, here and everywhere else:
-    images are stored and trained on as their pixels lie.
+    Grayscale, CMYK and progressive images are valid. The orientation in EXIF data is ignored.
 
     Args:
         data: the file.

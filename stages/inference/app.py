@@ -63,8 +63,9 @@ def limit_size(app: ASGIApp, max_bytes: int) -> ASGIApp:
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
         answer = app
         if scope["type"] == "http" and scope["method"] == "POST":
-            length = dict(scope["headers"]).get(b"content-length")
-            if length is None:
+            headers = dict(scope["headers"])
+            length = headers.get(b"content-length")
+            if length is None or b"transfer-encoding" in headers:  # chunks, whatever the length says
                 answer = JSONResponse({"detail": "the request does not say its length"}, 411)
             elif int(length) > max_bytes:
                 message = f"the request has {int(length):,} bytes, more than {max_bytes:,}"

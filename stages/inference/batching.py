@@ -50,6 +50,7 @@ class Batcher(Generic[Result]):
             del self._waiting[: self._max_images]
             try:
                 results: Iterable[Result | Exception] = await self.work(self._predict, np.stack(images))
+                results = [result for _, result in zip(images, results, strict=True)]
             except Exception as error:
                 results = [error] * len(images)
             for future, result in zip(futures, results, strict=True):

@@ -81,7 +81,8 @@ def code_files(config: ModelConfig) -> list[Path]:
     others = [stages / "models" / f"{config.architecture}.py", stages / "runtime" / "numerics.py"]
     others += [stages / "prediction" / "eval_batch_size.py"]
     others += [stages / "data" / f"{module}.py" for module in ("reader", "arrays")]
-    return [*sorted(stages.joinpath("training").rglob("*.py")), *others]
+    folders = [stages / "training", stages / "kernels"]
+    return [*(file for folder in folders for file in sorted(folder.rglob("*.py"))), *others]
 
 
 def save(path: Path, variables: "list[keras.Variable]", state: TrainState) -> None:

@@ -112,6 +112,12 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
     (lambda v: v["train"].update(learning_rate=float("nan")), "train.learning_rate: nan: "),
     (lambda v: v["models"]["mnist_cnn"].update(dataset="mnits"), "models.mnist_cnn.dataset: there is no 'mnits'"),
     (
+        lambda v: v["models"]["imagenette_128"].update(
+            averaging={"name": "lookahead", "every": 2, "decay": 0.5, "keep_slow": True}, patience=2
+        ),
+        "models.imagenette_128.averaging.keep_slow: only the last epoch ends with the slow weights; remove it, or pat",
+    ),
+    (
         lambda v: v["models"]["mnist_cnn"].update(architecture="cn"),
         "models.mnist_cnn.architecture: there is no 'cn'",
     ),

@@ -99,6 +99,7 @@ def test_only_jpeg_files_that_exif_data_turn_are_not_upright() -> None:
     assert is_upright(encode(make_image(), exif=exif))
     assert is_upright(encode(make_image(), exif=b"Exif\0\0garbage"))
     assert not is_upright(rotated(make_image()))
+    assert not is_upright(rotated(Image.new("L", (60_000, 3_000))), 10**9)  # larger than Pillow opens by itself
 
 
 def test_16_bits_are_scaled_not_clipped() -> None:

@@ -45,6 +45,16 @@ def test_lone_client_waits_for_nobody() -> None:
     assert len(batched(lambda images: images, use, max_wait=60)) == 3
 
 
+def test_model_that_answers_for_fewer_images_is_an_error_and_not_a_server_that_waits() -> None:
+    async def use(batcher: Batcher[np.ndarray]) -> list[np.ndarray | BaseException]:
+        return [
+            (await asyncio.gather(batcher.predict(np.array([number])), return_exceptions=True))[0]
+            for number in range(2)
+        ]
+
+    assert [type(result) for result in batched(lambda images: images[1:], use)] == [ValueError, ValueError]
+
+
 def test_error_reaches_all_images_of_its_batch_and_no_later_one() -> None:
     def fail_on_zero(images: np.ndarray) -> np.ndarray:
         if not images.all():

@@ -167,7 +167,7 @@ def test_test_fraction_that_leaves_a_split_empty_is_one_line(project: Path, frac
         dataset("pets", str(source), None, float(fraction), NO_COLUMNS)
 
 
-FACTS = recipe.Facts(3, 160, 1.3, None, 3, 100, 100)
+FACTS = recipe.Facts(160, 1.3, None, 3, 100, 100)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,15 @@ from ruamel.yaml import YAML
 from stages.config import params
 from tests.conftest import commit, copy_work_tree, outputs, run
 from tests.data.test_folder import names, write
+from tools.data.new import without_entries
+
+
+def test_blank_lines_and_comments_keep_no_entry_and_leave_an_empty_section() -> None:
+    text = "models: # those that train\n  a:\n    x: 1\n\n  # the second\n  b:\n    x: 2\n  # the last\n"
+    text += "export:\n- a\n\nseed: 1\n"
+    own = without_entries(text, {"models": {"a", "b"}, "export": {"a"}})
+    assert YAML(typ="safe").load(own) == {"models": {}, "export": [], "seed": 1}
+    assert YAML(typ="safe").load(without_entries(text, {"models": {"a"}}))["models"] == {"b": {"x": 2}}
 
 
 def test_own_project_has_no_sample_and_trains_own_images(tmp_path: Path) -> None:

@@ -178,7 +178,7 @@ def test_other_records_or_splits_have_another_identity_whether_dvc_knows_them_or
 
 def test_code_files_are_the_trainer_and_the_architecture() -> None:
     names = {f"{file.parent.name}/{file.name}" for file in checkpoint.code_files(config(architecture="lenet"))}
-    assert {"training/trainer.py", "optimizers/adam.py", "augmentations/zoom.py", "models/lenet.py"} <= names
+    assert {"training/trainer.py", "optimizers/adam.py", "kernels/adam.py", "models/lenet.py"} <= names
     assert "models/cnn.py" not in names
 
 

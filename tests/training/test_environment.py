@@ -127,4 +127,5 @@ def test_training_has_the_same_bytes_whatever_the_environment_says(
     assert [str(path) for path in outputs if one[path] != other[path]] == []
     facts = json.loads(one[paths.environment("train", "cnn")])
     assert facts["threads"] == str(values.threads)
-    assert set(facts) == {"threads", "kernels", "compute_dtype", "tensorflow", "keras", "numpy"}  # not the machine
+    if kernels == "portable":  # nothing of the machine
+        assert set(facts) == {"threads", "kernels", "compute_dtype", "tensorflow", "keras", "numpy"}

@@ -9,6 +9,7 @@ Nothing below PATH is changed.
 import argparse
 import os
 import re
+import shlex
 import unicodedata
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -68,6 +69,10 @@ def dataset(
     if backbone:
         head.check_backbone(values, backbone)
         if not path:
+            if pattern or skip_invalid or fit != "crop":
+                raise UserError(
+                    "GROUP, FIT and SKIP_INVALID are for a new dataset: name its source, as in FROM=../flowers"
+                )
             head.add_head(values, name, backbone)
             return
     if not re.fullmatch("[a-z][a-z0-9_]*", name):
@@ -109,14 +114,15 @@ def dataset(
     if fit == "crop" and facts.elongation > ELONGATED:
         print(
             f"  warning: the median picture is {facts.elongation:.1f} times as long as wide, and a model sees only its "
-            f"middle, {1 / facts.elongation:.0%}: FIT=pad shows all of it with borders, FIT=stretch distorted"
+            f"middle, {1 / facts.elongation:.0%}: FIT=pad shows all of it with borders, FIT=stretch "
+            "distorted (without make: --fit)"
         )
     if groups:
         print(f"  {groups}")
     if (invalid := sum(bool(content.error) for content in contents)) and not skip_invalid:
         raise UserError(
             f"{listing.source}: {invalid:,} of {len(contents):,} images are invalid; repair them, or leave them out: "
-            "run it again with SKIP_INVALID=1"
+            "run it again with SKIP_INVALID=1 (without make: --skip-invalid)"
         )
     chosen = recipe.choose(name, facts, backbone)
     added = [NewEntry("folders", name, entry, VALIDATION_REASON if validation else "")]
@@ -150,7 +156,7 @@ def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
         if chosen[what] is None and what in ("image", "label"):
             raise UserError(
                 f"{source}: which column has the {what}s? Name one of {', '.join(known)[:300]}: python -m "
-                f"tools.data.dataset NAME {source} --{what} COLUMN; {table.ONE_CLASS}"
+                f"tools.data.dataset NAME {shlex.quote(str(source))} --{what} COLUMN; {table.ONE_CLASS}"
             )
         if not columns[what] and [column.lower() for column in known].count((chosen[what] or "").lower()) > 1:
             raise UserError(f"{source}: several columns are named {chosen[what]!r}; rename the others, or name one")
@@ -159,7 +165,7 @@ def _table(source: Path, columns: dict[str, str | None]) -> TableConfig | None:
     if numbered and not columns["label"]:
         raise UserError(
             f"{source}: columns such as {numbered[0]!r} seem to be several labels of an image, but {table.ONE_CLASS}; "
-            "name one with --label"
+            f"name one: python -m tools.data.dataset NAME {shlex.quote(str(source))} --label COLUMN"
         )
     has_paths = table.has_paths(source, chosen["image"])
     return TableConfig(file=source.name if has_paths else None, **chosen)
@@ -237,7 +243,6 @@ def _describe(
             print(f"  … and {len(found) - SHOWN:,} more {kind}")
     sizes = {content.shape[:2] for content in valid}
     return recipe.Facts(
-        classes=len(classes),
         short_side=int(median(short for short, _ in sides)),
         elongation=median(long / short for short, long in sides),
         size=sizes.pop() if len(sizes) == 1 else None,

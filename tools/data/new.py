@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from ruamel.yaml import YAML
+
 from stages.config import params
 from stages.config.schema import Params
 from stages.reporting.measured import WHOLE
@@ -39,6 +41,7 @@ def new() -> None:
     kept = _own(values)
     text = paths.PARAMS.read_text(encoding="utf-8")
     own = without_entries(text, {section: set(getattr(values, section)) - names for section, names in kept.items()})
+    params.check(YAML(typ="safe").load(own), paths.PARAMS)  # before anything is removed
     SAMPLE.mkdir()
     for file in filter(Path.exists, (paths.PARAMS, paths.LOCK)):
         shutil.copy(file, SAMPLE)
@@ -74,6 +77,10 @@ def without_entries(text: str, removed: dict[str, Any]) -> str:
     above: list[str] = []  # comments in a section, until the entry below them is known
     for line in text.splitlines(keepends=True):
         key = KEY.match(line)
+        if not line.strip():
+            lines += [*above, line]
+            above = []
+            continue
         if line[:1] not in (" ", "-"):  # the key of a section, or what stands between two
             section, drop = key[2] if key else "", False
             lines += above
@@ -88,11 +95,11 @@ def without_entries(text: str, removed: dict[str, Any]) -> str:
         if not drop:
             lines += [*above, line]
         above = []
-    # A section without entries is an empty mapping
+    # A section without entries is an empty mapping, whatever comments are left in it
     return re.sub(
-        r"^(\w+):(?=\n(?:\n|#|\w|\Z))",
+        r"^(\w+):(?=[ \t]*(?:#.*)?\n(?:[ \t]*(?:#.*)?\n)*(?:\w|\Z))",
         lambda found: f"{found[0]} []" if found[1] == "export" else f"{found[0]} {{}}",
-        "".join(lines),
+        "".join([*lines, *above]),
         flags=re.MULTILINE,
     )
 

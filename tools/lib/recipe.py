@@ -25,7 +25,6 @@ FINETUNING = {  # of a head and its backbone
 class Facts(NamedTuple):
     """What a recipe depends on."""
 
-    classes: int
     short_side: int  # median, in pixels
     elongation: float  # median of the longer side by the shorter one
     size: tuple[int, int] | None  # height and width, if all images have the same
