@@ -38,7 +38,7 @@ def report() -> None:
     sync.log_evaluations([model.name for model in models])
     for note in environments.notes():
         print(note)
-    print(f"{paths.PAGE}: {len(models)} models")
+    print(f"{paths.PAGE}: {len(models)} model{'s' * (len(models) != 1)}")
 
 
 if __name__ == "__main__":
