@@ -122,6 +122,8 @@ def _running(command: list[str], environment: dict[str, str], log: Path) -> Iter
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGTERM)
             process.wait(60)
+            with suppress(ProcessLookupError):  # a server that hangs in a request outlives the process that started it
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _files(name: str) -> list[bytes]:
