@@ -188,9 +188,9 @@ def test_request_that_is_no_form_of_some_images_or_too_large_is_refused(server: 
     assert requests.post(f"{server.url}/predict", data=image_file(9), timeout=60).status_code == 422
     endless = iter(bytes(1_000) for _ in range(100))
     assert requests.post(f"{server.url}/predict", data=endless, timeout=60).status_code == 411
-    with socket.create_connection(("127.0.0.1", server.port), timeout=60) as client:  # chunks may be of any length
+    with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client:  # chunks may be of any length
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n")
-        assert client.recv(100).startswith((b"HTTP/1.1 411", b"HTTP/1.1 400"))
+        assert client.recv(100).startswith(b"HTTP/1.1 411")
     for body in (b"--x\r\nA: b", b'--x\r\nContent-Disposition: form-data; name="files"\r\n\r\n' * 5_000):
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         assert requests.post(f"{server.url}/predict", data=body, headers=headers, timeout=60).status_code in (400, 422)
