@@ -53,6 +53,7 @@ class Predictor:
         import tensorflow as tf
 
         from stages.data.reader import resize
+        from stages.kernels.replacement import with_kernels
         from stages.prediction.eval_batch_size import eval_batch_size
 
         tf.config.experimental.enable_op_determinism()
@@ -62,7 +63,7 @@ class Predictor:
             raise UserError(f"{path}: corrupt: {' '.join(str(error).split())[:200]}; train the model again") from None
         self._class_means = read_class_means(path)
         self.batch_size = eval_batch_size(self.model)  # images that are predicted at once
-        self._forward = compile_forward(self.model)
+        self._forward = compile_forward(with_kernels(self.model))
         self.backbone: keras.Model | None = None
         self._extract: Any = None
         if weights:

@@ -39,7 +39,7 @@ def write_model(
     from stages.training.network import build_model
 
     shape = (*((image_size, image_size) if isinstance(image_size, int) else image_size), channels)
-    entry = config(**{**CNN, "units": [8], **changes})
+    entry = config(**{**CNN, **changes})
     keras.utils.clear_session()
     keras.utils.set_random_seed(3)
     keras.config.set_dtype_policy(policy)

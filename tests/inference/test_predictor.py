@@ -24,6 +24,16 @@ from tests.inference.models import write_model
 from tests.training.small import predict
 
 CLASSES = ["猫", "dog", "=1+1"]
+GELU = {  # a kernel computes it in prediction, too, with other roundings than TensorFlow's operations
+    **dict.fromkeys(("filters", "padding", "units")),
+    "architecture": "airbench",
+    "mean": [0.5],
+    "std": [0.25],
+    "widths": [8],
+    "convolutions": 2,
+    "norm_momentum": 0.6,
+    "logit_scale": 0.2,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,13 +61,13 @@ def stored(name: str) -> list[bytes]:
     return [data for batch in reader.batches(name, "test", 100, decode=False) for data in batch["input"]]
 
 
-@pytest.mark.parametrize("test_time", [None, {"name": "mirror_shift", "shift": 1}])
+@pytest.mark.parametrize("changes", [{}, {"test_time": {"name": "mirror_shift", "shift": 1}}, GELU])
 def test_predictor_gives_the_probabilities_of_the_evaluation_to_the_bit(
-    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, test_time: Any
+    records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, threads: int, changes: dict[str, Any]
 ) -> None:
     monkeypatch.chdir(records)
     facts = {"temperature": 0.25, "not_sure_below": 0.5}
-    entry = write_model(tmp_path / "a.keras", CLASSES, test_time=test_time, facts=facts)
+    entry = write_model(tmp_path / "a.keras", CLASSES, facts=facts, policy="mixed_bfloat16", **changes)
     predictor = Predictor(tmp_path / "a.keras", threads)
     test = reader.load("photos", "test", 16)
     upright = test.keys != "5"
