@@ -110,5 +110,5 @@ def _train(
         head = Training("head", model, seed, 0.1, values.threads, "native", synthetic=False, pretrained=None)
         for _ in run(head, values.memory):
             pass
-        validated = read_history("head", model.restore_best)[1]
+        validated = read_history("head", model)[1]
         return validated or 0.0, float(predictions.read("head").correct.mean())

@@ -1,5 +1,6 @@
 """Evaluate a model: predictions on the test split → metrics, and the tables behind the plots, without TensorFlow."""
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write, open_input, write_json
 
 if TYPE_CHECKING:
+    from stages.config.models import ModelConfig
     from stages.evaluation.predictions import Predictions
 
 SOFTMAX_ERROR = 0.05  # most by which an image's probabilities may miss 1; in bfloat16 it is 0.01
@@ -27,7 +29,7 @@ def evaluate(name: str) -> None:
 
     predicted = predictions.read(name)
     check_probabilities(name, predicted, model.architecture)
-    epochs, validation_accuracy = read_history(name, model.restore_best)
+    epochs, validation_accuracy = read_history(name, model)
     test_metrics = metrics.compute(predicted)
     pretraining = config.not_in_pretraining.get(config.image_dataset(name))
     if pretraining and config.model_features(name):
@@ -67,7 +69,7 @@ def check_probabilities(name: str, predicted: "Predictions", architecture: str) 
         )
 
 
-def read_history(name: str, restore_best: bool) -> tuple[int, float | None]:
+def read_history(name: str, model: "ModelConfig") -> tuple[int, float | None]:
     """Number of epochs of a training, and the validation accuracy of the epoch whose weights were saved, if any."""
     import pandas as pd
 
@@ -77,7 +79,10 @@ def read_history(name: str, restore_best: bool) -> tuple[int, float | None]:
         history = pd.read_csv(file, index_col="epoch", dtype={"val_loss": float, "val_accuracy": float})
         if {"accuracy", "val_accuracy", "val_loss"}.intersection(history) == {"accuracy"}:  # all images train
             return len(history), None
-        saved = history["val_loss"].idxmin() if restore_best else history.index[-1]
+        saved, best = history.index[-1], math.inf
+        for epoch, loss in history["val_loss"].items() if model.restore_best else ():
+            if loss < best - model.min_improvement:  # as in `train_epochs`
+                saved, best = epoch, loss
         return len(history), round(float(history.loc[saved, "val_accuracy"]), DIGITS)
 
 

@@ -93,11 +93,15 @@ def test_accuracy_without_tta_is_a_metric_of_a_model_with_tta(project: Path, cla
     assert (found["accuracy"], found["accuracy_without_tta"]) == (0.75, 1.0)
 
 
-def test_validation_accuracy_of_restored_weights_is_that_of_the_lowest_loss(project: Path) -> None:
-    write_params(project, lambda values: values["models"]["mnist_dense"].update(restore_best=True))
-    write_inputs("mnist_dense")
+@pytest.mark.parametrize(("min_improvement", "accuracy"), [(0, 0.8), (0.01, 0.7)])
+def test_validation_accuracy_is_that_of_the_restored_epoch(
+    project: Path, min_improvement: float, accuracy: float
+) -> None:
+    changes = {"restore_best": True, "min_improvement": min_improvement}
+    write_params(project, lambda values: values["models"]["mnist_dense"].update(changes))
+    write_inputs("mnist_dense", HISTORY + "3,0.8,0.495\n")
     evaluate.evaluate("mnist_dense")
-    assert read_metrics("mnist_dense")["validation_accuracy"] == 0.7
+    assert read_metrics("mnist_dense")["validation_accuracy"] == accuracy
 
 
 def test_a_model_on_features_is_measured_on_images_not_in_the_pretraining_data(project: Path) -> None:
