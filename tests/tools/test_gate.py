@@ -100,6 +100,13 @@ def test_base_with_other_validation_images_is_not_compared(values: Any) -> None:
     assert "; not compared with main, new or on other validation images: mnist_cnn, mnist_dense" in lines[-1]
 
 
+def test_model_trained_on_all_images_is_not_judged(values: Any) -> None:
+    passed, lines = gate.judge(revision(values, "main"), revision(values, images=0))
+    assert not passed
+    assert lines[-1].startswith("nothing to judge; ")
+    assert lines[-1].endswith("; not judged, no validation images: mnist_cnn, mnist_dense")
+
+
 def test_gate_that_judges_nothing_fails_unless_it_has_no_limits(values: Any) -> None:
     only_synthetic = values | {"gates": {"cifar10_cnn": LIMITS}}
     message = "nothing to judge; not judged, synthetic data: cifar10_cnn"

@@ -1,5 +1,6 @@
 """The text of a review: two commits whose models differ, and two whose models do not. No model is trained."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,6 +98,17 @@ def test_clone_without_predictions_has_the_metrics(repository: Path, tmp_path: P
     missing = "no predictions of first in the cache or a remote"
     assert f"No paired test, {missing}: `fashion_mnist_lenet`, `mnist_cnn`, `mnist_dense`." in text
     assert "`make plots BASE=first`" in text
+
+
+def test_model_trained_on_all_images_has_its_test_accuracy(repository: Path, tmp_path: Path) -> None:
+    folder = clone(repository, tmp_path / "clone")
+    path = folder / "reports/metrics/mnist_dense.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    left = {key: value for key, value in found.items() if not key.startswith("validation")}
+    path.write_text(json.dumps(left | {"accuracy": 0.96}), encoding="utf-8")
+    text = reviewed(folder, "third")
+    assert cells(text, "mnist_dense")[:7] == ["95.00%", "–", "–", "–", "–", "95.00%", "96.00%"]
+    assert "No metrics in the workspace" not in text
 
 
 def test_clone_reads_predictions_from_the_remote(repository: Path, tmp_path: Path) -> None:

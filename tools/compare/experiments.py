@@ -7,7 +7,7 @@ row. The best validation accuracy comes first: select by it. The test accuracy s
 from stages.reporting.markdown import table
 from stages.runtime.cli import run
 from tools.lib.git import experiments
-from tools.lib.revision import ABSENT, Revision, differences, points
+from tools.lib.revision import ABSENT, Revision, differences, percent, points
 
 Row = tuple[int, str, float, list[str]]  # sorted by place in HEAD, model, negative accuracy; cells
 
@@ -31,16 +31,16 @@ def _rows(name: str, experiment: Revision, head: Revision) -> list[Row]:
         was = head.trainings.get(model)
         if training == was:
             continue
-        accuracy, test = (f"{training.metrics[key]:.2%}" for key in ("validation_accuracy", "accuracy"))
+        accuracy, test = (percent(training.metrics, key) for key in ("validation_accuracy", "accuracy"))
         if was:
             seed = f"seed={training.seed} " if training.seed != was.seed else ""
             changes = (seed + training.changes(was)).strip()
-            comparison = [f"{was.metrics['validation_accuracy']:.2%}", points(was.metrics, training.metrics)]
+            comparison = [percent(was.metrics, "validation_accuracy"), points(was.metrics, training.metrics)]
         else:
             changes, comparison = "new", [ABSENT, ABSENT]
         cells = [model, name, changes, accuracy, *comparison, test]
         place = models.index(model) if model in models else len(models)
-        rows.append((place, model, -training.metrics["validation_accuracy"], cells))
+        rows.append((place, model, -experiment.accuracy(model)[0], cells))
     if not rows:
         changes = " ".join(f"{key}={value}" for key, _, value in differences(head.params, experiment.params))
         rows.append((len(models) + 1, "", 0.0, ["no other metrics", name, changes, *[ABSENT] * 4]))

@@ -53,9 +53,10 @@ def judge(before: Revision, after: Revision, model: str | None = None) -> tuple[
             raise UserError(f"reports/metrics/{name}.json: missing; run `dvc repro`")
         elif name not in after.metrics:
             notes["not judged, not reproduced"].append(name)
+        elif not (now := after.accuracy(name))[1]:
+            notes["not judged, no validation images"].append(name)
         else:
             notes["judged"].append(name)
-            now = after.accuracy(name)
             low, high = wilson(*now)
             said = f"{name}: validation accuracy {now[0]:.2%} ({low:.2%} to {high:.2%})"
             measured.append(f"{said}, test accuracy {after.metrics[name]['accuracy']:.2%}")

@@ -9,7 +9,7 @@ from typing import Any
 from stages.config import params
 from stages.reporting.markdown import table
 from stages.runtime.cli import run
-from tools.lib.revision import ABSENT, Revision, differences, points
+from tools.lib.revision import ABSENT, Revision, differences, percent, points
 from tools.lib.significance import Untestable, accuracy_test, holm, paired_test
 
 LEVEL = 0.05
@@ -66,11 +66,14 @@ def _models(before: Revision, after: Revision) -> Iterator[str]:
 
 def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[str]:
     """The table of the models whose metrics differ, and its legend."""
-    adjusted = holm({name: accuracy_test(before.accuracy(name), after.accuracy(name)) for name in names})
+    accuracies = {name: (before.accuracy(name), after.accuracy(name)) for name in names}
+    tested = {name: accuracy_test(*both) for name, both in accuracies.items() if all(images for _, images in both)}
+    adjusted = holm(tested)
     rows, untested = [], defaultdict(list)
     for name in names:
-        old, new, p = before.metrics[name], after.metrics[name], adjusted[name]
-        better = "**better**" if new["validation_accuracy"] > old["validation_accuracy"] else "**worse**"
+        old, new, p = before.metrics[name], after.metrics[name], adjusted.get(name)
+        was, now = accuracies[name]
+        better = "**better**" if now > was else "**worse**"
         try:
             lost, gained, paired_p = paired_test(before.predictions(name), after.predictions(name))
             paired = [f"{lost:,}", f"{gained:,}", _p_value(paired_p)]
@@ -80,11 +83,11 @@ def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[st
         rows.append(
             [
                 f"`{name}`",
-                f"{old['validation_accuracy']:.2%}",
-                f"{new['validation_accuracy']:.2%}",
+                percent(old, "validation_accuracy"),
+                percent(new, "validation_accuracy"),
                 points(old, new),
-                _p_value(p),
-                better if p < LEVEL else "no evidence",
+                ABSENT if p is None else _p_value(p),
+                ABSENT if p is None else better if p < LEVEL else "no evidence",
                 f"{old['accuracy']:.2%}",
                 f"{new['accuracy']:.2%}",
                 *paired,
@@ -92,7 +95,7 @@ def _changed(names: list[str], before: Revision, after: Revision) -> Iterator[st
         )
     head = ["Model", "Validation before", "After", "Points", "p", "Verdict", "Test before", "After"]
     yield table([*head, "Lost", "Gained", "p"], rows, "lrrrrlrrrrr")
-    several = f", adjusted for {len(names)} models (Holm)" if len(names) > 1 else ""
+    several = f", adjusted for {len(tested)} models (Holm)" if len(tested) > 1 else ""
     yield (
         f"The verdict is on validation accuracy: Fisher's exact test, two-sided{several}, at α = {LEVEL}. Test "
         "accuracy is information, not for selection. Lost, gained: test images that only the old, only the new model "
@@ -133,7 +136,7 @@ def _outputs(revision: Revision) -> dict[str, str]:
 def _accuracy(metrics: dict[str, Any] | None) -> str:
     if metrics is None:
         return "not evaluated"
-    return f"validation {metrics['validation_accuracy']:.2%}, test {metrics['accuracy']:.2%}"
+    return f"validation {percent(metrics, 'validation_accuracy')}, test {metrics['accuracy']:.2%}"
 
 
 def _p_value(p: float) -> str:

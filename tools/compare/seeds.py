@@ -38,7 +38,9 @@ def seeds(names: str) -> None:
         alone = [name for name in alone if name not in group]
         params = trainings[-1].changes(head.trainings[model]) if model in head.trainings else "new"
         for split, key in (("validation", "validation_accuracy"), ("test", "accuracy")):
-            values = [training.metrics[key] for training in trainings]
+            values = [training.metrics[key] for training in trainings if key in training.metrics]
+            if len(values) < 2:  # they had no validation images
+                continue
             spread = [f"{mean(values):.2%}", f"{100 * stdev(values):.2f}", f"{min(values):.2%} – {max(values):.2%}"]
             rows.append([model, params, split, len(values), *spread])
     if not rows:

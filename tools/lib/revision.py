@@ -82,7 +82,7 @@ class Revision:
         """The metrics of each evaluated model, by name, without those of an older version."""
         files = self._read(paths.metrics(name) for name in sorted(self.params.get("models", {})))
         found = {path.stem: self._parse(path, text) for path, text in files.items()}
-        return {name: values for name, values in found.items() if "validation_images" in values}
+        return {name: values for name, values in found.items() if "images" in values}
 
     @cached_property
     def machine(self) -> str:
@@ -113,8 +113,9 @@ class Revision:
         return found
 
     def accuracy(self, model: str) -> tuple[float, int]:
-        """The validation accuracy of an evaluated model, and its number of images."""
-        return self.metrics[model]["validation_accuracy"], self.metrics[model]["validation_images"]
+        """The validation accuracy of an evaluated model, and its number of images; (0, 0) if none validated it."""
+        metrics = self.metrics[model]
+        return metrics.get("validation_accuracy", 0.0), metrics.get("validation_images", 0)
 
     def predictions(self, model: str) -> "Predictions":
         """The predictions of a model.
@@ -192,6 +193,13 @@ def differences(before: Any, after: Any, key: str = "") -> Iterator[tuple[str, s
         yield key, old, new
 
 
+def percent(metrics: dict[str, Any], key: str) -> str:
+    """A metric in percent; `ABSENT` if there is none, as of validation after a training on all images."""
+    return f"{metrics[key]:.2%}" if key in metrics else ABSENT
+
+
 def points(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """The change of the validation accuracy in percentage points."""
+    """The change of the validation accuracy in percentage points; `ABSENT` unless both have one."""
+    if not all("validation_accuracy" in metrics for metrics in (before, after)):
+        return ABSENT
     return f"{100 * (after['validation_accuracy'] - before['validation_accuracy']):+.2f}".replace("-", "−")
