@@ -15,7 +15,7 @@ from stages.runtime.files import file_hash
 from stages.tracking import logger, server
 from tests.conftest import commit, run, write_params
 from tests.tools.fake_pipeline import fake_repository, reproduce, write_fake_params
-from tools.release.promote import counts, promote
+from tools.release.promote import _results, counts, promote
 
 NAME = "mnist_dense"
 SIGNATURE = {
@@ -96,6 +96,8 @@ def test_promotion_registers_tags_and_describes_the_champion(
         "Gate passed; judged",
     ):
         assert text in card
+    assert "images, uint8, in the size of the dataset's, " in card
+    assert " pixels high (of another shape, the middle is cut out), and returns a probability for each of: " in card
     assert "The class “NA” is found least often: recall 50.00%, 4 test images." in card
     commit(repository, "card")
     promote(NAME, "")  # the same model: nothing is new, although HEAD is
@@ -155,6 +157,17 @@ def test_promote_says_the_reason_and_does_not_alarm(repository: Path, capsys: py
     with pytest.raises(UserError, match=r"mnist_cnn\.keras: not the model of dvc\.lock in HEAD"):
         promote("mnist_cnn", "1")
     assert "judge" not in capsys.readouterr().out
+
+
+def test_each_result_of_a_card_says_of_how_many_images() -> None:
+    found = {"images": 200, "accuracy": 0.9, "accuracy_low": 0.8, "answered": 0.5, "answered_accuracy": 0.99}
+    found |= {"not_in_pretraining_images": 20, "not_in_pretraining_accuracy": 0.85}
+    assert [(name, images) for name, _, _, images in _results(found)] == [
+        ("test accuracy", 200),
+        ("test answered", 200),
+        ("test answered accuracy", 100),
+        ("test not in pretraining accuracy", 20),
+    ]
 
 
 def test_missing_counts_of_ones_own_images_name_their_stage(project: Path) -> None:

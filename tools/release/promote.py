@@ -44,7 +44,8 @@ CARDS = Path("reports/cards")
 PIPELINE = Path("dvc.yaml")
 FIRST = "v1.0.0"
 UNCALIBRATED = 0.05  # expected calibration error from which the card warns
-NO_RESULTS = {"accuracy_low", "accuracy_high", "parameters", "epochs", "compute_dtype", "images", "validation_images"}
+COUNTS = {"images", "validation_images", "not_in_pretraining_images"}
+NO_RESULTS = {"accuracy_low", "accuracy_high", "parameters", "epochs", "compute_dtype"} | COUNTS
 
 
 def promote(name: str, force: str) -> None:
@@ -223,6 +224,7 @@ def _card(values: Params, name: str, workspace: Revision, tag: str, gate: str, p
         dataset=dataset,
         synthetic=values.is_model_synthetic(name),
         scores=scores,
+        pretrained=values.model_features(name) is not None,
         worst=scores[scores["images"] > 0].sort_values("recall", kind="stable").iloc[0],
         counts=counts(values, dataset),
         audit=flatten(json.loads(audit.read_text(encoding="utf-8"))) if audit.exists() else {},
@@ -247,15 +249,18 @@ def counts(values: Params, dataset: str) -> dict[str, dict[str, int]]:
 
 def _results(metrics: dict[str, Any]) -> list[list[Any]]:
     """A row for each metric: name, value, interval, images."""
+    counted = {
+        "validation_accuracy": metrics.get("validation_images"),
+        "not_in_pretraining_accuracy": metrics.get("not_in_pretraining_images"),
+        "answered_accuracy": round(metrics.get("answered", 0) * metrics["images"]),
+    }
     rows = []
-    for key, value in sorted(metrics.items(), key=lambda item: not item[0].startswith("validation")):
-        split, metric = ("validation", key.removeprefix("validation_")) if "validation" in key else ("test", key)
-        images = metrics["validation_images" if split == "validation" else "images"]
-        if metric == "accuracy":
-            low, high = wilson(value, images)
-            rows.append([f"{split} accuracy", f"{value:.2%}", f"{low:.2%} – {high:.2%}", images])
-        elif key not in NO_RESULTS:
-            rows.append([f"{split} {metric.replace('_', ' ')}", value, "", images])
+    found = {key: value for key, value in metrics.items() if key not in NO_RESULTS}
+    for key, value in sorted(found.items(), key=lambda item: not item[0].startswith("validation")):
+        images = counted.get(key, metrics["images"])
+        interval = "{:.2%} – {:.2%}".format(*wilson(value, images)) if "accuracy" in key else ""
+        title = key if key.startswith("validation") else f"test {key}"
+        rows.append([title.replace("_", " "), f"{value:.2%}" if interval else value, interval, images])
     return rows
 
 
