@@ -7,7 +7,7 @@ from benchmarks import common, readme
 from stages.runtime.errors import UserError
 
 BENCHMARKS = ("training", "extraction", "preprocessing", "growth", "pipeline", "serving")
-# Hours on the real data; requirements-cluster.txt; PyTorch; or minutes that few need
+# Hours on the real data, PyTorch, or minutes that few need
 ON_DEMAND = ("repro", "accuracy", "profile", "scaling", "recipes", "audit", "transfer")
 
 

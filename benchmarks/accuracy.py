@@ -44,7 +44,7 @@ def measure(quick: bool) -> Result:
 
 
 def compare(names: list[str], seeds: int) -> Result:
-    """Train the models `names` on the whole training split, and measure them on the test split."""
+    """Train the models `names` without their validation images, and measure them on the test split."""
     table = Table("Accuracy on the test split, median over seeds", "%", [])
     targets = []
     with contender(plain_keras, names, seeds) as baseline, contender(pipeline, names, seeds) as ours:

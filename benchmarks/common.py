@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass, field
-from multiprocessing.context import ForkServerContext, SpawnContext
+from multiprocessing.context import SpawnContext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     import keras
 
 FOLDER = Path(__file__).parent
-PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "pillow", "dvc", "torch", "ray")
+PACKAGES = ("tensorflow", "tensorflow-cpu", "keras", "tensorflow-datasets", "numpy", "pillow", "dvc", "torch")
 
 MATMUL_SIZE, MATMULS = 2048, 8  # of `peak_matmul`
-CONTEXT: SpawnContext | ForkServerContext = multiprocessing.get_context("spawn")  # of contenders
+CONTEXT: SpawnContext = multiprocessing.get_context("spawn")  # of contenders
 
 Done = Callable[[Any], None]
 

@@ -77,13 +77,13 @@ def _time_heavy_modules(stage: str) -> None:
 
         extraction.write_features = timed("extraction", extraction.write_features)
     if stage == "train":
-        import keras
-
+        from stages.prediction import predict
         from stages.training.trainer import Trainer
 
         for name in ("train_epoch", "evaluate"):
             setattr(Trainer, name, timed("training", getattr(Trainer, name)))
-        keras.Model.predict = timed("prediction", keras.Model.predict)
+        for name in ("predict_records", "calibrate"):
+            setattr(predict, name, timed("prediction", getattr(predict, name)))
 
 
 if __name__ == "__main__":
