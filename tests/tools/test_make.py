@@ -109,8 +109,12 @@ def test_value_with_a_dollar_reaches_its_tool_as_it_is(clone: Path, tool: str, v
 
 @pytest.mark.parametrize(
     ("target", "switch", "argument"),
-    [("dataset", "SKIP_INVALID", "--skip-invalid"), ("measure", "WHOLE", "1"), ("promote", "FORCE", "1")]
-    + [("bench", "QUICK", "--quick")],
+    [
+        ("dataset", "SKIP_INVALID", "--skip-invalid"),
+        ("measure", "WHOLE", "1"),
+        ("promote", "FORCE", "1"),
+        ("bench", "QUICK", "--quick"),
+    ],
 )
 def test_switch_is_1_or_empty(clone: Path, target: str, switch: str, argument: str) -> None:
     assert make(clone, "setup").returncode == 0
