@@ -15,7 +15,8 @@ def change(folder: Path, module: str, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def add_model(values: Any) -> None:
+def with_second_model(values: Any) -> None:
+    thirty_epochs(values)
     values["models"]["second"] = dict(values["models"]["mnist_dense"])
 
 
@@ -54,7 +55,7 @@ def test_only_what_depends_on_recorded_trainings_runs_and_its_failure_is_one_lin
     change(clone, "stages/training/trainer.py", "probabilities", "predicted_probabilities")
     (clone / "stages/report.py").write_text("raise SystemExit('error: no report')\n", encoding="utf-8")
     commit(clone, "refactored")
-    write_params(clone, lambda values: (thirty_epochs(values), add_model(values)))
+    write_params(clone, with_second_model)
     done = run(clone, *command)
     assert "train@mnist_dense: computes the same; dvc.lock has the new code\n" in done.stdout
     assert "train@second: not its code alone changed; stays stale\n" in done.stdout
