@@ -45,7 +45,8 @@ def connected() -> Iterator[None]:
     except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
         hint = "; if `ray start` said that token authentication is enabled, set RAY_AUTH_MODE=token"
         hint = "" if "RAY_AUTH_MODE" in os.environ else hint  # Ray sends a token only if it is told to
-        raise UserError(f"RAY_ADDRESS: {os.environ['RAY_ADDRESS']}: {str(error).strip().splitlines()[0]}{hint}") from None
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"RAY_ADDRESS: {os.environ['RAY_ADDRESS']}: {reason}{hint}") from None
     try:
         yield
     finally:
