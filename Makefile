@@ -15,22 +15,25 @@ FIT ?=# crop (the default), pad or stretch pictures to the shape that a model ta
 SKIP_INVALID ?=# 1: leave out files that are not valid images
 MODEL ?=# one model; `make measure` takes several names with spaces between, empty for all
 IMAGES ?=# files, folders and globs for `make predict`, with spaces between
-SEED ?=# seeds for `make measure`; empty: three for models that train in up to ten minutes, else one
+SEED ?=# seeds for `make measure`; empty: three for models that train in up to ten minutes, else one, and those it has
 WHOLE ?=# 1: `make measure` trains on the whole training split, without validation images
 TRIALS ?= 40# number of trials of `make search`
 FORCE ?=# 1: `make promote` promotes a model that the gate did not judge, or that did not pass
 BENCHMARK ?=
 DATASET ?=# dataset of `make audit-data`: an entry of `datasets` in params.yaml
-QUICK ?=
+QUICK ?=# 1: `make bench` takes minutes, and writes nothing
 
 BIN := $(CURDIR)/.venv/bin
 # dvc.yaml says `python`: the one with the pinned packages
 RUN := PATH="$(BIN):$$PATH"
 # Recipes read these from the environment: the name of a branch is never part of a command.
-GIVEN := BACKBONE BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME REAL SEED SKIP_INVALID TARGETS TRIALS WHOLE
+GIVEN := BACKBONE BASE DATASET EXPERIMENTS FIT FORCE FROM GROUP IMAGES JOBS MODEL NAME QUICK REAL SEED SKIP_INVALID TARGETS TRIALS WHOLE
 export $(GIVEN)
 # As they were given: of a value from its command line, make would expand `$(…)`, even `$(shell …)`.
 $(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+
+# A line of a recipe: `$(call check_switch,QUICK)`
+check_switch = @case "$$$(1)" in ''|1) ;; *) echo "error: $(1): '$$$(1)': it should be 1, or empty" >&2; exit 1;; esac
 
 # What other installations need, such as ROS or modules of a computing center, must not reach this one.
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS PYTHONOPTIMIZE PIP_TARGET PIP_PREFIX PIP_USER
@@ -68,6 +71,7 @@ repro: setup ## the pipeline: dvc repro, of TARGETS or of everything that is sta
 	@$(RUN) python -m tools.run.repro "$$JOBS" "$$TARGETS"
 
 dataset: setup ## make the folder or table FROM of images the dataset NAME of params.yaml; docs/datasets.md
+	$(call check_switch,SKIP_INVALID)
 	@$(RUN) python -m tools.data.dataset "$$NAME" "$$FROM" $(if $(GROUP),--group "$$GROUP") $(if $(SKIP_INVALID),--skip-invalid) $(if $(FIT),--fit "$$FIT") $(if $(BACKBONE),--backbone "$$BACKBONE")
 
 finetune: setup ## add a model that trains the backbone of the head MODEL, too; docs/transfer.md
@@ -123,6 +127,7 @@ real: setup ## review and gate of the REAL models on real data, BASE and workspa
 	@$(RUN) python -m tools.compare.real "$$BASE" "$$REAL"
 
 measure: setup ## train MODEL, or all models, on the real data and write reports/measured/; resumes
+	$(call check_switch,WHOLE)
 	@$(RUN) python -m tools.compare.measure "$$MODEL" "$$SEED" "$$WHOLE"
 
 probe: setup ## would today's code give the measured results? Minutes; fails and names the models if not
@@ -157,9 +162,11 @@ search: setup ## find hyperparameters of MODEL with TRIALS experiments, JOBS at 
 	@$(RUN) python -m tools.search.search "$$MODEL" "$$TRIALS" "$${JOBS:-1}"
 
 promote: setup ## make MODEL the champion if the gate passes: MLflow alias, GTO tags, model card
+	$(call check_switch,FORCE)
 	@$(RUN) python -m tools.release.promote "$$MODEL" "$$FORCE"
 
 bench: setup ## all benchmarks or one BENCHMARK, in minutes with QUICK=1; see benchmarks/README.md
+	$(call check_switch,QUICK)
 	@$(RUN) python -m benchmarks $(if $(QUICK),--quick) $(BENCHMARK)
 
 bench-torch: setup ## install PyTorch, which the training benchmark compares with, in a folder of its own

@@ -7,7 +7,9 @@ The table is a remark of the result: nothing takes turns.
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
@@ -78,11 +80,14 @@ def _accuracies(values: Params, name: str, quick: bool) -> list[str]:
                 ]
             found.append(_train(values, entry, seed, classes, examples, backbone))
             log(f"{name}, {size or 'all'} images of a class, seed {seed}: {found[-1]}")
-        shares = 100 * np.array(found)
-        cells.append(
-            " / ".join(f"{mean:.1f} ± {std:.1f}" for mean, std in zip(shares.mean(0), shares.std(0), strict=True))
-        )
+        cells.append(" / ".join(map(percent, zip(*found, strict=True))))
     return cells
+
+
+def percent(accuracies: Sequence[float]) -> str:
+    """Mean and, of several seeds, sample standard deviation in percent."""
+    spread = f" ± {100 * stdev(accuracies):.1f}" if len(accuracies) > 1 else ""
+    return f"{100 * mean(accuracies):.1f}{spread}"
 
 
 def _split(labels: np.ndarray, size: int | None, seed: int) -> dict[str, np.ndarray]:

@@ -13,6 +13,7 @@ from dvc.repo import Repo
 from ruamel.yaml import YAML
 
 from stages.config import params
+from stages.config.schema import Params
 from stages.plots import _registry
 from stages.runtime import paths
 from tests.conftest import ROOT, SAMPLE, copy_work_tree, write_params
@@ -32,6 +33,12 @@ FOUND_BY_NAME = [
     ("extract", "backbones"),
     ("preprocess", "data/formats"),
 ]
+
+
+def test_every_param_is_in_the_documented_table() -> None:
+    text = (ROOT / "docs/invalidation.md").read_text(encoding="utf-8").partition("## Changed params")[2]
+    keys = " ".join(re.findall(r"^\| ([^|]+) \|", text, re.MULTILINE))
+    assert set(re.findall("`([a-z_]+)", keys)) == set(Params.model_fields)
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 """Runs functions on nodes of a Ray cluster, which get the files that they read and send those that they write.
 
-Only this module knows Ray, and no output depends on it. The cluster is the one at RAY_ADDRESS, or one of this machine's
-cores for the time of the work. The other nodes need the packages of requirements.txt and requirements-cluster.txt, but
-neither this repository nor its data.
+Only this module knows Ray, and no output depends on it. The cluster is the one at RAY_ADDRESS. The other nodes need the
+packages of requirements.txt and requirements-cluster.txt, but neither this repository nor its data.
 """
 
 import logging
@@ -17,9 +16,6 @@ from stages.runtime.errors import UserError
 from stages.runtime.files import atomic_write
 from stages.runtime.numerics import silent
 
-STORE = 1 << 30  # bytes of memory for objects, if the cluster is this machine
-LONGEST = 30  # characters of TMPDIR: Ray makes sockets there, whose paths have at most 107, and 103 on macOS
-
 Item = TypeVar("Item")
 Inputs = dict[str, Any]  # references to the contents of files by their paths
 
@@ -33,21 +29,15 @@ def connected() -> Iterator[None]:
     """
     # Errors that Ray's C++ part logs help no user; what ends the work raises an exception.
     os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_BACKEND_LOG_LEVEL": "fatal"}
-    os.environ.setdefault("RAY_worker_niceness", "0")  # workers on this machine have the priority of this process
     try:
         import ray
     except ImportError:
         raise UserError(
             "params.yaml: engine: ray is not installed; run `make setup-cluster`, or set it to local"
         ) from None
-    address = os.environ.get("RAY_ADDRESS")
-    local: dict[str, Any] = {"address": "local", "include_dashboard": False, "object_store_memory": STORE}
-    if len(tempfile.gettempdir()) > LONGEST:
-        local["_temp_dir"] = "/tmp/ray"
     try:
         with silent():  # Ray reports that its log level is set
             ray.init(
-                **({} if address else local),
                 runtime_env={"py_modules": [str(Path(__file__).parents[1])], "excludes": ["__pycache__"]},
                 log_to_driver=False,
                 logging_level=logging.ERROR,
@@ -55,7 +45,8 @@ def connected() -> Iterator[None]:
     except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
         hint = "; if `ray start` said that token authentication is enabled, set RAY_AUTH_MODE=token"
         hint = "" if "RAY_AUTH_MODE" in os.environ else hint  # Ray sends a token only if it is told to
-        raise UserError(f"RAY_ADDRESS: {address}: {str(error).strip().splitlines()[0]}{hint}") from None
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"RAY_ADDRESS: {os.environ['RAY_ADDRESS']}: {reason}{hint}") from None
     try:
         yield
     finally:

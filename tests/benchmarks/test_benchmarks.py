@@ -23,6 +23,7 @@ from benchmarks import (
     repro,
     scaling,
     training,
+    transfer,
 )
 from benchmarks.__main__ import main
 from stages import preprocess
@@ -71,6 +72,11 @@ def test_ratio_is_the_median_of_the_ratios_of_each_round() -> None:
     assert row.ratio("pipeline") == 2
     assert row.medians == {"plain": 90, "pipeline": 180}
     assert common.geometric_mean([1.0, 4.0]) == pytest.approx(2)
+
+
+def test_spread_over_seeds_is_that_of_a_sample() -> None:
+    assert transfer.percent([0.5, 0.6, 0.7]) == "60.0 ± 10.0"
+    assert transfer.percent([0.5]) == "50.0"
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,27 @@ def test_value_with_a_dollar_reaches_its_tool_as_it_is(clone: Path, tool: str, v
     assert not (clone / "made").exists()
 
 
+@pytest.mark.parametrize(
+    ("target", "switch", "argument"),
+    [
+        ("dataset", "SKIP_INVALID", "--skip-invalid"),
+        ("measure", "WHOLE", "1"),
+        ("promote", "FORCE", "1"),
+        ("bench", "QUICK", "--quick"),
+    ],
+)
+def test_switch_is_1_or_empty(clone: Path, target: str, switch: str, argument: str) -> None:
+    assert make(clone, "setup").returncode == 0
+    for value in ("0", "$(shell touch made)"):
+        done = make(clone, target, f"{switch}={value}")
+        message = f"error: {switch}: '{value}': it should be 1, or empty\n"
+        assert (done.returncode, done.stderr.partition("make:")[0]) == (2, message)
+    assert target not in (clone / "calls.txt").read_text(encoding="utf-8") and not (clone / "made").exists()
+    for value in ("", "1"):
+        assert make(clone, target, f"{switch}={value}").returncode == 0
+        assert (argument in (clone / "calls.txt").read_text(encoding="utf-8").splitlines()[-1].split()) == bool(value)
+
+
 def test_environment_of_a_user_reaches_no_tool(clone: Path) -> None:
     done = make(clone, "gate", PYTHONPATH="foreign", PYTHONSAFEPATH="1", PYTHONWARNINGS="error", PYTHONUTF8="0")
     assert done.returncode == 0

@@ -40,16 +40,22 @@ def test_models_are_trained_once_for_each_seed_and_marked_if_params_or_the_compu
     assert facts["params"]["model"]["units"] == [100] and facts["params"]["kernels"] == "native"
     assert rows(repository)["`mnist_dense`"][:3] == ["2", "90.00% ± 0.00", "90.00% ± 0.00"]
 
-    with (repository / "stages/models/dense.py").open("a", encoding="utf-8") as module:
-        module.write("# a comment\n")
-    done = run(repository, *command, "mnist_dense", "42", "")  # computes the same
-    assert (done.returncode, done.stderr.count("Running stage 'train@mnist_dense'")) == (0, 0), done.stderr
-    assert list(rows(repository)) == ["`mnist_dense`"]
-
     done = run(repository, *command, "mnist_dense", "2", "1")
     assert (done.returncode, done.stderr.count("Running stage 'train@mnist_dense'")) == (0, 1), done.stderr
     whole = json.loads((repository / "reports/measured/whole/seed-2/runs.json").read_text(encoding="utf-8"))
     assert whole["mnist_dense"]["params"]["train"]["validation_fraction"] == 0
+    assert rows(repository)["`mnist_dense`"][:5] == ["2", "90.00% ± 0.00", "90.00% ± 0.00", "", "90.00%"]
+
+    with (repository / "stages/models/dense.py").open("a", encoding="utf-8") as module:
+        module.write("# a comment\n")  # computes the same
+    changes = {"seed-42": {}, "seed-1": {"probe": "of other code"}, "whole/seed-2": {"probe": "of other code"}}
+    for seed, change in changes.items():
+        file = repository / f"reports/measured/{seed}/runs.json"
+        facts = json.loads(file.read_text(encoding="utf-8"))["mnist_dense"] | {"seconds": 2000.0} | change
+        file.write_text(json.dumps({"mnist_dense": facts}), encoding="utf-8")
+    done = run(repository, *command, "mnist_dense", "", "")  # too slow for more seeds than those with a result
+    assert (done.returncode, done.stderr.count("Running stage 'train@mnist_dense'")) == (0, 2), done.stderr
+    assert sorted(path.name for path in (repository / "reports/measured").glob("seed-*")) == ["seed-1", "seed-42"]
     assert rows(repository)["`mnist_dense`"][:5] == ["2", "90.00% ± 0.00", "90.00% ± 0.00", "", "90.00%"]
 
     tables = [sys.executable, "-c", "from tools.compare.measure import write_tables; write_tables()"]

@@ -8,11 +8,13 @@ import statistics
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 from dvc.api import DVCFileSystem
 
-from tests.conftest import ROOT, CopyFolder, run
+from tests.conftest import ROOT, CopyFolder, commit, run
 from tools.compare import experiments
 from tools.lib.git import Experiment
 
@@ -64,6 +66,42 @@ def test_seeds_are_compared_if_nothing_else_differs(repository: Path) -> None:
         assert row[5] == f"{100 * statistics.stdev(values):.2f}"
         assert row[6] == f"{min(values):.2%} – {max(values):.2%}"
     assert "Left out, no second seed with the same params, code and data: " in text
+
+
+def test_fine_tuned_models_are_compared_if_their_heads_differ_in_nothing_but_the_seed(tmp_path: Path) -> None:
+    """The network that such a model starts from contains its head, whose bytes depend on the seed."""
+    assert run(tmp_path, "git", "init", "-q").returncode == 0
+    (tmp_path / "reports/metrics").mkdir(parents=True)
+    for seed, units in ((1, 8), (2, 8), (1, 9), (2, 9)):
+        models = {"head": {"units": units}, "tuned": {}}
+        (tmp_path / "params.yaml").write_text(json.dumps({"seed": seed, "models": models}), encoding="utf-8")
+        made = {"data/models/head.keras": f"head {seed} {units}", "data/records/network": f"network {seed} {units}"}
+        head, network = ({path: md5} for path, md5 in made.items())
+        tuned = {"data/models/tuned.keras": f"tuned {seed} {units}"}
+        stages = {
+            "train@head": locked({"seed": seed, "models.head": models["head"]}, {}, head),
+            "join@network": locked({}, head, network),
+            "train@tuned": locked({"seed": seed}, network, tuned),
+            "evaluate@tuned": locked({}, tuned, {}),
+        }
+        (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
+        accuracies = {"validation_accuracy": 0.9 + seed / 100, "accuracy": 0.8, "validation_images": 100}
+        (tmp_path / "reports/metrics/tuned.json").write_text(json.dumps(accuracies), encoding="utf-8")
+        commit(tmp_path, f"{seed} {units}")
+    command = [sys.executable, "-m", "tools.compare.seeds", "HEAD HEAD~1 HEAD~2 HEAD~3"]
+    done = run(tmp_path, *command, PYTHONPATH=str(ROOT))
+    assert [row[:5] for row in cells(done.stdout)] == [
+        ["tuned", "", "validation", "2", "91.50%"],
+        ["tuned", "", "test", "2", "80.00%"],
+        ["tuned", "data", "validation", "2", "91.50%"],
+        ["tuned", "data", "test", "2", "80.00%"],
+    ], done.stderr
+
+
+def locked(params: dict[str, Any], deps: dict[str, str], outs: dict[str, str]) -> dict[str, Any]:
+    """An entry of dvc.lock."""
+    read, made = ([{"path": path, "md5": md5} for path, md5 in found.items()] for found in (deps, outs))
+    return {"cmd": "", "deps": read, "params": {"params.yaml": params}, "outs": made}
 
 
 def test_named_experiments_are_the_only_ones_compared(repository: Path) -> None:

@@ -2,8 +2,9 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
-from tests.conftest import CopyFolder, clone_of_work_tree, commit, only, run
+from tests.conftest import CopyFolder, clone_of_work_tree, commit, only, run, thirty_epochs, write_params
 from tools.lib.probes import probe
 
 
@@ -12,6 +13,11 @@ def change(folder: Path, module: str, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def with_second_model(values: Any) -> None:
+    thirty_epochs(values)
+    values["models"]["second"] = dict(values["models"]["mnist_dense"])
 
 
 def test_refactoring_or_a_new_augmentation_leaves_nothing_stale_and_another_computation_stays_stale(
@@ -36,6 +42,30 @@ def test_refactoring_or_a_new_augmentation_leaves_nothing_stale_and_another_comp
     assert done.returncode == 1
     assert "train@mnist_dense: computes something else; stays stale\n" in done.stdout
     assert "train@mnist_dense" in run(clone, "dvc", "status").stdout
+
+
+def test_only_what_depends_on_recorded_trainings_runs_and_its_failure_is_one_line(
+    copy_reproduced: CopyFolder, tmp_path: Path
+) -> None:
+    clone = copy_reproduced(tmp_path / "clone")
+    # Every probe computes the same: only what follows is tested
+    code = "from tools.run import unchanged; unchanged.probe = lambda stages, folder=None: dict.fromkeys(stages)"
+    command = [sys.executable, "-c", f"{code}; unchanged.run(unchanged.unchanged)"]
+    before = (clone / "params.yaml").read_text(encoding="utf-8")
+    change(clone, "stages/training/trainer.py", "probabilities", "predicted_probabilities")
+    (clone / "stages/report.py").write_text("raise SystemExit('error: no report')\n", encoding="utf-8")
+    commit(clone, "refactored")
+    write_params(clone, with_second_model)
+    done = run(clone, *command)
+    assert "train@mnist_dense: computes the same; dvc.lock has the new code\n" in done.stdout
+    assert "train@second: not its code alone changed; stays stale\n" in done.stdout
+    assert (done.returncode, done.stderr) == (1, "error: some stages stay stale, see above; run `make repro`\n")
+
+    (clone / "params.yaml").write_text(before, encoding="utf-8")
+    change(clone, "stages/training/trainer.py", "predicted_probabilities", "probabilities")
+    done = run(clone, *command)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "error: a stage failed: see above")
+    assert "Traceback" not in done.stderr
 
 
 def test_measured_results_are_marked_after_a_change_of_evaluation_code(tmp_path: Path) -> None:

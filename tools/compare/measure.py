@@ -12,7 +12,9 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -45,8 +47,8 @@ def measure(models: str, seeds: str, whole: str) -> None:
 
     Args:
         models: names with spaces between; empty for all.
-        seeds: numbers with spaces between; empty for the usual ones.
-        whole: not empty: train on the whole training split, without validation images.
+        seeds: numbers with spaces between; empty for the usual ones, and those that have a result.
+        whole: "1": train on the whole training split, without validation images.
 
     Raises:
         UserError: there is no such model, a seed is not a number, a stage fails, or this runs already.
@@ -63,11 +65,9 @@ def measure(models: str, seeds: str, whole: str) -> None:
         names = models.split() or list(values.models)
         digests = update_probes(names)
         folder = _worktree()
-        for seed in map(int, seeds.split() or SEEDS):
-            for name in names:
-                if seeds or seed == SEEDS[0] or _mean_seconds(name) <= MANY_SEEDS_UP_TO:
-                    _measure(folder, name, seed, bool(whole), digests[name])
-                    write_tables()
+        for name, seed, on_whole in _trainings(names, [*map(int, seeds.split())], whole == "1"):
+            _measure(folder, name, seed, on_whole, digests[name])
+            write_tables()
         write_limits()
 
 
@@ -117,6 +117,21 @@ def _worktree() -> Path:
     return folder
 
 
+def _trainings(names: list[str], seeds: list[int], whole: bool) -> Iterator[tuple[str, int, bool]]:
+    """The model, the seed, and whether it is on the whole split, of each training, one after the other is done.
+
+    If no seed is named, those that have a result are among them: a row is marked until all of its seeds are repeated.
+    """
+    stored = {int(path.name.removeprefix("seed-")) for path in paths.MEASURED.rglob("seed-*")}
+    for seed in seeds or [*SEEDS, *sorted(stored - {*SEEDS})]:
+        for name in names:
+            usual = seed == SEEDS[0] or (seed in SEEDS and _mean_seconds(name) <= MANY_SEEDS_UP_TO)
+            if seeds or usual or name in _facts(seed, whole):
+                yield name, seed, whole
+            if not seeds and not whole and name in _facts(seed, True):
+                yield name, seed, True
+
+
 def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> None:
     """Train and evaluate a model with a seed, and copy its results here, unless they stand already."""
     yaml = YAML()
@@ -126,9 +141,7 @@ def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> No
     content["seed"] = seed
     content["train"]["validation_fraction"] = 0 if whole else params.load().train.validation_fraction
     yaml.dump(content, folder / paths.PARAMS)
-    target = (measured.WHOLE if whole else paths.MEASURED) / f"seed-{seed}"
-    facts_path = target / "runs.json"
-    facts = json.loads(facts_path.read_text(encoding="utf-8")) if facts_path.exists() else {}
+    facts = _facts(seed, whole)
     values = params.load(folder / paths.PARAMS)
     _dvc(folder, "repro", _data_stage(values, name))
     causes = {
@@ -142,6 +155,7 @@ def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> No
     _dvc(folder, "repro", f"train@{name}")
     seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start  # after a kill: since it resumed
     _dvc(folder, "repro", f"evaluate@{name}")
+    target = _folder(seed, whole)
     for kind in ("metrics", "history"):
         file = next((folder / "reports" / kind).glob(f"{name}.*"))
         (target / kind).mkdir(parents=True, exist_ok=True)
@@ -152,8 +166,18 @@ def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> No
         "machine": describe(machine()),
         **causes,
     }
-    with atomic_write(facts_path) as part:
+    with atomic_write(target / "runs.json") as part:
         part.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _folder(seed: int, whole: bool) -> Path:
+    return (measured.WHOLE if whole else paths.MEASURED) / f"seed-{seed}"
+
+
+def _facts(seed: int, whole: bool) -> dict[str, dict[str, Any]]:
+    """What `_measure` has stored of the trainings with a seed, by model."""
+    path = _folder(seed, whole) / "runs.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _data_stage(values: Params, name: str) -> str:

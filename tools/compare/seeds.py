@@ -28,7 +28,7 @@ def seeds(names: str) -> None:
     groups = defaultdict[tuple[str, str], dict[str, Training]](dict)
     for name, rev in chosen.items():
         for model, training in Revision(rev, name=name).trainings.items():
-            config = json.dumps([training.params, training.deps], sort_keys=True)
+            config = json.dumps([training.params, training.sources], sort_keys=True)
             groups[model, config][name] = training
     head, rows, alone = Revision("HEAD"), [], list(chosen)
     for (model, _), group in groups.items():

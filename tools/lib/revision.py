@@ -4,7 +4,7 @@ import io
 import json
 import subprocess
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +27,22 @@ REPRODUCED = "refs/reproduced"  # Git does not push these by default
 
 @dataclass(frozen=True)
 class Training:
-    """A trained and evaluated model in dvc.lock; `params` without the seed; `deps` are the hashes of what it read."""
+    """A trained and evaluated model in dvc.lock; `params` without the seed; `deps` are the hashes of what it read.
+
+    The network of a fine-tuned model contains its head, whose bytes depend on the seed. So `sources` has what both were
+    made from in place of its hash, again without the seed.
+    """
 
     seed: int
     params: dict[str, Any]
     deps: dict[str, str]
+    sources: dict[str, str] = field(compare=False)
     metrics: dict[str, Any]
 
     def changes(self, base: "Training") -> str:
         """The differences from another training without the seed: `epochs=3 train.batch_size=64 code`."""
         found = [f"{key}={value}" for key, _, value in differences(base.params, self.params)]
-        changed = {path.partition("/")[0] for path, _ in self.deps.items() ^ base.deps.items()}
+        changed = {path.partition("/")[0] for path, _ in self.sources.items() ^ base.sources.items()}
         return " ".join(found + [what for what, folder in (("data", "data"), ("code", "stages")) if folder in changed])
 
 
@@ -109,8 +114,24 @@ class Revision:
                 values = dict(train["params"]["params.yaml"])
                 seed, general = values.pop("seed"), values.get("train")
                 deps = {dep["path"]: dep["md5"] for dep in train["deps"]}
-                found[model] = Training(seed, {"train": general, **values.get(f"models.{model}", {})}, deps, metrics)
+                params = {"train": general, **values.get(f"models.{model}", {})}
+                found[model] = Training(seed, params, deps, self._sources(train), metrics)
         return found
+
+    def _sources(self, stage: dict[str, Any]) -> dict[str, str]:
+        """The hashes of what a stage read; of a network and its head, what they were made from without the seed."""
+        found = {dep["path"]: dep["md5"] for dep in stage["deps"]}
+        for path, md5 in found.items():
+            if maker := self._makers.get((path, md5)):
+                params = {key: value for key, value in maker["params"]["params.yaml"].items() if key != "seed"}
+                found[path] = json.dumps([params, self._sources(maker)], sort_keys=True)
+        return found
+
+    @cached_property
+    def _makers(self) -> dict[tuple[str, str], dict[str, Any]]:
+        """The stages that make heads and networks, by the paths and hashes of what they made."""
+        makers = [stage for name, stage in self.stages.items() if name.startswith(("train@", "join@"))]
+        return {(out["path"], out["md5"]): stage for stage in makers for out in stage["outs"]}
 
     def accuracy(self, model: str) -> tuple[float, int]:
         """The validation accuracy of an evaluated model, and its number of images; (0, 0) if none validated it."""

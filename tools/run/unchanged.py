@@ -22,10 +22,12 @@ COMMITS = 50  # of those that changed dvc.lock or the code, to look for the code
 
 
 def unchanged() -> None:
-    """Probe stale stages, record those that compute the same, and run what else is stale if none of them is left.
+    """Probe stale stages, record those that compute the same, and run what else is stale, such as the report.
+
+    Nothing runs as long as a training or an extraction is stale.
 
     Raises:
-        UserError: no commit has the code that dvc.lock names, or a probe fails.
+        UserError: a training or an extraction stays stale, a probe fails, or a stage that runs.
     """
     stale = _stale_by_code()
     if not stale:
@@ -49,13 +51,15 @@ def unchanged() -> None:
         for stage in same:
             repo.commit(stage, force=True)
             print(f"{stage}: computes the same; dvc.lock has the new code")
-    for stage in sorted(set(stale) - set(same)):
+        left = repo.status()
+    trainings = sorted(stage for stage in left if stage.partition("@")[0] in PROBED)
+    for stage in trainings:
         why = "no commit has the code it was trained with" if stage in remaining else "computes something else"
-        print(f"{stage}: {why}; stays stale")
-    if len(same) < len(stale):
-        raise UserError(f"{len(stale) - len(same)} stages stay stale; run `make repro` for them")
-    if subprocess.run(["dvc", "status", "--quiet"]).returncode:  # such as the report
-        subprocess.run(["dvc", "repro"], check=True)
+        print(f"{stage}: {why if stage in stale else 'not its code alone changed'}; stays stale")
+    if trainings:
+        raise UserError("some stages stay stale, see above; run `make repro`")
+    if left and subprocess.run(["dvc", "repro"]).returncode:
+        raise UserError("a stage failed: see above")
 
 
 def _stale_by_code() -> dict[str, dict[str, str]]:
