@@ -11,8 +11,11 @@ from stages.config import params
 from tests.conftest import commit, copy_work_tree, only, outputs, run, write_params
 from tests.data.test_folder import names, write
 from tests.test_preprocess_folder import add_folder
+from tools.compare.measure import BEGIN, END, TABLES
 from tools.data import new
 from tools.data.new import without_entries
+
+OF_MEASURED = ["tables_and_gates_are_those_of_the_measured_results", "limit_of_seeds_that_are_far_apart_is_valid"]
 
 
 def test_blank_lines_and_comments_keep_no_entry_and_leave_an_empty_section() -> None:
@@ -43,10 +46,16 @@ def test_outputs_of_the_sample_leave_and_those_of_own_images_stay(project: Path)
     gone += [f"{seed}/metrics/mnist_dense.json", "reports/measured/whole/seed-42/runs.json"]
     stay = [path for paths in own.values() for path in paths]
     stay += ["photos/cat/0.jpg", "data/models/notes.txt", "reports/metrics/notes.txt", f"{seed}/metrics/own.json"]
-    tables = ["reports/published.yaml", "reports/measured/probes.json", f"{seed}/runs.json"]
+    entries: dict[str, Any] = {
+        "reports/published.yaml": {"value": "90 %", "split": "test", "source": None},
+        "reports/measured/probes.json": "0" * 16,
+        f"{seed}/runs.json": {"cpu_seconds": 60.0},
+    }
     write_params(project, add_own)
-    write(project, {f"{path}/x" if "records" in path else path: b"{mnist_dense: {}}" for path in (*gone, *stay)})
-    write(project, dict.fromkeys(tables, b"{mnist_dense: {value: 1}, own: {value: 1e-05}}"))
+    metrics = b'{"accuracy": 0.9, "validation_accuracy": 0.9}'
+    write(project, {f"{path}/x" if "records" in path else path: metrics for path in (*gone, *stay)})
+    write(project, {path: json.dumps({"mnist_dense": entry, "own": entry}).encode() for path, entry in entries.items()})
+    write(project, {str(path): f"# Text\n{BEGIN}`mnist_dense`\n{END}".encode() for path in TABLES})
     write(project, {"tests/x": b""})
     lock = {"stages": {name: {"outs": [{"path": path} for path in found]} for name, found in (sample | own).items()}}
     YAML().dump(lock, project / "dvc.lock")
@@ -55,8 +64,11 @@ def test_outputs_of_the_sample_leave_and_those_of_own_images_stay(project: Path)
     new.new()
     assert [path for path in gone if Path(path).exists()] == []
     assert [path for path in stay if not Path(path).exists()] == []
-    for table in tables:
-        assert json.loads(Path(table).read_text(encoding="utf-8")) == {"own": {"value": 1e-05}}
+    for path, entry in entries.items():
+        assert json.loads(Path(path).read_text(encoding="utf-8")) == {"own": entry}
+    for table in TABLES:
+        text = table.read_text(encoding="utf-8")
+        assert "| `own` \\* |" in text and "mnist_dense" not in text and text.startswith("# Text\n")
 
 
 def test_own_project_has_no_sample_and_trains_own_images(tmp_path: Path) -> None:
@@ -88,5 +100,8 @@ def test_own_project_has_no_sample_and_trains_own_images(tmp_path: Path) -> None
     shown = run(clone, "dvc", "exp", "show", "--csv").stdout.partition("\n")[0]
     assert "mnist" not in shown and f"models.{model}.learning_rate" in shown
 
-    done = run(clone, "python", "-m", "pytest", "-q", "-n", "0", "tests/config", "-k", "repository or one_line")
+    tests = ["tests/config", *(f"tests/tools/test_measure.py::test_{name}" for name in OF_MEASURED)]
+    done = run(
+        clone, "python", "-m", "pytest", "-q", "-n", "0", *tests, "-k", "repository or one_line or measured or limit"
+    )
     assert done.returncode == 0, done.stdout

@@ -17,6 +17,7 @@ from stages.reporting.orphans import remove_orphans
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
+from tools.compare.measure import write_tables
 from tools.lib.git import git
 from tools.lib.params_file import rewrite
 
@@ -50,6 +51,7 @@ def new() -> None:
             shutil.rmtree(folder)
     _keep(paths.PROBES, config)
     _keep(paths.PUBLISHED, config)
+    write_tables()
     print(f"{paths.PARAMS}: {', '.join(kept['models']) or 'empty'}. Next: make dataset NAME=… FROM=…, then make repro")
 
 
