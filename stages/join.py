@@ -17,7 +17,7 @@ def join(name: str) -> None:
     path = paths.model(config.head)
     with open_input(path, f"train@{config.head}"):
         signature = read_signature(path)
-    features = values.features[values.models[config.head].dataset]
+    features = values.resolved_features[values.models[config.head].dataset]
     image_size = config.image_size or features.image_size
     weights = find_weights(signature["backbone"])
     import_tensorflow(values.threads, values.model_kernels(config.head), gpu=False)

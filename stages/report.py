@@ -14,7 +14,8 @@ def report() -> None:
 
     from stages.reporting import environments, orphans, page, results
 
-    orphans.remove_orphans(config)
+    for line in orphans.remove_orphans(config):
+        print(line)
     models, datasets = results.models(config), results.datasets(config)
     archives: dict[str, DatasetConfig | WeightsConfig] = {**config.datasets, **config.weights}
     synthetic = sorted(name for name, entry in archives.items() if config.is_synthetic(entry))

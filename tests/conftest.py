@@ -85,7 +85,6 @@ def write_params(folder: Path, change: Callable[[Any], None] = lambda values: No
 def _yaml() -> YAML:
     yaml = YAML()
     yaml.width = 4096
-    yaml.preserve_quotes = True  # the C parser takes no URL without quotes in a flow mapping
     return yaml
 
 

@@ -30,7 +30,6 @@ ENTRY = {"similarity": 0.8, "ratio": 0.35, "folds": 5}
 
 def change_params(folder: Path, change: Any) -> None:
     yaml = YAML()
-    yaml.preserve_quotes = True
     values = yaml.load(folder / "params.yaml")
     change(values)
     yaml.dump(values, folder / "params.yaml")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dvc.utils.serialize import modify_yaml
 from ruamel.yaml import YAML
 
 from stages import download
@@ -138,21 +139,25 @@ def test_failed_mirrors_are_one_line_and_leave_data_unchanged(server: Server, tm
 
 def test_without_a_network_there_is_one_attempt_one_message_and_an_entry_to_paste(tmp_path: Path) -> None:
     hosts = [f"https://{name}.invalid" for name in ("one", "two")]
-    local = tmp_path / "Downloads/one.h5"
-    local.parent.mkdir()
+    local = tmp_path / "home: #1/Downloads/one.h5"
+    local.parent.mkdir(parents=True)
     local.write_bytes(BODY)
     write_entry(tmp_path, {"one.h5": [mirror(f"{host}/a.h5") for host in hosts]})
-    offline = {"PYTHONPATH": str(ROOT), "HOME": str(tmp_path), "NO_PROXY": "*"}
+    offline = {"PYTHONPATH": str(ROOT), "HOME": str(local.parents[1]), "NO_PROXY": "*"}
     done = run(tmp_path, sys.executable, "-m", "stages.download", "net", **offline)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "attempts" not in line
     for host in hosts:
         assert done.stdout.count(f"{host}/a.h5: ") <= 1 and line.count(f"{host}/a.h5: there is no network") == 1
-    _, _, entry = line.partition(" name a copy of the file there: - ")
-    values = YAML(typ="safe").load(tmp_path / "params.yaml")
-    values["weights"]["net"]["files"]["one.h5"].append(YAML(typ="safe").load(entry))
-    _dump(values, tmp_path / "params.yaml")
+    _, _, entry = line.partition(" name a copy of the file there: ")
+    file = tmp_path / "params.yaml"
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    (last,) = (number for number, text in enumerate(lines) if hosts[-1] in text)
+    lines.insert(last + 1, f"{lines[last].partition('-')[0]}{entry}\n")
+    file.write_text("".join(lines), encoding="utf-8")
+    with modify_yaml(str(file)) as values:  # which writes all of the file anew, as `make real` and `make measure` do
+        values["seed"] = 7
     done = run(tmp_path, sys.executable, "-m", "stages.download", "net", **offline)
     assert (done.returncode, contents(tmp_path)) == (0, {"net/one.h5": BODY})
 

@@ -34,7 +34,8 @@ def change(values: Any) -> None:
     values["kernels"]["synthetic"] = "native"  # for bfloat16
     values["weights"][BACKBONE] = {}
     values["features"]["maps"] = {
-        **{"dataset": "imagenette", "backbone": BACKBONE, "image_size": SIZE, "compute_dtype": "float32"},
+        **{"dataset": "imagenette", "backbone": BACKBONE, "image_size": 2 * SIZE, "compute_dtype": "float32"},
+        "synthetic": {"image_size": SIZE},
     }
     values["pretrained"] = {"network": {"head": "head", "backbone": BACKBONE, "dataset": "imagenette"}}
     values["models"] = {

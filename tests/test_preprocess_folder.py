@@ -210,14 +210,17 @@ def test_suspects_of_an_audit_are_a_table_of_corrections(project: Path) -> None:
     """Copied as it is: a label that the audit suggests, and one that a person has to choose."""
     from stages.auditing import findings
 
+    def labels() -> dict[str, tuple[str, int]]:
+        preprocess_folder.preprocess_folder("flowers")
+        return {
+            example["key"].decode(): (split, int(example["label"]))
+            for split in ("train", "test")
+            for example in reader.read("flowers", split).as_numpy_iterator()
+        }
+
     write(project / "pets", names(10))
     write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
-    preprocess_folder.preprocess_folder("flowers")
-    before = {
-        example["key"].decode(): (split, int(example["label"]))
-        for split in ("train", "test")
-        for example in reader.read("flowers", split).as_numpy_iterator()
-    }
+    before = labels()
     keys = ["cat/000.jpg", "cat/001.jpg", "cat/000.jpg"]
     rows = [
         (before[keys[0]][0], keys[0], "cat", "label_error", 0.02, None, None, "dog"),
@@ -226,13 +229,15 @@ def test_suspects_of_an_audit_are_a_table_of_corrections(project: Path) -> None:
     ]
     findings.write("flowers", pd.DataFrame(rows, columns=list(findings.COLUMNS)), 0.9)
     write(project, {"data/corrections/flowers.csv": paths.suspects("flowers").read_bytes()})
-    preprocess_folder.preprocess_folder("flowers")
-    after = {
-        example["key"].decode(): (split, int(example["label"]))
-        for split in ("train", "test")
-        for example in reader.read("flowers", split).as_numpy_iterator()
-    }
+    after = labels()
     assert {key for key in before if before[key] != after[key]} == {"cat/000.jpg"}
+    # The next audit lists the pair again, the relabeled image with its new label
+    again = pd.DataFrame([rows[1], (*rows[2][:2], "dog", *rows[2][3:])], columns=list(findings.COLUMNS))
+    findings.write("flowers", again, 0.9)
+    _, _, added = paths.suspects("flowers").read_bytes().partition(b"\n")
+    with paths.corrections("flowers").open("ab") as file:
+        file.write(added)
+    assert labels() == after
     assert findings.read("flowers").attrs == {findings.ACCURACY: 0.9}
 
 

@@ -6,10 +6,13 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from stages import report
+from stages.reporting import drawings
 from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.conftest import ROOT
@@ -64,6 +67,26 @@ def test_only_what_changed_is_drawn_again(reported: Path, tmp_path: Path, monkey
     assert len(set(paths.DRAWINGS.rglob("*.npz")) - kept) == 1
     after = hashes(Path("reports"))
     assert {name for name in before if before[name] != after.get(name)} == {"history/mnist_dense.csv", "index.html"}
+
+
+def test_reports_of_experiments_that_share_drawings_do_not_disturb_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`dvc queue start -j 2` may run two that draw the same, or one whose code is other code and clears the cache."""
+    monkeypatch.chdir(tmp_path)
+    other = [sys.executable, "-c", "from stages.reporting.drawings import kept; kept(sorted, 'ba')"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    save = np.savez_compressed
+
+    def second_report(file: Any, *values: np.ndarray) -> None:
+        save(file, *values)
+        subprocess.run(other, env=environment, check=True)
+
+    monkeypatch.setattr(np, "savez_compressed", second_report)
+    assert drawings.kept(sorted, "ba") == ["a", "b"]
+    assert [path.suffix for path in paths.DRAWINGS.rglob("*") if path.is_file()] == [".npz"]
+    monkeypatch.setattr(np, "savez_compressed", lambda *_: shutil.rmtree(paths.DRAWINGS))
+    assert drawings.kept(sorted, "dc") == ["c", "d"]
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -3,6 +3,7 @@
 `paths.DRAWINGS`, the cache, may be removed: the bytes are the same.
 """
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -58,13 +59,16 @@ def kept(function: Callable[..., Sequence[Any]], *arguments: Any) -> list[np.nda
             values = [archive[name] for name in archive.files]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):  # none yet, or one that a killed process left
         values = list(map(np.asarray, function(*arguments)))
-        with atomic_write(path) as part, part.open("wb") as file:
-            np.savez_compressed(file, *values)
+        own = path.with_suffix(f".{os.getpid()}")  # a report of another experiment may draw the same now
+        with contextlib.suppress(FileNotFoundError):  # or remove the folder
+            with atomic_write(own) as part, part.open("wb") as file:
+                np.savez_compressed(file, *values)
+            os.replace(own, path)
     return values
 
 
 def remove_unused() -> None:
-    """Remove what other versions of the code have kept."""
+    """Remove what other versions of the code have kept; a report of one of them that runs now draws it again."""
     for folder in paths.DRAWINGS.glob("*"):
         if folder.name != _code():
             shutil.rmtree(folder, ignore_errors=True)

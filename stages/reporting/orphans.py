@@ -22,11 +22,12 @@ SECTIONS = {
 }
 
 
-def remove_orphans(config: Params) -> None:
-    """Remove outputs that dvc.lock names for stages of entries that `config` does not have.
+def remove_orphans(config: Params) -> list[str]:
+    """Remove outputs that dvc.lock names for stages of entries that `config` does not have; say so in a line for each.
 
     DVC's run cache keeps them all: an entry that comes back gets them without a run.
     """
+    removed = []
     stages = dvc_lock.read().get("stages", {})
     needed = {out["path"] for name, stage in stages.items() if _exists(name, config) for out in stage.get("outs", [])}
     for name, stage in stages.items():
@@ -35,10 +36,11 @@ def remove_orphans(config: Params) -> None:
         for output in (out["path"] for out in stage.get("outs", []) if out["path"] not in needed):
             if Path(output).exists():
                 remove(Path(output))
-                print(f"{output}: removed, params.yaml no longer has {name.partition('@')[2]!r}")
+                removed.append(f"{output}: removed, params.yaml no longer has {name.partition('@')[2]!r}")
     for path in paths.CHECKPOINTS.glob("*.npz"):
         if path.stem.rpartition("-")[0] not in config.models:
             path.unlink()
+    return removed
 
 
 def _exists(stage: str, config: Params) -> bool:

@@ -179,6 +179,9 @@ def test_trials_of_other_params_code_or_data_do_not_count(repository: Path, monk
     assert digest(lambda values: values["models"]["fashion_mnist_lenet"].update(learning_rate=0.005)) != before
     with pytest.raises(UserError, match=re.escape("params.yaml: train.batch_size: it overrides the values")):
         digest(lambda values: values["train"].update(batch_size=64))
+    message = "params.yaml: models.fashion_mnist_lenet.synthetic.batch_size: it overrides the values"
+    with pytest.raises(UserError, match=re.escape(message)):
+        digest(lambda values: values["models"]["fashion_mnist_lenet"]["synthetic"].update(batch_size=64))
     assert digest() == before
 
 

@@ -136,7 +136,6 @@ def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> No
     """Train and evaluate a model with a seed, and copy its results here, unless they stand already."""
     yaml = YAML()
     yaml.width = 4096
-    yaml.preserve_quotes = True  # the C parser takes no URL without quotes in a flow mapping
     content = yaml.load(folder / paths.PARAMS)
     content["seed"] = seed
     content["train"]["validation_fraction"] = 0 if whole else params.load().train.validation_fraction

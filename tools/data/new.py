@@ -3,6 +3,7 @@
 The tests work on the sample: its params.yaml and dvc.lock move to tests/sample.
 """
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -12,22 +13,15 @@ from ruamel.yaml import YAML
 
 from stages.config import params
 from stages.config.schema import Params
-from stages.reporting.measured import WHOLE
+from stages.reporting.orphans import remove_orphans
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
+from tools.compare.measure import write_tables
 from tools.lib.git import git
 from tools.lib.params_file import rewrite
 
 SAMPLE = Path("tests/sample")
-RESULTS = [
-    "reports/metrics",
-    "reports/history",
-    "reports/plots",
-    "reports/export",
-    "reports/audit",
-    "reports/README.md",
-]
 KEY = re.compile(r"( *)([\w-]+):")
 
 
@@ -41,16 +35,34 @@ def new() -> None:
     kept = _own(values)
     text = paths.PARAMS.read_text(encoding="utf-8")
     own = without_entries(text, {section: set(getattr(values, section)) - names for section, names in kept.items()})
-    params.check(YAML(typ="safe").load(own), paths.PARAMS)  # before anything is removed
+    config = params.check(YAML(typ="safe").load(own), paths.PARAMS)  # before anything is removed
     SAMPLE.mkdir()
     for file in filter(Path.exists, (paths.PARAMS, paths.LOCK)):
         shutil.copy(file, SAMPLE)
     rewrite(paths.PARAMS, own)
-    paths.LOCK.unlink(missing_ok=True)
-    for result in [*map(Path, RESULTS), *paths.MEASURED.glob("seed-*"), WHOLE, paths.PROBES]:
-        shutil.rmtree(result) if result.is_dir() else result.unlink(missing_ok=True)
-    rewrite(paths.PUBLISHED, "{}\n")
+    remove_orphans(config)
+    for path in (paths.LOCK, paths.REPORT, paths.PAGE):
+        path.unlink(missing_ok=True)
+    for folder in sorted(paths.MEASURED.glob("**/seed-*")):
+        for result in folder.glob("*/*"):
+            if result.stem not in config.models:
+                result.unlink()
+        if not _keep(folder / "runs.json", config):
+            shutil.rmtree(folder)
+    _keep(paths.PROBES, config)
+    _keep(paths.PUBLISHED, config)
+    write_tables()
     print(f"{paths.PARAMS}: {', '.join(kept['models']) or 'empty'}. Next: make dataset NAME=… FROM=…, then make repro")
+
+
+def _keep(path: Path, config: Params) -> bool:
+    """Leave the models of params.yaml in a mapping, if the file exists. Returns whether there are any."""
+    if not path.exists():
+        return False
+    entries = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    kept = {name: entry for name, entry in entries.items() if name in config.models}
+    rewrite(path, json.dumps(kept, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    return bool(kept)
 
 
 def _own(values: Params) -> dict[str, set[str]]:

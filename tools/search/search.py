@@ -260,7 +260,7 @@ def search_space(params: Params, name: str) -> Space:
     """The section `search` for a model; without one, a tenth to ten times its learning rate and 1/2 to 2 batch sizes.
 
     Raises:
-        UserError: the section `train` overrides a key, so that all trials would be the same.
+        UserError: `train`, or `synthetic` of the model, overrides a key, so that all trials would be the same.
     """
     model = params.models[name]
     batch_sizes = sorted({max(1, model.batch_size // 2), model.batch_size, 2 * model.batch_size})
@@ -271,6 +271,9 @@ def search_space(params: Params, name: str) -> Space:
     for key in found:
         if getattr(params.train, key, None) is not None:
             raise UserError(f"params.yaml: train.{key}: it overrides the values that a search tries; set it to null")
+        if key in model.synthetic and params.is_model_synthetic(name):
+            section = f"models.{name}.synthetic"
+            raise UserError(f"params.yaml: {section}.{key}: it overrides the values that a search tries; remove it")
     return found
 
 

@@ -18,15 +18,15 @@ def correct(entries: dict[str, Entry], path: Path, names: dict[str, str]) -> tup
     Args:
         entries: all images of a dataset, by their names.
         path: a CSV table. `file` is the name of an image or its key; `suggested_label` is a class, `drop`, or empty to
-            keep the label.
+            change nothing.
         names: the names of the classes, by their folders or labels.
 
     Returns:
         The images that remain, and how many were relabeled and left out.
 
     Raises:
-        UserError: the table is corrupt, or a line has a file or a class that is not in the dataset, or a label that the
-            image does not have.
+        UserError: the table is corrupt, or a line has a file or a class that is not in the dataset, or corrects a label
+            that the image does not have, or an image a second time.
     """
     if absent := [name for name in COLUMNS if name not in columns(path)]:
         raise UserError(f"{path}: it has no column {absent[0]!r}; add it")
@@ -45,6 +45,8 @@ def correct(entries: dict[str, Entry], path: Path, names: dict[str, str]) -> tup
             raise UserError(f"{where}: {file!r} {what}, or remove the line")
         (name,) = found
         entry, target, label = entries[name], row["suggested_label"], row.get("label", "")
+        if not target:
+            continue
         if name in seen:
             raise UserError(f"{where}: {file!r} is corrected twice; remove one")
         seen.add(name)
@@ -56,7 +58,7 @@ def correct(entries: dict[str, Entry], path: Path, names: dict[str, str]) -> tup
         elif target == DROP:
             del corrected[name]
             counts["left out"] += 1
-        elif target:
+        else:
             raise UserError(
                 f"{where}: {target!r} is no class; write one of {', '.join(names)[:200]}, {DROP} or nothing"
             )

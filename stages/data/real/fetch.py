@@ -65,7 +65,7 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]", folder: Path) -> None:
             path.unlink()
             errors.append(f"{url}: {error}")
     copy = Path(os.path.expanduser("~")).absolute() / "Downloads" / path.name
-    entry = f'- {{url: "{copy.as_uri()}", hash: "{mirrors[0].hash or "md5:…"}"}}'
+    entry = f"- {copy.as_uri()}#{mirrors[0].hash.replace(':', '=') or 'sha256=…'}"
     raise UserError(
         f"{path.name}: all mirrors failed: {'; '.join(errors)}; correct them in params.yaml, or name a copy of the "
         f"file there: {entry}"
