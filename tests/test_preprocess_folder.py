@@ -28,6 +28,7 @@ from stages.training import train_model
 from tests.conftest import clone_of_work_tree, run, write_params
 from tests.data.photos import CLASSES, draw, write_photos
 from tests.data.test_folder import image, names, write
+from tests.data.test_jpeg import encode, make_image
 
 STAGE = "preprocess_folder@flowers"
 
@@ -134,7 +135,8 @@ def test_predictions_see_the_pixels_of_the_records_in_every_mode(
 
 @pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
 def test_fit_of_the_entry_is_obeyed_where_images_are_read_and_predicted(project: Path, fit: str) -> None:
-    files = names(4) | {"cat/tall.png": image(1, "PNG"), "dog/wide.webp": image(2, "WEBP")}
+    strip = encode(make_image("RGB", (400, 4)), "PNG")  # less than a pixel of eight thick
+    files = names(4) | {"cat/tall.png": image(1, "PNG"), "dog/wide.webp": image(2, "WEBP"), "dog/strip.png": strip}
     write(project / "pets", files)
     write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"], fit=fit))
     preprocess_folder.preprocess_folder("flowers")

@@ -154,11 +154,15 @@ def resize(image: "tf.Tensor", size: int | tuple[int, int], fit: str = "crop") -
     import tensorflow as tf
 
     rows, columns = (size, size) if isinstance(size, int) else size
-    if fit == "pad":
-        return _to_uint8(tf.image.resize_with_pad(image, rows, columns, antialias=True))
     if fit == "stretch":
         return _to_uint8(tf.image.resize(image, (rows, columns), antialias=True))
     height, width = tf.shape(image)[0], tf.shape(image)[1]
+    if fit == "pad":  # `tf.image.resize_with_pad` fails on a strip that becomes less than a pixel thick
+        inner_rows = tf.maximum(1, tf.minimum(rows, height * columns // width))
+        inner_columns = tf.maximum(1, tf.minimum(columns, width * rows // height))
+        above, before = (rows - inner_rows) // 2, (columns - inner_columns) // 2
+        image = tf.image.resize(image, (inner_rows, inner_columns), antialias=True)
+        return _to_uint8(tf.image.pad_to_bounding_box(image, above, before, rows, columns))
     used_height = tf.maximum(1, tf.minimum(height, width * rows // columns))
     used_width = tf.maximum(1, tf.minimum(width, height * columns // rows))
     above, before = (height - used_height) // 2, (width - used_width) // 2
