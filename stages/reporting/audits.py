@@ -73,7 +73,7 @@ def _examples(name: str, rows: pd.DataFrame) -> dict[str, list[list[Tile]]]:
     found = {split: images.split_images(name, split, wanted) for split, wanted in keys.items()}
 
     def tile(split: str, key: str, label: str, caption: str = "") -> Tile:
-        embedded = embed_image(found[split][key], f"{split} image {key} of class “{label}”")
+        embedded = embed_image(images.thumbnail(found[split][key]), f"{split} image {key} of class “{label}”")
         return embedded, caption or f"{key} ({label}, {split})"
 
     examples: dict[str, list[list[Tile]]] = {}

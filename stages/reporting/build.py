@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image, ImageOps
+from PIL import Image
 
 from stages.data import reader
 from stages.inference import overlay
@@ -85,7 +85,7 @@ def _model_view(model: Model, test_images: dict[str, Image.Image], heat: explain
     misclassified = []
     for row in model.misclassified.itertuples():
         image = test_images[row.key]
-        original = embed_image(image, f"“{row.true}”, taken for “{row.predicted}”")
+        original = embed_image(images.thumbnail(image), f"“{row.true}”, taken for “{row.predicted}”")
         misclassified.append((original, _explanation(image, heat, row, fit), row))
     augmented = images.augmented(model.config, seed) if model.config.augment else []
     return ModelView(
@@ -102,11 +102,7 @@ def _model_view(model: Model, test_images: dict[str, Image.Image], heat: explain
 def _explanation(image: Image.Image, heat: explain.Heat, row: Any, fit: str) -> EmbeddedImage | None:
     if row.key not in heat:
         return None
-    height, width = heat[row.key].shape
-    scale = (min if fit == "crop" else max)(image.height / height, image.width / width)
-    size = round(scale * width), round(scale * height)
-    # What the model sees of it
-    seen = image.resize(size) if fit == "stretch" else (ImageOps.pad if fit == "pad" else ImageOps.fit)(image, size)
+    seen = images.as_seen(image, heat[row.key].shape, fit)
     return embed_image(overlay.draw(seen, heat[row.key]), f"What speaks for “{row.predicted}” in this image")
 
 

@@ -20,6 +20,7 @@ NUM_AUGMENTED = 9
 SCANNED = 50_000  # images that are searched for examples of a class
 SMALL = 64  # an image up to this side is shown as it is, pixel by pixel
 SIDE = 112  # side of a larger image's thumbnail
+WHOLE = 1024  # longer side up to which an image is kept, to draw on what a model sees of it
 
 
 def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
@@ -31,7 +32,7 @@ def examples(dataset: str, names: list[str]) -> dict[str, list[Image.Image]]:
         if len(chosen) < num_shown:
             chosen.setdefault(label, [])
         if label in chosen and len(chosen[label]) < PER_CLASS:
-            chosen[label].append(thumbnail(reader.decode_image(dataset, key, encoded).numpy()))
+            chosen[label].append(thumbnail(as_image(reader.decode_image(dataset, key, encoded).numpy())))
         if sum(map(len, chosen.values())) == num_shown * PER_CLASS:
             break
     return {names[label]: chosen[label] for label in sorted(chosen)}
@@ -49,11 +50,12 @@ def stored(dataset: str, split: str, keys: Collection[str], decode: bool = False
 
 
 def split_images(dataset: str, split: str, keys: Collection[str]) -> dict[str, Image.Image]:
-    """Thumbnails of images of a split by their keys."""
-    return {
-        key: thumbnail(reader.decode_image(dataset, key, encoded).numpy())
-        for key, encoded in stored(dataset, split, keys).items()
-    }
+    """Whole images of a split by their keys."""
+    found = {}
+    for key, encoded in stored(dataset, split, keys).items():
+        found[key] = as_image(reader.decode_image(dataset, key, encoded).numpy())
+        found[key].thumbnail((WHOLE, WHOLE), Image.Resampling.LANCZOS)
+    return found
 
 
 def augmented(model: ModelConfig, seed: int) -> list[Image.Image]:
@@ -66,15 +68,35 @@ def augmented(model: ModelConfig, seed: int) -> list[Image.Image]:
     num_classes = reader.info(model.dataset).features["label"].num_classes
     augmentations = build_augmentations(model.augment, seed)
     changed = augment_images(augmentations, first["input"][chosen], first["label"][chosen], num_classes)
-    return [thumbnail(each) for each in (first["input"][0], *changed[::2])]
+    return [thumbnail(as_image(each)) for each in (first["input"][0], *changed[::2])]
 
 
-def thumbnail(image: np.ndarray) -> Image.Image:
-    """An image (height, width, 1 or 3) of uint8 at the size in which the report shows it."""
-    found = Image.fromarray(image.squeeze(axis=-1) if image.shape[-1] == 1 else image)
-    if max(found.size) <= SMALL:
-        return found
-    return ImageOps.fit(found, (SIDE, SIDE), Image.Resampling.LANCZOS)
+def as_image(pixels: np.ndarray) -> Image.Image:
+    """Pixels (height, width, 1 or 3) of uint8 as an image."""
+    return Image.fromarray(pixels.squeeze(axis=-1) if pixels.shape[-1] == 1 else pixels)
+
+
+def thumbnail(image: Image.Image) -> Image.Image:
+    """An image at the size in which the report shows it."""
+    return image if max(image.size) <= SMALL else ImageOps.fit(image, (SIDE, SIDE), Image.Resampling.LANCZOS)
+
+
+def as_seen(image: Image.Image, shape: tuple[int, int], fit: str) -> Image.Image:
+    """What a model of this height and width sees of a whole image, at the size in which the report shows it.
+
+    Args:
+        image: of any shape.
+        shape: height and width that the model takes.
+        fit: as in `stages.data.reader.resize`.
+    """
+    height, width = shape
+    scale = (min if fit == "crop" else max)(image.height / height, image.width / width)
+    if max(image.size) > SMALL:
+        scale = min(scale, SIDE / max(shape))
+    size = max(1, round(scale * width)), max(1, round(scale * height))
+    if fit == "stretch":
+        return image.resize(size, Image.Resampling.LANCZOS)
+    return (ImageOps.pad if fit == "pad" else ImageOps.fit)(image, size, Image.Resampling.LANCZOS)
 
 
 def embed_image(image: Image.Image, alt: str) -> EmbeddedImage:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from stages.config import params
 from stages.config.models import PartConfig
@@ -57,7 +58,19 @@ def test_test_images_are_found_by_their_keys(folder: Path) -> None:
 
 def test_large_images_become_thumbnails(folder: Path) -> None:
     (key, *_), *_ = project.images("imagenette", 1)
-    assert images.split_images("imagenette", "test", [key])[key].size == (images.SIDE, images.SIDE)
+    whole = images.split_images("imagenette", "test", [key])[key]
+    assert images.thumbnail(whole).size == (images.SIDE, images.SIDE)
+
+
+def test_heat_map_lies_on_what_the_model_sees() -> None:
+    """A mark at the left edge, which a crop cuts off."""
+    image = Image.new("RGB", (400, 200))
+    image.paste((255, 0, 0), (0, 0, 40, 200))
+    for fit, marked in (("crop", False), ("pad", True), ("stretch", True)):
+        seen = images.as_seen(image, (96, 96), fit)
+        assert seen.size == (images.SIDE, images.SIDE)
+        assert bool((np.array(seen)[..., 0] > 200).any()) == marked, fit
+    assert images.as_seen(image.resize((40, 20)), (28, 28), "pad").size == (40, 40)  # a small one, pixel by pixel
 
 
 def test_an_image_is_augmented_by_the_seed(folder: Path) -> None:
