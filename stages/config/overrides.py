@@ -1,9 +1,14 @@
 """Merge the overrides of `synthetic` and of the section `train` into the configuration of a model."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from stages.config.messages import choices, explain
 from stages.config.models import ModelConfig, TrainConfig
-from stages.config.sections import change
+from stages.config.sections import Value
+from stages.runtime.errors import UserError
 
 
 def merge(model: ModelConfig, train: TrainConfig, synthetic: bool) -> ModelConfig:
@@ -26,3 +31,27 @@ def merge(model: ModelConfig, train: TrainConfig, synthetic: bool) -> ModelConfi
             for name, group in model.groups.items()
         }
     return model.model_copy(update=overrides | {"synthetic": {}})
+
+
+def change(model: ModelConfig, values: Mapping[str, Value], what: str) -> ModelConfig:
+    """A copy of a model's configuration with other values at dotted keys, not yet checked against its modules.
+
+    Raises:
+        UserError: it starts with `what`: a key does not exist, or a value has the wrong type.
+    """
+    entry = model.model_dump(exclude_unset=True)
+    for key, value in values.items():
+        *parents, last = key.split(".")
+        section: Any = entry
+        for number, parent in enumerate(parents):
+            known = {str(index): item for index, item in enumerate(section)} if isinstance(section, list) else section
+            section = known.get(parent)
+            is_last = number == len(parents) - 1
+            if not isinstance(section, dict if is_last else dict | list):
+                place = ".".join(parents[: number + 1])
+                raise UserError(f"{what}: the model has no {place!r} with keys; {choices(parent, known)}")
+        section[last] = value
+    try:
+        return ModelConfig.model_validate(entry)
+    except ValidationError as error:
+        raise UserError(f"{what}: {explain(error, entry)}") from None

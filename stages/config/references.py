@@ -6,9 +6,10 @@ from pathlib import Path
 from stages.config.datasets import FORMAT
 from stages.config.messages import choices, lookup
 from stages.config.models import ModelConfig, PartConfig
+from stages.config.overrides import change
 from stages.config.plugins import check_options, check_plugin, load_plugin
 from stages.config.schema import Params
-from stages.config.sections import PretrainedConfig, Value, change
+from stages.config.sections import PretrainedConfig, Value
 from stages.runtime.errors import UserError
 
 PARTS = {  # key of a model's entry → package

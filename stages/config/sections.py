@@ -1,14 +1,12 @@
 """The smaller sections of params.yaml: features, not_in_pretraining, pretrained, gates, audits and search."""
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
-from stages.config.messages import choices, explain
-from stages.config.models import ComputeDtype, ModelConfig
+from stages.config.models import ComputeDtype
 from stages.config.types import Config, Fraction, Name, Share, sort_keys
-from stages.runtime.errors import UserError
 
 Key = Annotated[str, StringConstraints(pattern=r"^[a-z]\w*(\.\w+)*$")]  # with dots: optimizer.name, augment.0.factor
 Value = bool | int | float | str | None
@@ -93,27 +91,3 @@ class ParameterConfig(Config):
 
 
 SearchSpace = Annotated[dict[Key, ParameterConfig], Field(min_length=1), AfterValidator(sort_keys)]
-
-
-def change(model: ModelConfig, values: Mapping[str, Value], what: str) -> ModelConfig:
-    """A copy of a model's configuration with other values at dotted keys, not yet checked against its modules.
-
-    Raises:
-        UserError: it starts with `what`: a key does not exist, or a value has the wrong type.
-    """
-    entry = model.model_dump(exclude_unset=True)
-    for key, value in values.items():
-        *parents, last = key.split(".")
-        section: Any = entry
-        for number, parent in enumerate(parents):
-            known = {str(index): item for index, item in enumerate(section)} if isinstance(section, list) else section
-            section = known.get(parent)
-            is_last = number == len(parents) - 1
-            if not isinstance(section, dict if is_last else dict | list):
-                place = ".".join(parents[: number + 1])
-                raise UserError(f"{what}: the model has no {place!r} with keys; {choices(parent, known)}")
-        section[last] = value
-    try:
-        return ModelConfig.model_validate(entry)
-    except ValidationError as error:
-        raise UserError(f"{what}: {explain(error, entry)}") from None

@@ -107,6 +107,8 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
             build_plugin("training.initializers", initializer)(model, train.inputs)
     environment = numerics.environment(training.threads, training.kernels, compute_dtype)
     start = environment | {"devices": str(strategy.num_replicas_in_sync)}  # fewer than the machine has may be visible
+    if strategy.num_replicas_in_sync > 1:
+        environment["devices"] = start["devices"]
     if training.pretrained:
         start["pretrained"] = file_hash(training.pretrained, "md5")
     data = checkpoint.data_identity(config.dataset, [train_split, validation_split or ""])
