@@ -1,16 +1,19 @@
 """A revision reproduced on this machine: another machine's results do not count as changes."""
 
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from tests.conftest import CopyFolder, commit, run
+from tests.conftest import CopyFolder, commit, environment, run
 from tests.tools.fake_pipeline import reproduce, write_fake_params
 from tools.compare import base
 from tools.lib import revision
+from tools.lib.git import git
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +62,15 @@ def test_base_not_reproduced_reports_every_model_as_changed_and_gives_the_advice
 
 
 def test_base_reproduced_leaves_only_the_real_change_with_a_paired_test(clone: Path) -> None:
-    done = tool(clone, "tools.compare.base", "origin/main")
+    killed, running = (clone / ".dvc/tmp/reproduced" / name for name in ("killed", "running"))
+    for left in (killed, running):  # worktrees of other commits
+        assert run(clone, "git", "worktree", "add", "-q", "--detach", str(left)).returncode == 0
+    with FileLock(f"{running}.lock"):
+        done = tool(clone, "tools.compare.base", "origin/main")
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+    assert not killed.exists() and running.exists()
+    assert run(clone, "git", "worktree", "remove", str(running)).returncode == 0
     # The run cache has the models that the change does not concern
     assert done.stderr.count("Running stage 'train@") == 1
     text = tool(clone, "tools.compare.review", "origin/main").stdout
@@ -84,6 +93,26 @@ def test_base_reproduced_leaves_only_the_real_change_with_a_paired_test(clone: P
 def test_dvc_names_a_reproduction_in_metrics_diff(clone: Path) -> None:
     done = run(clone, "dvc", "metrics", "diff", reproduced(clone), "--md")
     assert "mnist_cnn" in done.stdout and "mnist_dense" not in done.stdout, done.stderr
+
+
+def test_run_cache_has_no_results_for_a_revision_with_other_packages(
+    copy_fake_repository: CopyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = copy_fake_repository(tmp_path / "clone")
+    python = f'#!/bin/sh\nFAKE_MACHINE=b exec {sys.executable} "$@"\n'  # other packages compute other bits
+    (folder / "python").write_text(python, encoding="utf-8")
+    setup = "setup:\n\tmkdir -p .venv/bin && install python .venv/bin\n"
+    (folder / "Makefile").write_text(setup, encoding="utf-8")
+    commit(folder, "old packages")
+    with (folder / "requirements.txt").open("a", encoding="utf-8") as lock:
+        lock.write("# newer\n")
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("PATH", environment()["PATH"])
+    head = git("rev-parse", "HEAD")
+    base.reproduce(head, "HEAD", models=["mnist_dense"])
+    metrics = "reports/metrics/mnist_dense.json"
+    found = [json.loads(git("show", f"{rev}:{metrics}"))["accuracy"] for rev in ("HEAD", revision.reference(head))]
+    assert found == [0.9, 0.8925]
 
 
 def test_revision_that_cannot_be_reproduced_is_one_line(clone: Path) -> None:

@@ -7,13 +7,20 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import dvc.dependency.param
+import dvc.lock
+import numpy as np
 import psutil
 import pytest
 
+from stages.runtime import limits
 from stages.runtime.cli import INTERRUPTED
-from tests.conftest import ROOT, commit, environment, run
+from stages.runtime.errors import UserError
+from tests.conftest import ROOT, commit, environment, only, run, write_params
 from tools.lib.lock_entries import split
+from tools.run import repro as module
 from tools.run.repro import Plan
 
 NAMES = "abcdefgh"
@@ -217,6 +224,49 @@ def test_outputs_that_are_not_the_committed_ones_are_explained(tmp_path: Path) -
     assert reproduce_with("1", "").startswith("done: ")
     assert reproduce_with("2", "").startswith("dvc.lock and 1 other files in Git are not the committed ones, although ")
     assert reproduce_with("3", "changed").startswith("done: ")
+
+
+def test_plan_counts_decoded_images_and_the_threads_of_each_stage(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from stages.data import writer
+
+    def change(values: Any) -> None:
+        only(values, "imagenette_cnn", "mnist_dense")
+        values["threads"], values["memory"] = 4, 0.5  # 512 MiB, less than the training split takes
+        values["models"]["imagenette_cnn"]["image_size"] = 2048  # 12 MiB for each image
+
+    write_params(project, change)
+    for number, name in enumerate(["mnist", "imagenette"]):
+        pixels = np.zeros((28, 28, 3 if number else 1), np.uint8)
+        sizes = {"train": 60, "validation": 20, "test": 20}
+        examples = [(split, str(image), pixels, 0) for split, size in sizes.items() for image in range(size)]
+        writer.write(name, ["a"], list(sizes), examples)
+    (project / "dvc.yaml").write_text(
+        "stages: {train: {foreach: {mnist_dense: mnist, imagenette_cnn: imagenette}, "
+        "do: {cmd: 'true', deps: ['data/records/${item}'], outs: ['${key}']}}}",
+        encoding="utf-8",
+    )
+    for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
+        assert run(project, *command).returncode == 0
+    plans: list[tuple[int, int, int]] = []
+
+    def note(plan: Plan, _: Any, needed: Callable[[str], int]) -> list[str]:
+        plans.append((plan.jobs, needed("train@mnist_dense"), needed("train@imagenette_cnn")))
+        return ["all"]
+
+    monkeypatch.setattr(module, "_run_all", note)
+    for place, name in ((dvc.lock, "DEFAULT_TIMEOUT"), (dvc.dependency.param, "read_param_file")):
+        monkeypatch.setattr(place, name, getattr(place, name))  # restores what `repro` sets
+    monkeypatch.setattr(module, "NVIDIA", project / "none")
+    for cores in (4, 16):
+        monkeypatch.setattr(limits, "cores", lambda cores=cores: cores)
+        with pytest.raises(UserError):
+            module.repro("", "")
+    assert [jobs for jobs, *_ in plans] == [2, 4]
+    small, decoded = plans[0][1:]
+    assert module.MEMORY < small < module.MEMORY + 2**20
+    assert decoded - module.MEMORY == (512 + 20 * 12) * 2**20
 
 
 def test_plan_starts_in_order_what_fits_into_the_memory_and_alone_what_does_not() -> None:

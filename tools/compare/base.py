@@ -1,21 +1,23 @@
 """`make base BASE=main`: reproduce a revision on this machine, so that review, plots and gate compare like with like.
 
 The revision runs in a Git worktree under .dvc/tmp that shares DVC's cache: the run cache provides stages with the same
-inputs as here. The results become a commit under refs/reproduced, which `dvc metrics diff` can name, too.
+inputs as here. A revision with other packages, which DVC does not see, has a run cache of its own. The results become a
+commit under refs/reproduced, which `dvc metrics diff` can name, too.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dvc.config import Config
 from dvc.repo import Repo
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from ruamel.yaml import YAML
 
 from stages.reporting.environments import describe
@@ -88,8 +90,12 @@ def snapshot() -> str:
 def _worktree(commit: str, ref: str) -> Iterator[Path]:
     """The project's folder in a worktree of a commit, for the time of a block."""
     worktree = Path(".dvc/tmp", *Path(ref).parts[1:]).absolute()
+    for left in filter(Path.is_dir, worktree.parent.glob("*")):  # by processes that were killed
+        with suppress(Timeout, UserError), FileLock(f"{left}.lock", timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
+            git("worktree", "remove", "--force", "--force", left)
     with FileLock(f"{worktree}.lock"):  # two reproductions of the same commit would remove each other's worktree
-        shutil.rmtree(worktree, ignore_errors=True)  # of an earlier process that was killed, which Git still lists
+        shutil.rmtree(worktree, ignore_errors=True)  # of one that was killed meanwhile, which Git still lists
         git("worktree", "add", "--quiet", "--force", "--detach", worktree, commit)
         try:
             yield worktree / git("rev-parse", "--show-prefix")
@@ -102,7 +108,7 @@ def configure(folder: Path, source: str | None) -> list[str]:
     own = Config(str(Path(".dvc").absolute())).load_one("local")
     with Config(str(folder / ".dvc")).edit("local") as local:
         local.update(own)
-        local["cache"]["dir"] = str(Path(Repo().cache.local_cache_dir).absolute())
+        local["cache"]["dir"] = str(_cache(folder))
     yaml = YAML()
     yaml.width = 4096
     values = yaml.load(folder / paths.PARAMS)
@@ -112,15 +118,35 @@ def configure(folder: Path, source: str | None) -> list[str]:
     return list(values.get("models", {}))
 
 
+def _cache(folder: Path) -> Path:
+    """DVC's cache for a worktree: with other packages than here, the same files, but a run cache of its own."""
+    shared = Path(Repo().cache.local_cache_dir).absolute()
+    lock = _packages(folder)
+    if not lock:
+        return shared
+    own = Path(".dvc/tmp/caches", hashlib.sha256(lock.read_bytes() + bytes(shared)).hexdigest()[:16]).absolute()
+    for made in (own, shared / "files"):
+        made.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        (own / "files").symlink_to(shared / "files")
+    return own
+
+
+def _packages(folder: Path) -> Path | None:
+    """The file that locks the packages of a worktree; None if they are those of this clone."""
+    remembered = Path(".venv/requirements-name")
+    name = remembered.read_text(encoding="utf-8").strip() if remembered.exists() else "requirements.txt"
+    lock = folder / name
+    return lock if lock.exists() and lock.read_bytes() != Path(name).read_bytes() else None
+
+
 def python_environment(folder: Path, name: str) -> dict[str, str]:
     """This interpreter, or one with the revision's own packages if those differ; nothing is logged to a server."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_EXP", "MLFLOW_TRACKING"))}
-    remembered = Path(".venv/requirements-name")
-    lock = remembered.read_text(encoding="utf-8").strip() if remembered.exists() else "requirements.txt"
     binaries = Path(sys.executable).parent
-    if (folder / lock).exists() and (folder / lock).read_bytes() != Path(lock).read_bytes():
+    if lock := _packages(folder):
         python = Path(sys.base_prefix, "bin", f"python{sys.version_info.major}.{sys.version_info.minor}")
-        command = ["make", "--silent", "setup", f"PYTHON={python}", f"REQUIREMENTS={lock}"]
+        command = ["make", "--silent", "setup", f"PYTHON={python}", f"REQUIREMENTS={lock.relative_to(folder)}"]
         if subprocess.run(command, cwd=folder, env=kept, stdout=sys.stderr).returncode:
             raise UserError(f"{name}: make setup failed on this revision, see above")
         binaries = folder / ".venv/bin"

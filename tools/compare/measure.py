@@ -151,7 +151,8 @@ def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> No
     if name in facts and facts[name] | causes == facts[name]:
         return
     start, cpu_start = time.monotonic(), _cpu_seconds()
-    _dvc(folder, "repro", f"train@{name}")
+    # Forced: the run cache may have the results of other packages or of another machine, and has no times
+    _dvc(folder, "repro", "--force", "--single-item", f"train@{name}")
     seconds, cpu_seconds = time.monotonic() - start, _cpu_seconds() - cpu_start  # after a kill: since it resumed
     _dvc(folder, "repro", f"evaluate@{name}")
     target = _folder(seed, whole)

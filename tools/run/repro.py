@@ -6,6 +6,7 @@ protects the inputs and outputs of the stage. So here each stage has a process, 
 `dvc repro` does with the stage. The outputs and the entries of dvc.lock are those of `dvc repro`, to the byte.
 """
 
+import json
 import os
 import signal
 import sys
@@ -27,9 +28,11 @@ from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
 from dvc.utils.serialize import load_path
 
 from stages.config import params
+from stages.config.schema import Params
 from stages.runtime import limits, paths
 from stages.runtime.cli import INTERRUPTED, run
 from stages.runtime.errors import UserError
+from stages.runtime.files import PARSE_ERRORS
 from stages.runtime.numerics import NVIDIA
 from tools.lib import lock_entries
 from tools.lib.jobs import Jobs, blocked
@@ -43,7 +46,7 @@ LOCK_TIMEOUT = 0.3  # seconds; a process that waits tries again after a sixth of
 # What a stage is assumed to need: TensorFlow, and the records of a training, as loaded and as tensors; or Ray's client.
 MEMORY = 3 << 29  # bytes, and
 MEMORY_RATIO = 3  # times the size of the inputs
-ON_NODES = "train"  # with `engine: ray`
+TRAIN = "train"  # or its decoded images, which are more if JPEG has made them small; with `engine: ray` on a node, and
 MEMORY_ON_NODES = 1 << 29  # bytes here
 
 
@@ -53,17 +56,17 @@ def repro(jobs: str, targets: str) -> None:
     After a failure or Ctrl-C no stage starts. After a failure, those that run end first.
 
     Args:
-        jobs: number of stages that run at the same time. Empty: one for two cores; one in all on a machine with a GPU,
-            whose memory two trainings would share.
+        jobs: number of stages that run at the same time. Empty: as many as the cores have room for `threads` of
+            params.yaml, but at least two; one on a machine with a GPU, whose memory two trainings would share.
         targets: names of stages.
 
     Raises:
         UserError: params.yaml is not valid, `jobs` is not a number, there is no such target, or a stage failed.
     """
-    jobs = jobs or str(1 if NVIDIA.exists() else max(2, limits.cores() // 2))
+    values = params.load() if paths.PARAMS.exists() else None
+    jobs = jobs or str(1 if NVIDIA.exists() else max(2, limits.cores() // (values.threads if values else 2)))
     if not jobs.isdecimal() or int(jobs) < 1:
         raise UserError(f"JOBS: {jobs!r} is not a number of stages to run at the same time; set it to 2, for example")
-    has_nodes = paths.PARAMS.exists() and params.load().engine == "ray" and bool(os.environ.get("RAY_ADDRESS"))
     unlock()
     dvc.lock.DEFAULT_TIMEOUT = LOCK_TIMEOUT
     dvc.dependency.param.read_param_file = _read_params
@@ -84,7 +87,7 @@ def repro(jobs: str, targets: str) -> None:
         print(f"nothing to do: {_count(stages)} up to date{_page()}")
         return
     plan = Plan({name: upstream[name] & {*stale} for name in stale}, int(jobs), limits.free_memory())
-    needed_memory = cache(lambda name: _needed_memory(stages[name], has_nodes))
+    needed_memory = cache(lambda name: _needed_memory(stages[name], values))
     begin = time.monotonic()
     if failed := _run_all(plan, {name: partial(_reproduce, repo, stages[name]) for name in stale}, needed_memory):
         raise UserError(f"{', '.join(failed)} failed; see above")
@@ -173,12 +176,30 @@ def _run_all(plan: Plan, processes: Mapping[str, Callable[[], None]], needed_mem
     return failed
 
 
-def _needed_memory(stage: "Stage", has_nodes: bool) -> int:
-    if has_nodes and stage.addressing.startswith(ON_NODES):
+def _needed_memory(stage: "Stage", values: Params | None) -> int:
+    kind, _, name = stage.addressing.partition("@")
+    if kind == TRAIN and values and values.engine == "ray" and os.environ.get("RAY_ADDRESS"):
         return MEMORY_ON_NODES
     inputs = [Path(dep.fs_path) for dep in stage.deps]
     files = [file for path in inputs for file in (path, *path.rglob("*")) if file.is_file()]
-    return MEMORY + MEMORY_RATIO * sum(file.stat().st_size for file in files)
+    needed = MEMORY_RATIO * sum(file.stat().st_size for file in files)
+    return MEMORY + max(needed, _decoded_size(name, values) if kind == TRAIN and values else 0)
+
+
+def _decoded_size(name: str, values: Params) -> int:
+    """Bytes of the images that the training of a model holds; 0 if its inputs are none, or there are no records."""
+    with suppress(*PARSE_ERRORS):
+        model = values.resolved_models[name]
+        features, info = (
+            json.loads((paths.records(model.dataset) / file).read_text(encoding="utf-8"))
+            for file in ("features.json", "dataset_info.json")
+        )
+        *size, channels = features["featuresDict"]["features"]["input"]["image"]["shape"]["dimensions"]
+        height, width = [model.image_size] * 2 if model.image_size else size
+        image = int(height) * int(width) * int(channels)
+        images = [sum(map(int, split["shardLengths"])) for split in info["splits"] if split["name"] != "test"]
+        return sum(min(count * image, int(values.memory * 2**30)) for count in images)
+    return 0
 
 
 def _reproduce(repo: Repo, stage: "Stage") -> None:
