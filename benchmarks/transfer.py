@@ -65,7 +65,7 @@ def _accuracies(values: Params, name: str, quick: bool) -> list[str]:
     inputs = {split: each.inputs.reshape(len(each), -1, each.inputs.shape[-1]) for split, each in splits.items()}
     means = {split: array.mean(axis=1, dtype=np.float32).astype(np.float16) for split, array in inputs.items()}
     backbone = json.dumps({**(reader.backbone(name) or {}), "pooling": "avg"})
-    entry = on_features("", values.features[name].backbone).model | {"dataset": "features"}
+    entry = on_features("", values.features[name].backbone, 3).model | {"dataset": "features"}
     cells = []
     for size in SIZES[:1] if quick else SIZES:
         found = []

@@ -127,6 +127,15 @@ def test_first_ten_images_of_each_kind_are_named(audited: Path, capsys: pytest.C
     assert lines[start + 11] == "  … and 1 more"
 
 
+def test_names_of_images_cannot_control_a_terminal(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys = "a\x1b[2J.jpg", "b\nc.jpg"
+    rows = [("test", *(keys[0], "cat", "exact_duplicate", 1.0), "train", keys[1], "cat")]
+    findings.write("mnist", pd.DataFrame(rows, columns=list(findings.COLUMNS)), 0.9)
+    audit_data.show("mnist")
+    _, line, _ = capsys.readouterr().out.splitlines()
+    assert line == r"  a\x1b[2J.jpg (test, cat) = b\nc.jpg (train, cat)"
+
+
 def test_page_without_audits_has_no_section(reported: Path) -> None:
     assert "#audits" not in (reported / "reports/index.html").read_text(encoding="utf-8")
 

@@ -18,6 +18,7 @@ from PIL import Image
 
 from stages import preprocess_folder
 from stages.config import params
+from stages.config.datasets import is_formula
 from stages.data import reader
 from stages.data.convert import decode
 from stages.inference.predictor import Predictor
@@ -220,10 +221,10 @@ def test_suspects_of_an_audit_are_a_table_of_corrections(project: Path) -> None:
             for example in reader.read("flowers", split).as_numpy_iterator()
         }
 
-    write(project / "pets", names(10))
-    write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
+    write(project / "pets", {name.replace("cat/", "=cat/"): data for name, data in names(10).items()})
+    write_params(project, lambda values: add_folder(values, path="pets", classes={"=cat": "cat", "dog": "dog"}))
     before = labels()
-    keys = ["cat/000.jpg", "cat/001.jpg", "cat/000.jpg"]
+    keys = ["=cat/000.jpg", "=cat/001.jpg", "=cat/000.jpg"]
     rows = [
         (before[keys[0]][0], keys[0], "cat", "label_error", 0.02, None, None, "dog"),
         (before[keys[1]][0], keys[1], "cat", "conflicting_labels", 1.0, "train", "dog/000.jpg", "dog"),
@@ -231,8 +232,9 @@ def test_suspects_of_an_audit_are_a_table_of_corrections(project: Path) -> None:
     ]
     findings.write("flowers", pd.DataFrame(rows, columns=list(findings.COLUMNS)), 0.9)
     write(project, {"data/corrections/flowers.csv": paths.suspects("flowers").read_bytes()})
+    assert not any(is_formula(cell) for row in pd.read_csv(paths.suspects("flowers")).values for cell in map(str, row))
     after = labels()
-    assert {key for key in before if before[key] != after[key]} == {"cat/000.jpg"}
+    assert {key for key in before if before[key] != after[key]} == {"=cat/000.jpg"}
     # The next audit lists the pair again, the relabeled image with its new label
     again = pd.DataFrame([rows[1], (*rows[2][:2], "dog", *rows[2][3:])], columns=list(findings.COLUMNS))
     findings.write("flowers", again, 0.9)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from stages.config.datasets import is_formula
 from stages.runtime import paths
 from stages.runtime.files import atomic_write, open_input
 
@@ -68,7 +69,10 @@ def write(dataset: str, rows: pd.DataFrame, accuracy: float) -> None:
 
 
 def _suspects(rows: pd.DataFrame) -> pd.DataFrame:
-    """Images whose label may be wrong, as a table that `corrections` of a dataset reads; the most certain first."""
+    """Images whose label may be wrong, as a table that `corrections` of a dataset reads; the most certain first.
+
+    No cell is a formula: the names of files are the only ones that could be.
+    """
     errors = rows[rows["kind"] == "label_error"].sort_values("score", kind="stable")
     conflicts = rows[rows["kind"] == "conflicting_labels"]
     reasons = [
@@ -77,6 +81,7 @@ def _suspects(rows: pd.DataFrame) -> pd.DataFrame:
     ]
     suspects = pd.concat([errors, conflicts.assign(partner_label="")], ignore_index=True).assign(reason=reasons)
     suspects = suspects.rename(columns={"key": "file", "partner_label": "suggested_label"})
+    suspects["file"] = [f"'{file}" if is_formula(file) else file for file in suspects["file"]]
     return suspects.drop_duplicates(["split", "file"])[["file", "label", "suggested_label", "reason", "split"]]
 
 

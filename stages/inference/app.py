@@ -3,20 +3,23 @@
 import asyncio
 import base64
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import resources
 from typing import Annotated
 
 import numpy as np
-from fastapi import FastAPI, File, HTTPException, Query, UploadFile
+from fastapi import FastAPI, File, HTTPException, Query, Request, UploadFile
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, Field
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from stages.data.convert import open_image
 from stages.inference.batching import Batcher
 from stages.inference.overlay import draw_png
 from stages.inference.predictor import Predictor
 
 MAX_IMAGES = 32  # most images of a request, and of a batch
+MAX_SHARE = 4  # times the pixels that an image may have: most of all images of a request
 MAX_WAIT = 0.002  # seconds in which a batch gathers under load
 DECODERS = 2  # threads: a decoded photo may take 400 MB
 
@@ -75,6 +78,16 @@ def limit_size(app: ASGIApp, max_bytes: int) -> ASGIApp:
     return limited
 
 
+def count_pixels(files: list[bytes], max_pixels: int) -> int:
+    """Pixels that will be decoded of image files, by their headers. An invalid file has none."""
+    total = 0
+    for data in files:
+        with suppress(Exception):  # `decode` says what is wrong
+            width, height = open_image(data, max_pixels).size
+            total += width * height if width * height <= max_pixels else 0
+    return total
+
+
 def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
     """Create the application of a model, and build the graphs, which the first request would wait for.
 
@@ -101,12 +114,12 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
 
     app.add_middleware(limit_size, max_bytes=max_bytes)
 
-    async def classify(file: UploadFile, k: int, explain: bool) -> Image:
+    async def classify(file_name: str | None, data: bytes, k: int, explain: bool) -> Image:
         loop = asyncio.get_running_loop()
         try:
-            pixels, conversions = await loop.run_in_executor(pool, model.decode, await file.read())
+            pixels, conversions = await loop.run_in_executor(pool, model.decode, data)
         except ValueError as error:
-            return Image(name=file.filename, error=str(error))
+            return Image(name=file_name, error=str(error))
         answer = await batcher.predict(pixels)
         order = np.argsort(-answer.probabilities, kind="stable")[:k]
         overlay = None
@@ -116,7 +129,7 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
                 png = await loop.run_in_executor(pool, draw_png, pixels, heat[0])
                 overlay = f"data:image/png;base64,{base64.b64encode(png).decode()}"
         return Image(
-            name=file.filename,
+            name=file_name,
             predictions=[
                 Prediction(name=model.classes[label], probability=float(answer.probabilities[label])) for label in order
             ],
@@ -125,14 +138,35 @@ def create_app(name: str, model: Predictor, max_bytes: int) -> FastAPI:
             overlay=overlay,
         )
 
+    async def classify_all(files: list[UploadFile], k: int, explain: bool) -> list[Image]:
+        contents = [await file.read() for file in files]
+        most = MAX_SHARE * model.max_pixels
+        if len(files) > MAX_SHARE:
+            total = await asyncio.get_running_loop().run_in_executor(pool, count_pixels, contents, model.max_pixels)
+            if total > most:
+                advice = "send fewer at a time, or smaller ones"
+                raise HTTPException(413, f"the images have {total:,} pixels together, more than {most:,}; {advice}")
+        named = zip(files, contents, strict=True)
+        return await asyncio.gather(*(classify(file.filename, data, k, explain) for file, data in named))
+
     @app.post("/predict", response_model_exclude_none=True)
     async def predict(
+        request: Request,
         files: Annotated[list[UploadFile], File(max_length=MAX_IMAGES)],
         k: Annotated[int, Query(ge=1, le=1000, description="classes to return, the most probable first")] = 3,
         explain: Annotated[bool, Query(description="also return what speaks for the first class, as an image")] = False,
     ) -> Answer:
         """Classify the images of a form. An invalid image among valid ones has an error of its own."""
-        images = await asyncio.gather(*(classify(file, k, explain) for file in files))
+        work = asyncio.ensure_future(classify_all(files, k, explain))
+        gone = asyncio.ensure_future(request.receive())  # all it can still receive is that the client has gone
+        try:
+            await asyncio.wait((work, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                raise HTTPException(499, "the client has gone")
+            images = work.result()
+        finally:
+            work.cancel()  # and with it what waits for a thread
+            gone.cancel()
         if all(image.error for image in images):
             raise HTTPException(400, f"{images[0].name}: the file {images[0].error}")
         return Answer(model=name, source=model.source, images=images)

@@ -46,6 +46,9 @@ class Batcher(Generic[Result]):
         while self._waiting:
             if len(images) > 1 and len(self._waiting) < self._max_images:
                 await asyncio.sleep(self._max_wait)
+            self._waiting = [each for each in self._waiting if not each[1].done()]  # whose clients have not gone
+            if not self._waiting:
+                break
             images, futures = zip(*self._waiting[: self._max_images], strict=True)
             del self._waiting[: self._max_images]
             try:

@@ -82,7 +82,7 @@ class Predictor:
             input_signature=[tf.TensorSpec((None, None, channels), tf.uint8)],
             autograph=False,
         )
-        self._max_pixels = max_pixels
+        self.max_pixels = max_pixels
         part = self.signature["test_time"]
         options = {key: value for key, value in (part or {}).items() if key != "name"}
         self._views = load_plugin("prediction.test_time", part["name"]).build(**options) if part else None
@@ -101,7 +101,7 @@ class Predictor:
         from stages.data.convert import decode
 
         with tf.device("cpu"):  # where tf.data decodes, too
-            pixels, applied = decode(data, self.image_shape[2], self._max_pixels)
+            pixels, applied = decode(data, self.image_shape[2], self.max_pixels)
             return self._resize(pixels).numpy(), applied
 
     def predict(self, images: Sequence[bytes]) -> np.ndarray:

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, printable
 from stages.runtime.temporary import check_history, missing_code
 
 INTERRUPTED = "interrupted: `dvc repro` continues after the last finished stage"
@@ -51,11 +51,12 @@ def guard(command: Callable[[], None]) -> None:
     try:
         command()
     except UserError as error:
-        sys.exit(f"error: {error}{missing_code()}")
+        message = "\n".join(map(printable, str(error).split("\n")))  # names in it may contain anything
+        sys.exit(f"error: {message}{missing_code()}")
     except OSError as error:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        sys.exit(f"error: {error.filename or 'no space left'}: {error.strerror}")
+        sys.exit(f"error: {printable(str(error.filename or 'no space left'))}: {error.strerror}")
     except KeyboardInterrupt:
         sys.exit("interrupted" if "tools" in Path(sys.argv[0]).parts[-3:] else INTERRUPTED)
     finally:

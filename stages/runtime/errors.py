@@ -7,6 +7,11 @@ class UserError(Exception):
     """Something the user can fix. The message is one line: the file or key, what is wrong, what to do."""
 
 
+def printable(text: str) -> str:
+    """A name on one line: control characters, and bytes that are not text, as escapes."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def mask_urls(text: str) -> str:
     """Remove from every URL in `text` what may be secret: user, password, query and fragment."""
     text = re.sub(r"(?<=://)[^/\s?#]*@", "", text)

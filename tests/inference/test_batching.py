@@ -38,6 +38,24 @@ def test_each_image_gets_its_own_row_of_batches_up_to_the_limit() -> None:
     assert sizes == [4, 4, 2]
 
 
+def test_image_whose_client_has_gone_is_not_predicted() -> None:
+    seen: list[int] = []
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        seen.extend(images[:, 0])
+        return images
+
+    async def use(batcher: Batcher[np.ndarray]) -> None:
+        clients = [asyncio.create_task(batcher.predict(np.array([number]))) for number in range(12)]
+        await asyncio.sleep(0)
+        for client in clients[1:-1]:
+            client.cancel()
+        await asyncio.wait(clients)
+
+    batched(predict, use)
+    assert seen == [0, 11]
+
+
 def test_lone_client_waits_for_nobody() -> None:
     async def use(batcher: Batcher[np.ndarray]) -> list[np.ndarray]:
         return [await batcher.predict(np.array([number])) for number in range(3)]

@@ -185,6 +185,11 @@ def test_hostile_image_is_refused_in_one_line_and_the_server_stays_healthy(serve
 def test_request_that_is_no_form_of_some_images_or_too_large_is_refused(server: Server) -> None:
     assert server.predict(bytes(20_000_000)).status_code == 413
     assert server.predict(*[b""] * 33).status_code == 422
+    answer = server.predict(*[png(11_504)] * 5)
+    assert (answer.status_code, answer.json()["detail"]) == (
+        413,
+        "the images have 661,710,080 pixels together, more than 536,870,912; send fewer at a time, or smaller ones",
+    )
     assert requests.post(f"{server.url}/predict", data=image_file(9), timeout=60).status_code == 422
     endless = iter(bytes(1_000) for _ in range(100))
     assert requests.post(f"{server.url}/predict", data=endless, timeout=60).status_code == 411
@@ -195,6 +200,21 @@ def test_request_that_is_no_form_of_some_images_or_too_large_is_refused(server: 
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
         assert requests.post(f"{server.url}/predict", data=body, headers=headers, timeout=60).status_code in (400, 422)
     server.assert_healthy()
+
+
+def test_work_of_clients_that_have_gone_is_dropped(server: Server) -> None:
+    """It is that of eight requests with 32 large images, which take seconds each."""
+    form = [("files", ("0.png", png(4_000)))] * 32
+
+    def leave(_: int) -> None:
+        with pytest.raises(requests.ReadTimeout):
+            requests.post(f"{server.url}/predict", files=form, timeout=0.5)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(leave, range(8)))
+    start = time.monotonic()
+    assert server.predict(image_file(200)).status_code == 200
+    assert time.monotonic() - start < 5
 
 
 def test_too_many_connections_are_answered_at_once_and_the_server_recovers(server: Server) -> None:

@@ -27,6 +27,7 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         # DVC's name of a stage in a subfolder
         (["stages.train", "../dvc.yaml:train@mnist_dens"], "error: params.yaml: models: there is no 'mnist_dens'; "),
         (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
+        (["tools.data.dataset", "pets", "a\x1b[2J"], r"error: a\x1b[2J: no such folder"),
         (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
     ],
 )

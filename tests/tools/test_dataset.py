@@ -115,9 +115,10 @@ def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytes
     assert re.search(r"  cat: 60, \d+ of them to test, \d+ to validate\n", said)
     comment = re.search(r"((?:  # .*\n)+)  scans:\n", Path("params.yaml").read_text(encoding="utf-8"))
     assert comment and "validation_fraction" in comment[1]
-    make("pets", write(project / "pets", names(10)))
+    make("pets", write(project / "pets", names(10) | {"cat/a.\x1b[2j": b""}))
     assert params.load().folders["pets"].validation_fraction is None
-    assert "to validate" not in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "to validate" not in said and r": 1 '.\x1b[2j'" in said
     split = {f"{split}/{name}": data for split in ("train", "val", "test") for name, data in names(2).items()}
     make("split", write(project / "split", split), group=r"^(\d)")
     assert params.load().folders["split"].validation_fraction is None

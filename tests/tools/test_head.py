@@ -6,8 +6,10 @@ import pytest
 
 from stages.backbones._networks import BUILT_IN
 from stages.config import params
+from stages.preprocess_folder import preprocess_folder
 from stages.runtime.errors import UserError
 from tests.conftest import ROOT
+from tests.data.test_folder import image, write
 from tools.data.dataset import dataset
 from tools.data.head import finetune
 
@@ -62,6 +64,22 @@ def test_impossible_head_is_one_line(name: str, backbone: str, message: str) -> 
     with pytest.raises(UserError) as caught:
         add(name, backbone)
     assert message in str(caught.value) and "\n" not in str(caught.value)
+    assert Path("params.yaml").read_bytes() == before
+
+
+def test_images_with_one_channel_are_not_for_a_backbone(project: Path) -> None:
+    gray = {f"{name}/{index}.png": image(index, "PNG", "L") for name in ("cat", "dog") for index in range(20)}
+    source = str(write(project / "pets", gray))
+    message = r"^BACKBONE=resnet50: the images of pets have one channel, and a backbone takes RGB; .*"
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(UserError, match=message):
+        dataset("pets", source, None, None, NO_COLUMNS, backbone="resnet50")
+    assert Path("params.yaml").read_bytes() == before
+    dataset("pets", source, None, None, NO_COLUMNS)
+    preprocess_folder("pets")
+    before = Path("params.yaml").read_bytes()
+    with pytest.raises(UserError, match=message):
+        add("pets", "resnet50")
     assert Path("params.yaml").read_bytes() == before
 
 

@@ -9,7 +9,7 @@ from stages.config import params
 from stages.config.messages import lookup
 from stages.runtime import paths
 from stages.runtime.cli import run
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, printable
 from tools.lib.params_file import NewEntry, add_entries
 
 VALUES = {"similarity": 0.8, "ratio": 0.35, "folds": 5}  # docs/audit.md has the evidence
@@ -58,7 +58,7 @@ def show(dataset: str) -> None:
         for row in found.head(SHOWN).itertuples():
             partner = f" = {row.partner_key} ({row.partner_split}, {row.partner_label})" if row.partner_key else ""
             suggested = f" → {row.partner_label}?" if row.partner_label and not row.partner_key else ""
-            print(f"  {row.key} ({row.split}, {row.label}{suggested}){partner}")
+            print("  " + printable(f"{row.key} ({row.split}, {row.label}{suggested}){partner}"))
         if len(found) > SHOWN:
             print(f"  … and {len(found) - SHOWN:,} more")
     print(f"all: {paths.audit(dataset)}; labels to correct: {paths.suspects(dataset)} (docs/audit.md)")

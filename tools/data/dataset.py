@@ -287,7 +287,7 @@ def _span(first: str, last: str) -> str:
 
 
 def _listed(counts: Counter[str]) -> str:
-    return ", ".join(f"{number:,} {what}" for what, number in sorted(counts.items()))
+    return ", ".join(f"{number:,} {printable(what)}" for what, number in sorted(counts.items()))
 
 
 def _parse() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from stages.backbones._networks import BUILT_IN, NETWORKS
 from stages.config import params
 from stages.config.messages import choices, lookup
 from stages.config.schema import Params
+from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
 from tools.lib import recipe
@@ -32,7 +33,12 @@ def check_backbone(values: Params, backbone: str) -> None:
 def add_head(values: Params, dataset: str, backbone: str) -> None:
     """Add features of a backbone, and a head on them, for a dataset that params.yaml has."""
     lookup(values.datasets, dataset, "datasets and folders")
-    chosen = recipe.on_features(dataset, backbone)
+    channels = 3  # probably, until there are records
+    if paths.records(dataset).exists():
+        from stages.data import reader
+
+        channels = reader.info(dataset).features["input"].shape[-1]
+    chosen = recipe.on_features(dataset, backbone, channels)
     own = [entry for name, entry in values.models.items() if values.image_dataset(name) == dataset]
     if weight := next((entry.class_weight for entry in own if entry.class_weight), None):
         chosen.model["class_weight"] = weight

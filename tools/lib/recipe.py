@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from stages.backbones._networks import BUILT_IN
+from stages.runtime.errors import UserError
 
 TINY = 64  # pixels: features of a backbone that was trained on 224 pixels say little of smaller images
 IMAGE_SIZE = 224  # pixels that backbones take
@@ -49,11 +50,14 @@ def choose(dataset: str, facts: Facts, backbone: str | None = None) -> Recipe:
         dataset: name of the dataset.
         facts: what is known of its images.
         backbone: name of a network; None: the one in Git, unless the images are too small for it.
+
+    Raises:
+        UserError: as `on_features`.
     """
     if backbone is None and (facts.short_side < TINY or facts.channels == 1):
         recipe = _from_scratch(dataset, facts)
     else:
-        recipe = on_features(dataset, backbone or BUILT_IN)
+        recipe = on_features(dataset, backbone or BUILT_IN, facts.channels)
     if facts.largest_class > 2 * facts.smallest_class:
         recipe.model["class_weight"] = "balanced"
         sizes = f"The largest class has {facts.largest_class:,} images, the smallest {facts.smallest_class:,}"
@@ -61,8 +65,17 @@ def choose(dataset: str, facts: Facts, backbone: str | None = None) -> Recipe:
     return recipe
 
 
-def on_features(dataset: str, backbone: str) -> Recipe:
-    """A linear head on the mean features of a backbone."""
+def on_features(dataset: str, backbone: str, channels: int) -> Recipe:
+    """A linear head on the mean features of a backbone.
+
+    Raises:
+        UserError: the images have one channel.
+    """
+    if channels == 1:
+        raise UserError(
+            f"BACKBONE={backbone}: the images of {dataset} have one channel, and a backbone takes RGB; choose another "
+            "dataset, or do without a backbone"
+        )
     name = f"{dataset}_{SHORT.get(backbone, backbone)}"
     dtype = "float32" if backbone == BUILT_IN else "auto"  # so small a network gains nothing by bfloat16
     features: dict[str, Any] = {"dataset": dataset, "backbone": backbone, "image_size": IMAGE_SIZE, "pooling": "avg"}

@@ -17,7 +17,7 @@ from stages.inference.locate import find_model
 from stages.inference.predictor import Predictor
 from stages.prediction.saved_model import SYNTHETIC
 from stages.runtime.cli import guard
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, printable
 from stages.runtime.progress import progress
 
 
@@ -106,11 +106,6 @@ def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int, s
         cells = [cell for name, share in _ranked(each, classes, top) for cell in (name, f"{share:.6f}")]
         cells += [""] * (len(columns) - len(cells))
         yield _row([str(each.path), each.error, each.verdict or "", "; ".join(each.conversions), source or "", *cells])
-
-
-def printable(text: str) -> str:
-    """A name on one line: control characters, and bytes that are not text, as escapes."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _ranked(prediction: Prediction, classes: list[str], top: int) -> list[tuple[str, float]]:

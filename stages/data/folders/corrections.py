@@ -17,8 +17,8 @@ def correct(entries: dict[str, Entry], path: Path, names: dict[str, str]) -> tup
 
     Args:
         entries: all images of a dataset, by their names.
-        path: a CSV table. `file` is the name of an image or its key; `suggested_label` is a class, `drop`, or empty to
-            change nothing.
+        path: a CSV table. `file` is the name of an image or its key, also after a `'`; `suggested_label` is a class,
+            `drop`, or empty to change nothing.
         names: the names of the classes, by their folders or labels.
 
     Returns:
@@ -38,6 +38,8 @@ def correct(entries: dict[str, Entry], path: Path, names: dict[str, str]) -> tup
     for line, row in csv_rows(path):
         row = {column: unicodedata.normalize("NFC", value.strip()) for column, value in row.items()}
         where, file = f"{path}: line {line}", row["file"]
+        if file not in entries and file not in by_key:
+            file = file.removeprefix("'")  # with which an audit keeps a name from being a formula
         found = [file] if file in entries else by_key[file]
         found = [name for name in found if row.get("split", "") in ("", entries[name].split)]
         if len(found) != 1:
