@@ -8,12 +8,13 @@ from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, m
 from stages.config.types import Config, FileName, Fraction, Name, matching
 
 FORMAT = "folder"  # of these datasets; no module of stages/data/formats has this name
+JOINERS = dict.fromkeys((0x200C, 0x200D))  # without a width: Persian, Sinhala and emoji write them inside of words
 Classes = TypeVar("Classes", list[str], dict[str, str])
 
 
 def _check_class_names(classes: Classes) -> Classes:
     """Reject class names that a table could not tell apart or that a file of one name per line would change."""
-    names = list(classes.values()) if isinstance(classes, dict) else classes
+    names = [name.translate(JOINERS) for name in (classes.values() if isinstance(classes, dict) else classes)]
     if len(set(names)) < len(names) or not all(name.isprintable() and name == name.strip() != "" for name in names):
         raise ValueError("class names should be distinct and printable, without spaces around them")
     return classes

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from stages.config import params
 from stages.config.datasets import FolderConfig, TableConfig, is_formula
-from stages.config.messages import explain, printable
+from stages.config.messages import explain
 from stages.data.folders import table
 from stages.data.folders.converted import Content, convert_all
 from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_names
@@ -227,7 +227,7 @@ def _describe(
     for class_name in classes[: SHOWN if len(classes) > SHOWN else None]:
         validation = f", {by_split[VALIDATION][class_name]:,} to validate" if VALIDATION in by_split else ""
         tests = by_split[TEST][class_name]
-        print(f"  {printable(class_name)}: {counts[class_name]:,}, {tests:,} of them to test{validation}")
+        print(f"  {class_name}: {counts[class_name]:,}, {tests:,} of them to test{validation}")
     if len(classes) > SHOWN:
         each = _span(f"{min(counts.values()):,}", f"{max(counts.values()):,}")
         print(f"  … {each} images in each of {len(classes):,} classes")

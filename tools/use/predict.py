@@ -11,7 +11,7 @@ from functools import partial
 from tqdm import tqdm
 
 from stages.config import params
-from stages.config.datasets import is_formula
+from stages.config.datasets import JOINERS, is_formula
 from stages.inference.image_files import Prediction, find_images, predict_files
 from stages.inference.locate import find_model
 from stages.inference.predictor import Predictor
@@ -110,7 +110,9 @@ def csv_lines(predictions: Iterable[Prediction], classes: list[str], top: int, s
 
 def printable(text: str) -> str:
     """A name on one line: control characters, and bytes that are not text, as escapes."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(
+        each if each.isprintable() or ord(each) in JOINERS else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def _ranked(prediction: Prediction, classes: list[str], top: int) -> list[tuple[str, float]]:
