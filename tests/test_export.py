@@ -97,7 +97,7 @@ def test_exported_files_agree_with_the_model_and_have_the_same_bytes_in_every_pr
     "name", ["mnist_dense", "mnist_cnn", "fashion_mnist_lenet", "fashion_mnist_resnet", "cifar10_airbench93"]
 )
 def test_temperature_divides_the_logits_of_every_architecture(tmp_path: Path, name: str) -> None:
-    """Not the weights of whichever layer Keras lists last."""
+    """Also where a normalization with statistics of the images stands between them and the last weights."""
     import keras
 
     from stages.inference.litert import float32_twin
@@ -109,6 +109,8 @@ def test_temperature_divides_the_logits_of_every_architecture(tmp_path: Path, na
     random = np.random.default_rng(0)
     for variable in model.trainable_variables:  # biases, too, without which all layers would scale alike
         variable.assign_add(0.05 * random.standard_normal(variable.shape))
+    for variable in model.non_trainable_weights:
+        variable.assign_add(random.random(variable.shape))  # means and variances, which training moves
     save(model, tmp_path / "m.keras", {})
     pixels = random.integers(0, 256, (20, side, side, channels)).astype(np.uint8)
     expected = with_temperature(model.predict(pixels, verbose=0), 0.5)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import AfterValidator, Field, StringConstraints, ValidationInfo, model_serializer, model_validator
 
 from stages.config.types import Config, FileName, Fraction, Name, matching
+from stages.runtime.errors import JOINERS
 
 FORMAT = "folder"  # of these datasets; no module of stages/data/formats has this name
 Classes = TypeVar("Classes", list[str], dict[str, str])
@@ -13,7 +14,7 @@ Classes = TypeVar("Classes", list[str], dict[str, str])
 
 def _check_class_names(classes: Classes) -> Classes:
     """Reject class names that a table could not tell apart or that a file of one name per line would change."""
-    names = list(classes.values()) if isinstance(classes, dict) else classes
+    names = [name.translate(JOINERS) for name in (classes.values() if isinstance(classes, dict) else classes)]
     if len(set(names)) < len(names) or not all(name.isprintable() and name == name.strip() != "" for name in names):
         raise ValueError("class names should be distinct and printable, without spaces around them")
     return classes

@@ -2,14 +2,16 @@
 
 import functools
 import io
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from stages.data import jpeg
 from stages.data.jpeg import MAX_PIXELS
+from stages.runtime.errors import UserError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
@@ -25,18 +27,22 @@ INSTALL_HEIF = "install pillow-heif (.venv/bin/pip install pillow-heif) or conve
 JPEG = b"\xff\xd8"
 HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 SEVERAL = {"PNG": "animation", "WEBP": "animation", "GIF": "animation", "TIFF": "pages"}  # formats of several images
-GRAYSCALE = ["1", "L", "LA", "I;16"]  # Pillow's modes; those of 16 bits with colors or transparency have 8 bits already
+WIDE = "I;16"  # Pillow's modes of 16 bits begin so; PNG files with colors or transparency have 8 bits already
+GRAYSCALE = ["1", "L", "LA"]
 DEEP = ["F", "I", "I;16S", "I;16BS"]  # Pillow's modes whose values have no usual range
 PNG_DEPTH = 24  # position of the bit depth in a PNG file
+BITS, INTERPRETATION, WHITE_IS_ZERO = 258, 262, 0  # tags of TIFF, and a value of the second
+STRIP = 1 << 20  # pixels that are converted at once: each step copies them
 ORIENTATION = 0x0112  # tag of EXIF
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+# How the pixels of a file lie, as a view of the upright ones
+LYING: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: np.fliplr,
+    3: lambda upright: upright[::-1, ::-1],
+    4: np.flipud,
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: np.rot90,
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: np.rot90(upright, -1),
 }
 
 
@@ -82,8 +88,9 @@ def decode(data: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> tuple[np
 def convert(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, list[str]]:
     """Decode an image file as a person sees it.
 
-    16 bits are reduced to the upper 8, transparent pixels lie on white, and of several images the first is taken. Color
-    profiles are ignored.
+    12 and 16 bits are reduced to the upper 8, transparent pixels lie on white, and of several images the first is
+    taken. Color profiles are ignored. Memory: for each pixel 8 bytes (Pillow's 4, the result's 3 and a part), besides
+    what the decoder takes: 2 for a progressive JPEG file, up to 4 for AVIF, 8 for WebP.
 
     Args:
         data: the file. Its size in pixels is checked before any are decoded.
@@ -96,6 +103,7 @@ def convert(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, list
 
     Raises:
         ValueError: the file is invalid; the message continues "the file …".
+        UserError: there is too little memory.
     """
     try:
         image = open_image(data, max_pixels)
@@ -104,6 +112,9 @@ def convert(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[np.ndarray, list
             return _convert(image, data)
     except UnidentifiedImageError:
         raise ValueError(_unidentified(data)) from None
+    except MemoryError:  # not the file's fault: none may be left out for it
+        what = f"too little memory to decode an image, which may have {max_pixels:,} pixels"
+        raise UserError(f"{what}; free some, or lower max_pixels in params.yaml") from None
     except Image.DecompressionBombError:
         raise ValueError(f"has more than {max_pixels:,} pixels") from None
     except Exception as error:  # a decoder may raise anything; the file is the cause
@@ -128,7 +139,7 @@ def is_upright(data: bytes, max_pixels: int = MAX_PIXELS) -> bool:
     if b"Exif\0" not in data and b"tiff:Orientation" not in data:
         return True
     try:
-        return _orientation(open_image(data, max_pixels)) not in UPRIGHT
+        return _orientation(open_image(data, max_pixels)) not in LYING
     except Exception:  # whoever decodes it says what is wrong
         return True
 
@@ -150,36 +161,50 @@ def _convert(image: "PillowImage", data: bytes) -> tuple[np.ndarray, list[str]]:
     image.load()
     if image.mode in DEEP:
         raise ValueError(f"values of Pillow's mode {image.mode} have no usual range; save it with 8 or 16 bits")
-    if image.mode.startswith("I;16") or (kind == "PNG" and data[PNG_DEPTH] == 16):
+    if wide := image.mode.startswith(WIDE) or (kind == "PNG" and data[PNG_DEPTH] == 16):
         applied.append("16 bits")
-        image = _to_8_bits(image)
     if image.mode == "P":
         applied.append("palette")
     if image.mode == "CMYK" and not data.startswith(JPEG):
         applied.append("CMYK")
-    mode = "L" if image.mode in GRAYSCALE else "RGB"
-    if image.has_transparency_data:
-        image = image.convert("LA" if mode == "L" else "RGBA")
-        alpha = image.getchannel("A")
-        if alpha.getextrema() != (255, 255):
-            applied.append("transparency")
-            white = Image.new(mode, image.size, "white")
-            white.paste(image.convert(mode), mask=alpha)
-            image = white
-    image = image.convert(mode)
-    if orientation in UPRIGHT:
+    mode = "L" if image.mode in GRAYSCALE or image.mode.startswith(WIDE) else "RGB"
+    (width, height), channels = image.size, 1 if mode == "L" else 3
+    turned = orientation in LYING and kind != "TIFF"  # which Pillow turns while it loads the file
+    pixels = np.empty((width, height, channels) if turned and orientation > 4 else (height, width, channels), np.uint8)
+    lying = LYING[orientation](pixels) if turned else pixels
+    rows = max(1, STRIP // width)
+    transparent = False
+    for top in range(0, height, rows):
+        part = image.crop((0, top, width, min(top + rows, height)))
+        if wide:
+            part = _to_8_bits(part, getattr(image, "tag_v2", {}))
+        if part.has_transparency_data:
+            part = part.convert("LA" if mode == "L" else "RGBA")
+            alpha = part.getchannel("A")
+            transparent |= alpha.getextrema() != (255, 255)
+            white = Image.new(mode, part.size, "white")
+            white.paste(part.convert(mode), mask=alpha)
+            part = white
+        lying[top : top + rows] = np.asarray(part.convert(mode)).reshape(-1, width, channels)
+    if transparent:
+        applied.append("transparency")
+    if orientation in LYING:
         applied.append("EXIF orientation")
-        if kind != "TIFF":  # which Pillow turns while it loads the file
-            image = image.transpose(UPRIGHT[orientation])
-    pixels = np.array(image)
-    return (pixels[:, :, np.newaxis] if mode == "L" else pixels), applied
+    return pixels, applied
 
 
-def _to_8_bits(image: "PillowImage") -> "PillowImage":
-    """An image of 16 bits with its upper 8, and the same of the color that is transparent in it."""
+def _to_8_bits(image: "PillowImage", tags: Mapping[int, Any]) -> "PillowImage":
+    """An image of up to 16 bits with its upper 8, and the same of the color that is transparent in it.
+
+    Args:
+        image: whose values have 16 bits, or had them in its file.
+        tags: of a TIFF file, whose values Pillow neither scales nor inverts.
+    """
     transparent = image.info.get("transparency")
-    if image.mode.startswith("I"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode.startswith(WIDE):
+        (bits,) = tags.get(BITS, (16,))
+        values = (np.asarray(image) >> (bits - 8)).astype(np.uint8)
+        image = Image.fromarray(~values if tags.get(INTERPRETATION) == WHITE_IS_ZERO else values)
     if isinstance(transparent, int):
         image.info["transparency"] = transparent >> 8
     elif isinstance(transparent, tuple):

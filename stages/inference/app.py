@@ -21,7 +21,7 @@ from stages.inference.predictor import Predictor
 MAX_IMAGES = 32  # most images of a request, and of a batch
 MAX_SHARE = 4  # times the pixels that an image may have: most of all images of a request
 MAX_WAIT = 0.002  # seconds in which a batch gathers under load
-DECODERS = 2  # threads: a decoded photo may take 400 MB
+DECODERS = 2  # threads: decoding 67 million pixels, the server's limit, takes 0.6 GB, from WebP 1.1 GB
 
 
 class Prediction(BaseModel):

@@ -23,22 +23,16 @@ def float32_twin(path: Path, temperature: float) -> keras.Model:
 
     Args:
         path: the .keras file. No code that it may bring along is run.
-        temperature: divides the logits, in the weights of the last layer that computes them.
+        temperature: divides the logits.
     """
-    twin = load_in(path, "float32")
-    last = _last_layer(twin)
-    last.set_weights([weights / temperature for weights in last.get_weights()])
+    twin = last = load_in(path, "float32")
+    while isinstance(last, keras.Model):
+        last, _, _ = last.outputs[0]._keras_history
+    # The softmax is the last layer, or its activation. Between it and the last weights may stand a normalization
+    name = "activation" if hasattr(last, "activation") else "call"
+    softmax, factor = getattr(last, name), 1 / temperature
+    setattr(last, name, lambda logits, **others: softmax(logits * factor, **others))
     return twin
-
-
-def _last_layer(model: keras.Model) -> keras.layers.Layer:
-    """The layer that computes the logits: from the outputs backwards, the first with weights."""
-    operation, node, _ = model.outputs[0]._keras_history
-    while not isinstance(operation, keras.layers.Dense | keras.layers.Conv2D):
-        if isinstance(operation, keras.Model):
-            return _last_layer(operation)
-        operation, node, _ = operation._inbound_nodes[node].input_tensors[0]._keras_history
-    return operation
 
 
 def to_float32(model: keras.Model) -> bytes:

@@ -2,6 +2,8 @@
 
 import re
 
+JOINERS = dict.fromkeys((0x200C, 0x200D))  # without a width: Persian, Sinhala and emoji write them inside of words
+
 
 class UserError(Exception):
     """Something the user can fix. The message is one line: the file or key, what is wrong, what to do."""
@@ -9,7 +11,9 @@ class UserError(Exception):
 
 def printable(text: str) -> str:
     """A name on one line: control characters, and bytes that are not text, as escapes."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(
+        each if each.isprintable() or ord(each) in JOINERS else each.encode("unicode_escape").decode() for each in text
+    )
 
 
 def mask_urls(text: str) -> str:

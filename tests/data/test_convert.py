@@ -2,7 +2,9 @@
 
 import resource
 import struct
+import sys
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 from stages.data.convert import HAS_HEIF, convert, is_upright
+from tests.conftest import ROOT, run
 from tests.data.test_jpeg import PATCHES, encode, make_image, rotated
 
 GRAY = PATCHES[..., :1]
@@ -35,6 +38,14 @@ def png(width: int, height: int, depth: int, color_type: int, rows: bytes) -> by
 
     header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def tiff(bits: int, white_is_zero: bool, pixels: bytes, width: int, order: str = "<") -> bytes:
+    """A TIFF file of one row of grays."""
+    values = {256: width, 257: 1, 258: bits, 259: 1, 262: 1 - white_is_zero, 273: 122, 277: 1, 278: 1, 279: len(pixels)}
+    entries = b"".join(struct.pack(f"{order}HHII", tag, 4, 1, value) for tag, value in values.items())
+    magic = b"II*\0" if order == "<" else b"MM\0*"
+    return magic + struct.pack(f"{order}IH", 8, len(values)) + entries + bytes(4) + pixels
 
 
 def animated(kind: str) -> bytes:
@@ -112,6 +123,23 @@ def test_16_bits_are_scaled_not_clipped() -> None:
         assert applied == ["16 bits"]
 
 
+@pytest.mark.parametrize(
+    ("data", "expected", "applied"),
+    [
+        (tiff(12, False, bytes.fromhex("00000f 0103e8 800fff"), 6), [0, 0, 1, 62, 128, 255], ["16 bits"]),
+        (tiff(16, False, struct.pack("<3H", 255, 1000, 65535), 3), [0, 3, 255], ["16 bits"]),
+        (tiff(16, False, struct.pack(">3H", 255, 1000, 65535), 3, ">"), [0, 3, 255], ["16 bits"]),
+        (tiff(16, True, struct.pack("<3H", 255, 1000, 65535), 3), [255, 252, 0], ["16 bits"]),
+        (tiff(8, True, bytes([0, 3, 255]), 3), [255, 252, 0], []),
+    ],
+)
+def test_grays_of_tiff_span_black_to_white_whatever_their_bits(
+    data: bytes, expected: list[int], applied: list[str]
+) -> None:
+    pixels, conversions = convert(data)
+    assert (pixels[0, :, 0].tolist(), pixels.shape[0], conversions) == (expected, 1, applied)
+
+
 def test_transparent_pixels_lie_on_white() -> None:
     alpha = Image.fromarray(np.array([[0, 255], [51, 255]], np.uint8))
     black = Image.new("RGB", (2, 2))
@@ -157,3 +185,40 @@ def test_invalid_file_is_one_short_reason_in_little_memory(data: bytes, reason: 
     with pytest.raises(ValueError, match=f"^{reason}$"):
         convert(data)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB on Linux, bytes on macOS
+
+
+MEASURE = """
+import resource
+from pathlib import Path
+from stages.data.folders.converted import convert_all
+
+def convert():
+    for content, _ in convert_all([("a.png", Path("a.png").read_bytes)], 99_000_000):
+        assert content.shape == (4000, 2500, 3) and not content.error, content
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (24 << 20), resource.RLIM_INFINITY))
+try:
+    convert()
+except Exception as error:
+    print(type(error).__name__, error)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+before = peak()
+convert()
+print((peak() - before) / 10_000_000)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits and counts the memory of a process like this")
+def test_decoding_takes_little_memory_and_a_lack_of_it_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.new("RGBA", (4000, 2500), (9, 99, 199, 99))
+    (tmp_path / "a.png").write_bytes(encode(image, "PNG", compress_level=1, exif=exif))
+    done = run(tmp_path, sys.executable, "-c", MEASURE, PYTHONPATH=str(ROOT))
+    error, took = done.stdout.splitlines()
+    assert error.startswith("UserError too little memory to decode an image, which may have 99,000,000 pixels; ")
+    assert float(took) < 10

@@ -536,7 +536,7 @@ def test_hostile_source_is_one_clear_line_and_changes_nothing(project: Path, kin
 
 
 def test_names_in_any_script_are_names(project: Path) -> None:
-    classes = ["猫", "собака", "πτηνό", "ñandú $(touch x)", "a'b\"c", "no", "-1", "+1"]
+    classes = ["猫", "собака", "πτηνό", "ñandú $(touch x)", "a'b\"c", "no", "-1", "+1", "می\u200cخواهم", "👩\u200d🔬"]
     make("pets", write(project / "pets", names(4, classes)))
     assert sorted(params.load().datasets["pets"].class_names) == sorted(classes)
 

@@ -81,7 +81,7 @@ def test_wrong_arguments_are_one_line_before_tensorflow_is_imported(folder: Path
 
 def predictions() -> list[Prediction]:
     shares = np.array([0.25, 0.0, 0.75], np.float32)
-    names = ["=cmd|' /C calc'!A0.png", "猫猫.png", "a\nb\udcff.png", "-1.png"]
+    names = ["=cmd|' /C calc'!A0.png", "猫\u200d猫.png", "a\nb\udcff.png", "-1.png"]
     found = [Prediction(Path(names[0]), shares, [], verdict="not sure"), Prediction(Path(names[1]), shares, [])]
     found.append(Prediction(Path(names[2]), shares, ["palette", "transparency"]))
     return [*found, Prediction(Path(names[3]), None, [], "is truncated")]
@@ -122,6 +122,7 @@ def test_cells_of_csv_are_no_formulas_and_rows_are_lines() -> None:
         "猫",
         "0.250000",
     ]
+    assert rows[1][0] == "猫\u200d猫.png"  # without a width, and part of many names
     assert rows[2][0] == r"a\nb\udcff.png" and rows[2][3] == "palette; transparency"
     assert rows[3] == ["'-1.png", "is truncated", "", "", "synthetic", "", "", "", ""]
 

@@ -20,14 +20,14 @@ from pydantic import ValidationError
 
 from stages.config import params
 from stages.config.datasets import FolderConfig, TableConfig, is_formula
-from stages.config.messages import explain, printable
+from stages.config.messages import explain
 from stages.data.folders import table
 from stages.data.folders.converted import Content, convert_all
 from stages.data.folders.layout import TEST, TRAIN, VALIDATION, Entry, split_names
 from stages.data.folders.listing import is_hidden, unreadable
 from stages.data.folders.read import Listing, assign_splits, group_of, has_one_channel, list_images
 from stages.runtime.cli import guard
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, printable
 from stages.runtime.progress import progress
 from tools.data import head
 from tools.lib import recipe
@@ -227,7 +227,7 @@ def _describe(
     for class_name in classes[: SHOWN if len(classes) > SHOWN else None]:
         validation = f", {by_split[VALIDATION][class_name]:,} to validate" if VALIDATION in by_split else ""
         tests = by_split[TEST][class_name]
-        print(f"  {printable(class_name)}: {counts[class_name]:,}, {tests:,} of them to test{validation}")
+        print(f"  {class_name}: {counts[class_name]:,}, {tests:,} of them to test{validation}")
     if len(classes) > SHOWN:
         each = _span(f"{min(counts.values()):,}", f"{max(counts.values()):,}")
         print(f"  … {each} images in each of {len(classes):,} classes")

@@ -4,6 +4,7 @@ import argparse
 import socket
 
 from stages.config import params
+from stages.data.jpeg import MAX_PIXELS
 from stages.inference.locate import find_model
 from stages.runtime.cli import guard
 from stages.runtime.errors import UserError
@@ -25,7 +26,7 @@ def serve(arguments: argparse.Namespace) -> None:
     from stages.inference.predictor import Predictor
 
     values = params.load()
-    predictor = Predictor(path, values.threads, values.max_pixels)
+    predictor = Predictor(path, values.threads, min(values.max_pixels, MAX_PIXELS))
     uvicorn.run(
         create_app(path.stem, predictor, arguments.max_bytes),
         host=arguments.host,
