@@ -2,6 +2,7 @@
 
 import ast
 import re
+import shutil
 from collections.abc import Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -42,15 +43,33 @@ def test_every_param_is_in_the_documented_table() -> None:
 
 
 @pytest.fixture(scope="module")
-def repo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("invalidation")
+    copy_work_tree(made)
+    return made
+
+
+@pytest.fixture(scope="module")
+def repo(folder: Path) -> Iterator[Repo]:
     """A copy of the work tree whose recorded hashes of code are those of now."""
-    folder = tmp_path_factory.mktemp("invalidation")
-    copy_work_tree(folder)
-    with Repo(folder) as opened:
-        for stage in opened.index.stages:
-            for dep in stage.deps:
-                if _is_code(dep):
-                    dep.save()
+    with _recorded(folder) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def extended(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Repo]:
+    """The same with an audit, a network, and a model on it."""
+
+    def change(values: Any) -> None:
+        values["audits"]["mnist"] = {"features": "mnist", "similarity": 0.8, "ratio": 0.35, "folds": 5}
+        values["pretrained"]["network"] = {"head": "imagenette_vgg16", "backbone": "vgg16", "dataset": "imagenette"}
+        common = {key: values["models"]["imagenette_vgg16"][key] for key in COMMON}
+        values["models"]["tuned"] = {"dataset": "network", "architecture": "pretrained", **common}
+
+    copy = tmp_path_factory.mktemp("extended")
+    shutil.copytree(folder, copy, dirs_exist_ok=True)
+    write_params(copy, change)
+    with _recorded(copy) as opened:
         yield opened
 
 
@@ -60,12 +79,11 @@ def stale_after_comment(repo: Repo, module: str) -> set[str]:
     before = path.read_bytes()
     path.write_bytes(before + b"# a comment\n")
     try:
-        # The other deps did not change; DVC would take a minute to say so for every module.
-        changed = [
-            stage
-            for stage in repo.index.stages
-            if any(_covers(str(dep.def_path), module) and dep.workspace_status() for dep in stage.deps)
-        ]
+        # The other deps did not change; DVC would take a minute to say so for every module. Many stages share a dep
+        # and its recorded hash.
+        deps = {dep.def_path: dep for stage in repo.index.stages for dep in stage.deps}
+        stale = {path for path, dep in deps.items() if _covers(path, module) and dep.workspace_status()}
+        changed = [stage for stage in repo.index.stages if any(dep.def_path in stale for dep in stage.deps)]
     finally:
         path.write_bytes(before)
     # DVC's graph points from a stage to those it depends on.
@@ -80,42 +98,20 @@ def test_stale_stages_after_comment_in_each_module_match_the_documented_table(re
     assert actual == documented
 
 
-def test_change_of_auditing_code_or_of_what_it_reads_makes_audits_stale(tmp_path: Path) -> None:
-    copy_work_tree(tmp_path)
-    entry = "{features: mnist, similarity: 0.8, ratio: 0.35, folds: 5}"
-    text = (tmp_path / "params.yaml").read_text(encoding="utf-8")
-    (tmp_path / "params.yaml").write_text(text.replace("audits: {}", f"audits:\n  mnist: {entry}"), encoding="utf-8")
-    with Repo(tmp_path) as audited:
-        for stage in audited.index.stages:
-            for dep in stage.deps:
-                if _is_code(dep):
-                    dep.save()
-        assert stale_after_comment(audited, "stages/auditing/duplicates.py") == {"audit@mnist", "report"}
-        assert stale_after_comment(audited, "stages/audit.py") == {"audit@mnist", "report"}
-        for module in ("stages/data/reader.py", "stages/data/formats/idx.py", "stages/runtime/numerics.py"):
-            assert "audit@mnist" in stale_after_comment(audited, module), module
-        assert "audit@mnist" not in stale_after_comment(audited, "stages/models/dense.py")
+def test_change_of_auditing_code_or_of_what_it_reads_makes_audits_stale(extended: Repo) -> None:
+    for module in ("stages/auditing/duplicates.py", "stages/audit.py"):
+        assert stale_after_comment(extended, module) == {"audit@mnist", "report"}, module
+    for module in ("stages/data/reader.py", "stages/data/formats/idx.py", "stages/runtime/numerics.py"):
+        assert "audit@mnist" in stale_after_comment(extended, module), module
+    assert "audit@mnist" not in stale_after_comment(extended, "stages/models/dense.py")
 
 
-def test_change_of_what_joins_a_network_makes_it_and_the_model_on_it_stale(tmp_path: Path) -> None:
-    copy_work_tree(tmp_path)
-
-    def change(values: Any) -> None:
-        values["pretrained"]["network"] = {"head": "imagenette_vgg16", "backbone": "vgg16", "dataset": "imagenette"}
-        common = {key: values["models"]["imagenette_vgg16"][key] for key in COMMON}
-        values["models"]["tuned"] = {"dataset": "network", "architecture": "pretrained", **common}
-
-    write_params(tmp_path, change)
-    with Repo(tmp_path) as tuned:
-        for stage in tuned.index.stages:
-            for dep in stage.deps:
-                if _is_code(dep):
-                    dep.save()
-        own = {"train@tuned", "evaluate@tuned", "report"}
-        assert stale_after_comment(tuned, "stages/models/pretrained.py") == own
-        for module in ("stages/join.py", "stages/inference/backbone.py", "stages/inference/locate.py"):
-            assert stale_after_comment(tuned, module) == {"join@network", *own}, module
-        assert {"join@network", *own} < stale_after_comment(tuned, "stages/models/dense.py")  # of its head
+def test_change_of_what_joins_a_network_makes_it_and_the_model_on_it_stale(extended: Repo) -> None:
+    own = {"train@tuned", "evaluate@tuned", "report"}
+    assert stale_after_comment(extended, "stages/models/pretrained.py") == own
+    for module in ("stages/join.py", "stages/inference/backbone.py", "stages/inference/locate.py"):
+        assert stale_after_comment(extended, module) == {"join@network", *own}, module
+    assert {"join@network", *own} < stale_after_comment(extended, "stages/models/dense.py")  # of its head
 
 
 def test_comment_in_an_architecture_makes_only_the_models_that_use_it_stale(repo: Repo) -> None:
@@ -165,8 +161,14 @@ def test_table_of_every_plot_is_an_output_of_evaluate() -> None:
     assert declared == {str(paths.plot(name, "${key}")) for name in tables}
 
 
-def _is_code(dep: Any) -> bool:
-    return str(dep.def_path).startswith("stages/")
+def _recorded(folder: Path) -> Repo:
+    """The repository in a folder, where DVC takes the hashes of code of now for those of the last run."""
+    opened = Repo(folder)
+    for stage in opened.index.stages:
+        for dep in stage.deps:
+            if str(dep.def_path).startswith("stages/"):
+                dep.save()
+    return opened
 
 
 def _kinds(stages: set[str]) -> frozenset[str]:

@@ -15,7 +15,8 @@ from tools.compare.measure import BEGIN, END, TABLES
 from tools.data import new
 from tools.data.new import without_entries
 
-OF_MEASURED = ["tables_and_gates_are_those_of_the_measured_results", "limit_of_seeds_that_are_far_apart_is_valid"]
+# Tests that read params.yaml of the sample or of the project, and results: in seconds
+WITH_A_SAMPLE = "repository_is_valid or experiment_changes or measured_results or limit_of_seeds"
 
 
 def test_blank_lines_and_comments_keep_no_entry_and_leave_an_empty_section() -> None:
@@ -100,8 +101,6 @@ def test_own_project_has_no_sample_and_trains_own_images(tmp_path: Path) -> None
     shown = run(clone, "dvc", "exp", "show", "--csv").stdout.partition("\n")[0]
     assert "mnist" not in shown and f"models.{model}.learning_rate" in shown
 
-    tests = ["tests/config", *(f"tests/tools/test_measure.py::test_{name}" for name in OF_MEASURED)]
-    done = run(
-        clone, "python", "-m", "pytest", "-q", "-n", "0", *tests, "-k", "repository or one_line or measured or limit"
-    )
+    tests = ["tests/config/test_params.py", "tests/tools/test_measure.py", "-k", WITH_A_SAMPLE]
+    done = run(clone, "python", "-m", "pytest", "-q", "-n", "0", *tests)
     assert done.returncode == 0, done.stdout

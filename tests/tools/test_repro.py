@@ -18,7 +18,7 @@ import pytest
 from stages.runtime import limits
 from stages.runtime.cli import INTERRUPTED
 from stages.runtime.errors import UserError
-from tests.conftest import ROOT, commit, environment, only, run, write_params
+from tests.conftest import ROOT, CopyFolder, build_once, commit, environment, only, run, write_params
 from tools.lib.lock_entries import split
 from tools.run import repro as module
 from tools.run.repro import Plan
@@ -47,19 +47,28 @@ stages:
 """
 
 
-def write_project(folder: Path, nap: float) -> Path:
-    folder.mkdir()
-    for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
-        assert run(folder, *command).returncode == 0
-    (folder / "dvc.yaml").write_text(DVC, encoding="utf-8")
-    (folder / "nap").write_text(f"{nap}", encoding="utf-8")
-    return folder
+@pytest.fixture(scope="module")
+def copy_project(tmp_path_factory: pytest.TempPathFactory) -> CopyFolder:
+    """Copies a project whose naps take no time."""
+
+    def build(folder: Path) -> None:
+        for command in (("git", "init", "-q"), ("dvc", "init", "-q")):
+            assert run(folder, *command).returncode == 0
+        (folder / "dvc.yaml").write_text(DVC, encoding="utf-8")
+        (folder / "nap").write_text("0", encoding="utf-8")
+
+    return build_once(tmp_path_factory, "naps", build)
+
+
+@pytest.fixture
+def folder(copy_project: CopyFolder, tmp_path: Path) -> Path:
+    return copy_project(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def serial(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def serial(copy_project: CopyFolder, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The entries of dvc.lock after `dvc repro`."""
-    folder = write_project(tmp_path_factory.mktemp("serial") / "project", 0)
+    folder = copy_project(tmp_path_factory.mktemp("serial"))
     assert run(folder, "dvc", "repro").returncode == 0
     return entries(folder)
 
@@ -108,10 +117,7 @@ def napping(folder: Path, *names: str) -> bool:
     )
 
 
-def test_eight_stages_run_at_the_same_time_and_give_the_lock_of_dvc_repro(
-    tmp_path: Path, serial: dict[str, str]
-) -> None:
-    folder = write_project(tmp_path / "project", 0)
+def test_eight_stages_run_at_the_same_time_and_give_the_lock_of_dvc_repro(folder: Path, serial: dict[str, str]) -> None:
     (folder / "together").touch()
     code, output, error = reproduce(folder, jobs=8)
     assert (code, error) == (0, "")
@@ -123,16 +129,15 @@ def test_eight_stages_run_at_the_same_time_and_give_the_lock_of_dvc_repro(
     assert (code, error, output) == (0, "", "nothing to do: 10 stages up to date\n")
 
 
-def test_targets_are_all_that_runs(tmp_path: Path) -> None:
-    folder = write_project(tmp_path / "project", 0)
+def test_targets_are_all_that_runs(folder: Path) -> None:
     assert reproduce(folder, 2, "nap@b nap@g")[0] == 0
     assert sorted(path.name for path in folder.glob("nap-*")) == ["nap-b", "nap-g"]
 
 
 def test_failed_stage_lets_others_end_and_the_next_run_gives_the_same_lock(
-    tmp_path: Path, serial: dict[str, str]
+    folder: Path, serial: dict[str, str]
 ) -> None:
-    folder = write_project(tmp_path / "project", 0.5)
+    (folder / "nap").write_text("0.5", encoding="utf-8")
     (folder / "fail-a").touch()
     code, output, error = reproduce(folder, jobs=3)
     assert (code, error) == (1, "error: nap@a failed; see above\n")
@@ -151,9 +156,9 @@ def test_failed_stage_lets_others_end_and_the_next_run_gives_the_same_lock(
     [(signal.SIGKILL, -9, ""), (signal.SIGTERM, -15, ""), (signal.SIGINT, 1, f"{INTERRUPTED}\n")],
 )
 def test_killed_run_ends_its_stages_and_the_next_run_gives_the_same_lock(
-    tmp_path: Path, serial: dict[str, str], number: signal.Signals, code: int, message: str
+    folder: Path, serial: dict[str, str], number: signal.Signals, code: int, message: str
 ) -> None:
-    folder = write_project(tmp_path / "project", 60)
+    (folder / "nap").write_text("60", encoding="utf-8")
     process = start(folder, jobs=2)
     wait(lambda: napping(folder, "a", "b"))
     process.send_signal(number)
@@ -166,8 +171,8 @@ def test_killed_run_ends_its_stages_and_the_next_run_gives_the_same_lock(
     assert entries(folder) == serial
 
 
-def test_killed_process_of_a_stage_ends_its_command(tmp_path: Path) -> None:
-    folder = write_project(tmp_path / "project", 60)
+def test_killed_process_of_a_stage_ends_its_command(folder: Path) -> None:
+    (folder / "nap").write_text("60", encoding="utf-8")
     process = start(folder, 2, "nap@a")
     wait(lambda: napping(folder, "a"))
     psutil.Process(process.pid).children()[0].kill()
@@ -177,21 +182,16 @@ def test_killed_process_of_a_stage_ends_its_command(tmp_path: Path) -> None:
     wait(lambda: not alive(folder, "a"))
 
 
-@pytest.mark.parametrize(
-    ("jobs", "targets", "message"),
-    [
-        ("two", "", "error: JOBS: 'two' is not a number of stages to run at the same time; set it to 2, for example\n"),
-        ("2", "nap@z", "error: dvc.yaml: Stage 'nap@z' not found inside 'dvc.yaml' file\n"),
-    ],
-)
-def test_mistake_is_one_line(tmp_path: Path, jobs: str, targets: str, message: str) -> None:
-    folder = write_project(tmp_path / "project", 0)
-    done = run(folder, sys.executable, "-m", "tools.run.repro", jobs, targets, PYTHONPATH=str(ROOT))
-    assert (done.returncode, done.stderr) == (1, message)
+def test_mistake_is_one_line(folder: Path) -> None:
+    for jobs, targets, message in (
+        ("two", "", "JOBS: 'two' is not a number of stages to run at the same time; set it to 2, for example"),
+        ("2", "nap@z", "dvc.yaml: Stage 'nap@z' not found inside 'dvc.yaml' file"),
+    ):
+        done = run(folder, sys.executable, "-m", "tools.run.repro", jobs, targets, PYTHONPATH=str(ROOT))
+        assert (done.returncode, done.stderr) == (1, f"error: {message}\n")
 
 
-def test_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
-    folder = write_project(tmp_path / "project", 0)
+def test_file_that_cannot_be_read_is_one_line(folder: Path) -> None:
     (folder / "loop").symlink_to("loop")
     text = (folder / "dvc.yaml").read_text(encoding="utf-8")
     (folder / "dvc.yaml").write_text(text.replace("outs: [start]", "deps: [loop]\n    outs: [start]"), encoding="utf-8")
@@ -201,9 +201,8 @@ def test_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     assert "loop" in output + error
 
 
-def test_outputs_that_are_not_the_committed_ones_are_explained(tmp_path: Path) -> None:
+def test_outputs_that_are_not_the_committed_ones_are_explained(folder: Path) -> None:
     """As on a machine that computes other bits with the same code and params."""
-    folder = write_project(tmp_path / "project", 0)
     (folder / "dvc.yaml").write_text(
         "stages: {a: {cmd: cat bits > reports/a, deps: [code], outs: [{reports/a: {cache: false}}]}}",
         encoding="utf-8",

@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import CopyFolder, clone_of_work_tree, commit, only, run, thirty_epochs, write_params
-from tools.lib.probes import probe
+from tests.conftest import CopyFolder, commit, run, thirty_epochs, write_params
 
 
 def change(folder: Path, module: str, old: str, new: str) -> None:
@@ -66,14 +65,3 @@ def test_only_what_depends_on_recorded_trainings_runs_and_its_failure_is_one_lin
     done = run(clone, *command)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "error: a stage failed: see above")
     assert "Traceback" not in done.stderr
-
-
-def test_measured_results_are_marked_after_a_change_of_evaluation_code(tmp_path: Path) -> None:
-    """Their rows show accuracies, which the probe that `make measured-tables` compares therefore computes, too."""
-    clone = clone_of_work_tree(tmp_path, lambda values: only(values, "mnist_dense"))
-    before = probe(["train@mnist_dense"], clone)
-    with (clone / "stages/evaluation/metrics.py").open("a", encoding="utf-8") as module:
-        module.write("# a comment\n")
-    assert probe(["train@mnist_dense"], clone) == before
-    change(clone, "stages/evaluation/metrics.py", "predictions.correct.mean()", "predictions.correct[1:].mean()")
-    assert probe(["train@mnist_dense"], clone) != before
