@@ -118,7 +118,7 @@ def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytes
     make("pets", write(project / "pets", names(10) | {"cat/a.\x1b[2j": b""}))
     assert params.load().folders["pets"].validation_fraction is None
     said = capsys.readouterr().out
-    assert "to validate" not in said and r": 1 '.\x1b[2j'" in said
+    assert "to validate" not in said and r": 1 .\x1b[2j" in said
     split = {f"{split}/{name}": data for split in ("train", "val", "test") for name, data in names(2).items()}
     make("split", write(project / "split", split), group=r"^(\d)")
     assert params.load().folders["split"].validation_fraction is None

@@ -85,7 +85,7 @@ def test_fine_tuned_models_are_compared_if_their_heads_differ_in_nothing_but_the
             "evaluate@tuned": locked({}, tuned, {}),
         }
         (tmp_path / "dvc.lock").write_text(yaml.safe_dump({"stages": stages}), encoding="utf-8")
-        accuracies = {"validation_accuracy": 0.9 + seed / 100, "accuracy": 0.8, "validation_images": 100}
+        accuracies = {"validation_accuracy": 0.9 + seed / 100, "accuracy": 0.8, "images": 100}
         (tmp_path / "reports/metrics/tuned.json").write_text(json.dumps(accuracies), encoding="utf-8")
         commit(tmp_path, f"{seed} {units}")
     command = [sys.executable, "-m", "tools.compare.seeds", "HEAD HEAD~1 HEAD~2 HEAD~3"]

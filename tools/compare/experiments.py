@@ -40,7 +40,7 @@ def _rows(name: str, experiment: Revision, head: Revision) -> list[Row]:
             changes, comparison = "new", [ABSENT, ABSENT]
         cells = [model, name, changes, accuracy, *comparison, test]
         place = models.index(model) if model in models else len(models)
-        rows.append((place, model, -experiment.accuracy(model)[0], cells))
+        rows.append((place, model, -training.metrics.get("validation_accuracy", 0.0), cells))
     if not rows:
         changes = " ".join(f"{key}={value}" for key, _, value in differences(head.params, experiment.params))
         rows.append((len(models) + 1, "", 0.0, ["no other metrics", name, changes, *[ABSENT] * 4]))
