@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from stages.runtime.errors import UserError, mask_urls
+from stages.runtime.errors import UserError, mask_urls, printable
 
 Entry = TypeVar("Entry")
 
@@ -68,11 +68,6 @@ def _is_of_another_type(error: Any) -> bool:
     """Whether one of pydantic's errors says that a value has not the type of this part of a union."""
     wants_text = error["type"] == "literal_error" and isinstance(error["input"], dict)
     return wants_text or error["type"] in ("list_type", "dict_type")
-
-
-def printable(text: str) -> str:
-    """On one line, and visible."""
-    return text if text.isprintable() and text.strip() else ascii(text)
 
 
 def short(value: Any) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import PydanticUserError, ValidationError, create_model
 
-from stages.config.messages import choices, explain, printable, short
+from stages.config.messages import choices, explain, short
 from stages.config.models import PartConfig
 from stages.config.types import Config
-from stages.runtime.errors import UserError
+from stages.runtime.errors import UserError, printable
 
 STAGES = Path(__file__).parents[1]
 

@@ -6,8 +6,10 @@ import warnings
 from PIL import Image, UnidentifiedImageError
 from PIL.Image import Image as PillowImage
 
+from stages.runtime.errors import UserError
+
 BOMB = Image.MAX_IMAGE_PIXELS or 0  # Pillow refuses to open what has twice as many pixels
-MAX_PIXELS = 1 << 26  # decoded, that is 200 MB
+MAX_PIXELS = 1 << 26  # of three bytes: 200 MB decoded
 END = b"\xff\xd9"
 
 
@@ -33,6 +35,9 @@ def find_error(data: bytes, decode: bool = False, max_pixels: int = MAX_PIXELS) 
         decode: also decode it, at an eighth of its size: this finds corrupt data, and takes seven times as long.
             A truncated file is found without.
         max_pixels: that an image may have.
+
+    Raises:
+        UserError: there is too little memory.
     """
     file = io.BytesIO(data)
     try:
@@ -48,6 +53,8 @@ def find_error(data: bytes, decode: bool = False, max_pixels: int = MAX_PIXELS) 
             image.load()
     except Image.DecompressionBombError:
         return f"has more than {max_pixels:,} pixels"
+    except MemoryError:  # not the file's fault: none may be left out for it
+        raise UserError("too little memory to check an image; free some") from None
     except Exception as error:  # a decoder may raise anything; the file is the cause
         return "is not a JPEG file" if isinstance(error, UnidentifiedImageError) else f"is corrupt: {error}"
     return ""

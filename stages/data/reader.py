@@ -94,8 +94,8 @@ def read(name: str, split: str, image_size: int | None = None, decode: bool = Tr
     options = tf.data.Options()
     options.threading.private_threadpool_size = 0  # as many as the machine has cores
     options.threading.max_intra_op_parallelism = 1
-    # Its thread can miss the end of an iteration, which then waits for its next round: as long as the iteration took, up
-    # to a minute. Without it, a `map` has as many threads as the pool.
+    # Its thread can miss the end of an iteration, which then waits for its next round, about as long as the iteration
+    # took. Without it, a `map` has as many threads as the pool.
     options.autotune.enabled = False
     return examples.with_options(options)
 

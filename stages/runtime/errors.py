@@ -10,10 +10,11 @@ class UserError(Exception):
 
 
 def printable(text: str) -> str:
-    """A name on one line: control characters, and bytes that are not text, as escapes."""
-    return "".join(
+    """A name on one line: control characters, and bytes that are not text, as escapes; spaces alone in quotes."""
+    escaped = "".join(
         each if each.isprintable() or ord(each) in JOINERS else each.encode("unicode_escape").decode() for each in text
     )
+    return escaped if escaped.strip() else repr(escaped)
 
 
 def mask_urls(text: str) -> str:

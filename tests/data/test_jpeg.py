@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from stages.data import jpeg
+from stages.runtime.errors import UserError
 
 PATCHES = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
 
@@ -95,3 +97,12 @@ def test_corrupt_pixels_are_found_by_decoding() -> None:
     data = bytearray(GOOD)
     data[data.index(b"\xff\xc4") + 6] ^= 0xFF  # of a Huffman table
     assert "is corrupt: " in jpeg.find_error(bytes(data), decode=True)
+
+
+def test_lack_of_memory_is_not_the_fault_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(JpegImageFile, "load", fail)
+    with pytest.raises(UserError, match="too little memory"):
+        jpeg.find_error(GOOD, decode=True)
