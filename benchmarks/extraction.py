@@ -107,7 +107,7 @@ def stage(done: Done, name: str, images: int, folder: str) -> None:
     while True:
         with atomic_write(paths.records(name)) as target:
             target.mkdir()
-            write_features(name, features, dataset, extractor, target)
+            write_features(name, features, dataset, extractor, target, Path("unfinished"))
         done({"images": images, "gigaflop": forward / 1e9, "compute_dtype": compute_dtype})
         done(peak_matmul())
 

@@ -14,6 +14,23 @@ from stages.data import reader, writer
 from tests.conftest import ROOT, run, write_params
 from tests.data.archives import generate
 
+INTERRUPTED = """
+from stages.data import writer
+from stages.extract import extract
+from stages.runtime.cli import guard
+
+write = writer.write_shard
+
+def interrupt(path, examples):
+    if "train" in path.name and "00002" in path.name:
+        next(iter(examples))
+        raise KeyboardInterrupt
+    write(path, examples)
+
+writer.write_shard = interrupt
+guard(lambda: extract("imagenette_vgg16"))
+"""
+
 
 @pytest.mark.parametrize("compute_dtype", ["float32", "auto"])
 def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compute_dtype: str) -> None:
@@ -34,12 +51,15 @@ def test_features_are_those_of_keras(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(shard_utils.ShardConfig, "min_shard_size", 10_000)  # bytes: a shard for each image
     writer.write("imagenette", classes, ["train", "validation", "test"], zip(splits, keys, images, labels, strict=True))
 
-    # In a process of its own: the number of threads can be set only once.
+    # In a process of its own: the number of threads can be set only once. An earlier one was interrupted.
+    assert run(tmp_path, sys.executable, "-c", INTERRUPTED, PYTHONPATH=str(ROOT)).returncode == 1
     done = run(tmp_path, sys.executable, "-m", "stages.extract", "extract@imagenette_vgg16", PYTHONPATH=str(ROOT))
     assert done.returncode == 0, done.stderr
     environment = json.loads(Path("data/environment/extract/imagenette_vgg16.json").read_text(encoding="utf-8"))
     assert environment["threads"] == str(params.load().threads)
     assert environment["compute_dtype"] in done.stdout
+    assert "imagenette_vgg16: resuming with 2 shards that an earlier run finished\n" in done.stdout
+    assert not list(Path(".dvc/tmp/extractions").iterdir())
 
     (file,) = weights.files
     keras_model = keras.applications.VGG16(include_top=False, weights=str(Path("data/raw/vgg16") / file))

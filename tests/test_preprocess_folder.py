@@ -19,7 +19,7 @@ from PIL import Image
 from stages import preprocess_folder
 from stages.config import params
 from stages.config.datasets import is_formula
-from stages.data import reader
+from stages.data import jpeg, reader
 from stages.data.convert import decode
 from stages.inference.predictor import Predictor
 from stages.prediction.saved_model import save
@@ -127,6 +127,24 @@ def test_predictions_see_the_pixels_of_the_records_in_every_mode(
     write(project / "pets", files)
     write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
     preprocess_folder.preprocess_folder("flowers")
+    check_predictions_see_the_records(files, channels)
+
+
+def test_jpeg_file_that_is_too_large_for_tensorflow_trains_and_predicts(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jpeg, "TENSORFLOW_PIXELS", 240)  # stands for 134 million
+    files = names(3) | {"cat/wide.jpg": encode(make_image("RGB", (20, 11)))}
+    write(project / "pets", files)
+    write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
+    preprocess_folder.preprocess_folder("flowers")
+    stored = {key: data for split in ("train", "test") for key, _, data in reader.examples("flowers", split, False)}
+    assert [key for key, data in stored.items() if data == files[key]] == ["cat/wide.jpg"]
+    check_predictions_see_the_records(files, 3)
+
+
+def check_predictions_see_the_records(files: dict[str, bytes], channels: int) -> None:
+    """Compare the pixels that a prediction sees of each file with those of its record."""
     records = [example for split in ("train", "test") for example in reader.read("flowers", split).as_numpy_iterator()]
     assert len(records) == len(files)
     for example in records:
@@ -315,5 +333,5 @@ def sixteen_bits(folder: Path) -> bytes:
 def test_dataset_without_images_to_test_with_is_one_line(project: Path) -> None:
     write(project / "pets", names(1))
     write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
-    with pytest.raises(UserError, match=r"^flowers: split 'test' has no images"):
+    with pytest.raises(UserError, match=r"^pets: no class has enough images or groups to train and test"):
         preprocess_folder.preprocess_folder("flowers")

@@ -120,23 +120,29 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     assert not checkpoint.exists()
 
 
-def test_interrupted_training_of_other_params_leaves_no_checkpoint(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+def test_experiment_does_not_take_the_checkpoint_of_an_interrupted_training(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupt(self: logger.RunLogger, step: int, row: Mapping[str, float]) -> None:
         raise KeyboardInterrupt
 
+    def long(values: Any) -> None:
+        values["train"].update(epochs=3)
+
     monkeypatch.setattr(checkpoint, "SECONDS_BETWEEN", 0.0)
     import_tensorflow(params.load().threads)  # cannot be changed after the first operation
-    write_params(project, lambda values: values["train"].update(epochs=60))
+    write_params(project, long)
     write_records()
     with monkeypatch.context() as patch:
         patch.setattr(logger.RunLogger, "log_epoch", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train("mnist_dense")
-    assert list(Path(".dvc/tmp/checkpoints").iterdir())
     write_params(project)  # one epoch
     train("mnist_dense")
+    assert "resuming" not in capsys.readouterr().out
+    write_params(project, long)
+    train("mnist_dense")
+    assert "resuming from epoch 2" in capsys.readouterr().out
     assert not list(Path(".dvc/tmp/checkpoints").iterdir())
 
 

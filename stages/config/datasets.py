@@ -54,34 +54,6 @@ class MirrorConfig(Config):
 Files = Annotated[dict[FileName, Annotated[list[MirrorConfig], Field(min_length=1)]], Field(min_length=1)]
 
 
-class SyntheticConfig(Config):
-    """Number of images to generate for each split."""
-
-    train: Annotated[int, Field(ge=20, le=1_000_000)]
-    test: Annotated[int, Field(ge=10, le=1_000_000)]
-
-
-class DatasetConfig(Config):
-    """An entry of `datasets`: archives in a known format."""
-
-    format: Name
-    classes: ClassNames
-    files: Files
-    synthetic: SyntheticConfig | None = None  # None: always downloaded
-
-    @property
-    def class_names(self) -> list[str]:
-        """Names in the order of the labels."""
-        return list(self.classes.values()) if isinstance(self.classes, dict) else self.classes
-
-
-class WeightsConfig(Config):
-    """An entry of `weights`: the pretrained weights of a backbone."""
-
-    files: Files = Field(default_factory=dict)  # none: those of the network of keras.applications with the entry's name
-    synthetic: bool = False  # False: always downloaded
-
-
 def is_formula(text: str) -> bool:
     """Whether a spreadsheet would run a text as a formula. A number, such as the label -1 or +1, is none."""
     return text.startswith(("=", "+", "-", "@")) and not re.fullmatch(r"[+-][0-9]+(\.[0-9]+)?", text)
@@ -96,6 +68,34 @@ def _check_formulas(classes: ClassNames) -> ClassNames:
                 "mapping of folders or labels to names"
             )
     return classes
+
+
+class SyntheticConfig(Config):
+    """Number of images to generate for each split."""
+
+    train: Annotated[int, Field(ge=20, le=1_000_000)]
+    test: Annotated[int, Field(ge=10, le=1_000_000)]
+
+
+class DatasetConfig(Config):
+    """An entry of `datasets`: archives in a known format."""
+
+    format: Name
+    classes: Annotated[ClassNames, AfterValidator(_check_formulas)]
+    files: Files
+    synthetic: SyntheticConfig | None = None  # None: always downloaded
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names in the order of the labels."""
+        return list(self.classes.values()) if isinstance(self.classes, dict) else self.classes
+
+
+class WeightsConfig(Config):
+    """An entry of `weights`: the pretrained weights of a backbone."""
+
+    files: Files = Field(default_factory=dict)  # none: those of the network of keras.applications with the entry's name
+    synthetic: bool = False  # False: always downloaded
 
 
 def _check_pattern(pattern: str) -> str:

@@ -71,8 +71,10 @@ def decode(data: bytes, channels: int, max_pixels: int = MAX_PIXELS) -> tuple[np
     if data.startswith(JPEG):
         if error := jpeg.find_error(data, max_pixels=max_pixels):
             raise ValueError(error)
+        image = open_image(data, max_pixels)
+        is_small = image.width * image.height < jpeg.TENSORFLOW_PIXELS
         # libjpeg has no luma of CMYK
-        if is_upright(data, max_pixels) and not (channels == 1 and open_image(data, max_pixels).mode == "CMYK"):
+        if is_small and is_upright(data, max_pixels) and not (channels == 1 and image.mode == "CMYK"):
             import tensorflow as tf
 
             try:

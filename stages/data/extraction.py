@@ -3,6 +3,7 @@
 The import of the reader and of the writer takes a second: import this module after the configuration has been checked.
 """
 
+import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +15,7 @@ from stages.config.plugins import load_plugin
 from stages.config.sections import FeaturesConfig
 from stages.data import reader, writer
 from stages.runtime import numerics
+from stages.runtime.files import atomic_write, remove
 from stages.runtime.progress import progress
 
 if TYPE_CHECKING:
@@ -70,7 +72,9 @@ class Extractor:
         return tf.cast(self._forward(tf.constant(images), training=False), tf.float16).numpy()
 
 
-def write_features(name: str, config: FeaturesConfig, dataset: Any, extractor: Extractor, folder: Path) -> None:
+def write_features(
+    name: str, config: FeaturesConfig, dataset: Any, extractor: Extractor, folder: Path, unfinished: Path
+) -> None:
     """Write the features of all images, a shard for each of the images' shards, and what describes them.
 
     Args:
@@ -79,7 +83,10 @@ def write_features(name: str, config: FeaturesConfig, dataset: Any, extractor: E
         dataset: the `DatasetInfo` of the images.
         extractor: computes the features.
         folder: gets the records.
+        unfinished: has the shards that an interrupted run finished, and gets those of this one.
     """
+    if found := sum(1 for _ in unfinished.glob(f"{name}-*")):
+        print(f"{name}: resuming with {found} shards that an earlier run finished", flush=True)
     total, before = sum(images.num_examples for images in dataset.splits.values()), 0
 
     def examples(shard: str) -> Iterator[tuple[str, np.ndarray, int]]:
@@ -92,8 +99,14 @@ def write_features(name: str, config: FeaturesConfig, dataset: Any, extractor: E
     for split, images in dataset.splits.items():
         size, number = 0, len(images.shard_lengths)
         for index, length in enumerate(images.shard_lengths):
-            path = writer.shard_path(folder, name, split, index, number)
-            size += writer.write_shard(path, examples(f"{split}[{index}shard:{index + 1}shard]"))
+            path = writer.shard_path(unfinished, name, split, index, number)
+            if not path.exists():
+                with atomic_write(path) as part:
+                    writer.write_shard(part, examples(f"{split}[{index}shard:{index + 1}shard]"))
+            size += path.stat().st_size - reader.OVERHEAD * length
             before += length
         splits[split] = images.shard_lengths, size
+    for path in unfinished.glob(f"{name}-*"):
+        shutil.move(path, folder)
+    remove(unfinished)
     writer.write_info(folder, name, dataset.features["label"].names, np.empty(extractor.shape, np.float16), splits)

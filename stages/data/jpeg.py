@@ -10,6 +10,7 @@ from stages.runtime.errors import UserError
 
 BOMB = Image.MAX_IMAGE_PIXELS or 0  # Pillow refuses to open what has twice as many pixels
 MAX_PIXELS = 1 << 26  # of three bytes: 200 MB decoded
+TENSORFLOW_PIXELS = 1 << 27  # TensorFlow decodes no JPEG file of 2**29 values, of which a pixel has up to four
 END = b"\xff\xd9"
 
 

@@ -3,6 +3,7 @@
 The import of TensorFlow Datasets takes a second: import this module after the configuration has been checked.
 """
 
+import itertools
 import json
 import math
 import re
@@ -17,7 +18,7 @@ import tensorflow_datasets as tfds
 
 from stages.data.arrays import SplitArrays as SplitArrays
 from stages.data.arrays import aligned_empty
-from stages.runtime import paths
+from stages.runtime import limits, paths
 from stages.runtime.errors import UserError
 from stages.runtime.progress import progress
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 LOAD_BATCH = 256  # examples that are read at once
+OVERHEAD = 16  # bytes of lengths and checksums that a file adds to each example
 
 
 def info(name: str) -> Any:
@@ -44,8 +46,8 @@ def info(name: str) -> Any:
         raise corrupt(name, f"dataset_info.json or features.json: {str(error).splitlines()[0]}") from None
     for split, expected in found.splits.items():
         size = sum(shard.stat().st_size for shard in map(Path, expected.filepaths) if shard.exists())
-        # Each record has 16 bytes of lengths and checksums. TensorFlow cannot see a cut between two records.
-        if size != expected.num_bytes + 16 * expected.num_examples:
+        # TensorFlow cannot see a cut between two records.
+        if size != expected.num_bytes + OVERHEAD * expected.num_examples:
             raise corrupt(
                 name, f"split {split!r} has {size:,} bytes, which is not the size of {expected.num_examples:,} examples"
             )
@@ -92,11 +94,12 @@ def read(name: str, split: str, image_size: int | None = None, decode: bool = Tr
         )
     # An image on each core at a time: operations would otherwise share the few threads of the computation
     options = tf.data.Options()
-    options.threading.private_threadpool_size = 0  # as many as the machine has cores
+    options.threading.private_threadpool_size = limits.cores()
     options.threading.max_intra_op_parallelism = 1
-    # Its thread can miss the end of an iteration, which then waits for its next round, about as long as the iteration
-    # took. Without it, a `map` has as many threads as the pool.
+    # The thread of autotuning can miss the end of an iteration, which then waits for its next round, about as long as
+    # the iteration took. Without it, a `map` keeps its initial parallelism.
     options.autotune.enabled = False
+    options.autotune.initial_parallelism = limits.cores()
     return examples.with_options(options)
 
 
@@ -111,11 +114,11 @@ def batches(
     import tensorflow as tf
 
     iterator = read(name, split, image_size, decode).batch(size).prefetch(2).as_numpy_iterator()
-    while True:
+    for number in itertools.count():
         try:
             batch = next(iterator, None)
         except tf.errors.OpError as error:
-            raise read_error(name, split, error, decode) from None
+            raise _read_error(name, split, error, number * size if decode else None) from None
         if batch is None:
             return
         yield batch
@@ -179,12 +182,12 @@ def _to_uint8(image: "tf.Tensor") -> "tf.Tensor":
     return tf.cast(tf.clip_by_value(tf.round(image), 0, 255), tf.uint8)
 
 
-def read_error(name: str, split: str, error: Any, decode: bool = True) -> UserError:
-    """What to tell a person about an error of TensorFlow in the records of a split, which may have been decoded."""
+def _read_error(name: str, split: str, error: Any, decoded: int | None) -> UserError:
+    """What to tell a person about an error of TensorFlow in a split after so many examples; None: none are decoded."""
     import tensorflow as tf
 
-    if decode and isinstance(error, tf.errors.InvalidArgumentError):
-        for example in read(name, split, decode=False):
+    if decoded is not None and isinstance(error, tf.errors.InvalidArgumentError):
+        for example in read(name, split, decode=False).skip(decoded):
             try:
                 decode_image(name, example["key"].numpy().decode(), example["input"])
             except UserError as found:  # it names the invalid image

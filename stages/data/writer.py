@@ -64,6 +64,8 @@ def write(
         training = counts[next(iter(splits))]
         if absent := [label for label, count in training.items() if not count and source]:
             raise UserError(f"{source}: class {absent[0]!r} has no training images; remove it from classes or add some")
+        if empty := [split for split, shuffler in shufflers.items() if not shuffler.num_examples]:
+            raise UserError(f"{name}: split {empty[0]!r} has no images; check {source or 'the archive'}")
         infos = {split: _write_shards(folder, name, split, found) for split, found in shufflers.items()}
         write_info(folder, name, classes, first[2], infos)
     return counts
@@ -114,8 +116,6 @@ def write_checked(
 
 def _write_shards(folder: Path, name: str, split: str, shuffler: shuffle.Shuffler) -> tuple[list[int], int]:
     """Write the shards of a split; return the number of examples of each, and the size of all."""
-    if not shuffler.num_examples:
-        raise UserError(f"{name}: split {split!r} has no images; check the archive")
     number = shard_utils.ShardConfig().get_number_shards(shuffler.size, shuffler.num_examples)
     ends = shard_utils.get_shard_boundaries(shuffler.num_examples, number)
     lengths = np.diff([0, *ends]).tolist()
@@ -156,23 +156,12 @@ def shard_path(folder: Path, name: str, split: str, index: int, number: int) -> 
     return Path(_template(folder, name, split).sharded_filepath(shard_index=index, num_shards=number))
 
 
-def write_shard(path: Path, examples: Iterable[tuple[str, np.ndarray, int]]) -> int:
-    """Write key, feature tensor and label of each example of a shard, in their order.
-
-    Returns:
-        The size of the examples in bytes, without the lengths and checksums that the file adds to each.
-    """
-    size = 0
-
-    def records() -> Iterator[bytes]:
-        nonlocal size
-        for key, array, label in examples:
-            data = serialize({"key": key.encode(), "input": array.tobytes(), "label": label})
-            size += len(data)
-            yield data
-
-    write_records(path, records())
-    return size
+def write_shard(path: Path, examples: Iterable[tuple[str, np.ndarray, int]]) -> None:
+    """Write key, feature tensor and label of each example of a shard, in their order."""
+    write_records(
+        path,
+        (serialize({"key": key.encode(), "input": array.tobytes(), "label": label}) for key, array, label in examples),
+    )
 
 
 def write_records(path: Path, records: Iterable[bytes]) -> None:

@@ -69,7 +69,7 @@ def fit_threshold(confidence: np.ndarray, correct: np.ndarray, accuracy: float) 
     shares = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)
     ends = np.append(ordered[1:] < ordered[:-1], True)  # equal confidences are above or below together
     enough = np.flatnonzero(ends & (shares >= accuracy))
-    return float(np.floor(ordered[enough[-1]] * 1e6) / 1e6) if len(enough) else NEVER_SURE
+    return float(np.floor(float(ordered[enough[-1]]) * 1e6) / 1e6) if len(enough) else NEVER_SURE
 
 
 def _logs(probabilities: np.ndarray) -> np.ndarray:

@@ -23,11 +23,14 @@ def class_means(parts: Iterable[SplitArrays], num_classes: int) -> np.ndarray:
     Returns:
         Vectors of length 1, float32 (classes, features); zeros for a class without images.
     """
-    sums: np.ndarray | float = 0.0
+    sums = np.zeros((num_classes, 0))
     for part in parts:
         features = _unit(part.inputs)
-        sums = sums + np.stack([features[part.labels == label].sum(axis=0) for label in range(num_classes)])
-    return _unit(np.asarray(sums)).astype(np.float32)
+        if not sums.size:
+            sums = np.zeros((num_classes, features.shape[1]))
+        for label in np.unique(part.labels):
+            sums[label] += features[part.labels == label].sum(axis=0)
+    return _unit(sums).astype(np.float32)
 
 
 def similarity(features: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -74,20 +74,22 @@ def predict_parts(
     model = keras.models.load_model(path, compile=False, safe_mode=True)
     signature = read_signature(path)
     temperature = signature.get("temperature", 1.0)
-    found = [(part.keys, part.labels, *each) for part, *each in _predict(model, title, test_time, parts, total)]
-    keys, true, probabilities, first = zip(*found, strict=True)
-    predicted = np.concatenate(probabilities)
+    found = []
+    for part, each, first in _predict(model, title, test_time, parts, total):
+        scaled = with_temperature(each, temperature)  # here, as it takes several times the memory of what it scales
+        found.append((part.keys, part.labels, _labels(each), scaled, _labels(each if first is None else first)))
+    keys, true, predicted, probabilities, without_tta = zip(*found, strict=True)
     return Predictions(
         keys=np.concatenate(keys),
         true=np.concatenate(true),
-        predicted=_labels(predicted),
-        probabilities=with_temperature(predicted, temperature),
+        predicted=np.concatenate(predicted),
+        probabilities=np.concatenate(probabilities),
         classes=facts.classes,
         model_md5=file_hash(path, "md5"),
         parameters=model.count_params(),
         compute_dtype=facts.compute_dtype,
         validation_images=facts.validation_images,
-        predicted_without_tta=_labels(np.concatenate(first)) if test_time else None,
+        predicted_without_tta=np.concatenate(without_tta) if test_time else None,
         temperature=temperature,
         not_sure_below=signature.get("not_sure_below"),
     )

@@ -34,7 +34,9 @@ class MeasuredResult:
         return statistics.stdev(values) if len(values) > 1 else None
 
     def percent(self, metric: str) -> str:
-        """Mean and spread as text."""
+        """Mean and spread as text; empty if not all seeds have the metric."""
+        if not all(metric in metrics for metrics in self.metrics):
+            return ""
         spread = self.spread(metric)
         return f"{self.mean(metric):.2%}" + ("" if spread is None else f" ± {100 * spread:.2f}")
 
@@ -47,7 +49,7 @@ def read(root: Path = paths.MEASURED) -> dict[str, MeasuredResult]:
     """The measured results in `root` or `WHOLE` of every model that has any, in the order of params.yaml."""
     runs: dict[str, MeasuredResult] = {}
     for folder in _folders(root):
-        for name, facts in _facts(folder).items():
+        for name, facts in read_facts(folder).items():
             result = runs.setdefault(name, MeasuredResult([], []))
             result.metrics.append(json.loads((folder / "metrics" / f"{name}.json").read_text(encoding="utf-8")))
             result.facts.append(facts)
@@ -61,14 +63,15 @@ def outdated(values: Params | None = None) -> set[str]:
     """
     values = values or params.load()
     digests = json.loads(paths.PROBES.read_text(encoding="utf-8")) if paths.PROBES.exists() else {}
+    records = dvc_lock.output_hashes()
     marked = set()
     for root, trained in ((paths.MEASURED, values), (WHOLE, on_whole_split(values))):
         for folder in _folders(root):
-            for name, facts in _facts(folder).items():
+            for name, facts in read_facts(folder).items():
                 if name in values.models and (
                     facts.get("params") != training_params(trained, name)
                     or facts.get("probe") != digests.get(name)
-                    or not _same_records(values, name, facts.get("records"))
+                    or not _same_records(values, name, facts.get("records"), records)
                 ):
                     marked.add(name)
     return marked
@@ -96,12 +99,11 @@ def training_params(values: Params, name: str) -> dict[str, Any]:
     return {**shown, **head, "threads": values.threads, "kernels": values.kernels.real}
 
 
-def _same_records(values: Params, name: str, records: str | None) -> bool:
+def _same_records(values: Params, name: str, records: str | None, locked: dict[str, str]) -> bool:
     """Whether a run read the records of dvc.lock, if those are of real data."""
-    if values.source != "real":
+    if values.is_model_synthetic(name):
         return True
-    known = dvc_lock.output_hash(paths.records(values.resolved_models[name].dataset))
-    return known is None or known == records
+    return locked.get(paths.records(values.resolved_models[name].dataset).as_posix()) in (None, records)
 
 
 def markdown(
@@ -124,7 +126,7 @@ def markdown(
             len(result.metrics),
             result.percent("validation_accuracy"),
             result.percent("accuracy"),
-            result.percent("accuracy_without_tta") if "accuracy_without_tta" in result.metrics[0] else "",
+            result.percent("accuracy_without_tta"),
             whole[name].percent("accuracy") if name in whole else "",
             _published(published.get(name)),
             f"{result.mean_fact('cpu_seconds') / 60:.1f}",
@@ -140,9 +142,10 @@ def _folders(root: Path) -> list[Path]:
     return sorted(root.glob("seed-*"), key=lambda path: int(path.name.partition("-")[2]))
 
 
-def _facts(folder: Path) -> dict[str, dict[str, Any]]:
+def read_facts(folder: Path) -> dict[str, dict[str, Any]]:
     """What is known of each run of a seed: seconds, cpu_seconds, machine, params, records and the probe's digest."""
-    return json.loads((folder / "runs.json").read_text(encoding="utf-8"))
+    path = folder / "runs.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}  # not yet, if the first was killed
 
 
 def _published(entry: Any) -> str:

@@ -37,9 +37,10 @@ def remove_orphans(config: Params) -> list[str]:
             if Path(output).exists():
                 remove(Path(output))
                 removed.append(f"{output}: removed, params.yaml no longer has {name.partition('@')[2]!r}")
-    for path in paths.CHECKPOINTS.glob("*.npz"):
-        if path.stem.rpartition("-")[0] not in config.models:
-            path.unlink()
+    for unfinished, known in ((paths.CHECKPOINTS, config.models), (paths.EXTRACTIONS, config.features)):
+        for path in unfinished.glob("[!.]*-*"):
+            if path.name.rpartition("-")[0] not in known:
+                remove(path)
     return removed
 
 

@@ -19,11 +19,13 @@ INTERRUPTED = "interrupted: `dvc repro` continues after the last finished stage"
 def run(command: Callable[..., None], *names: str) -> None:
     """Call `command` with the arguments that `names` describe; turn its failure into one line and exit code 1.
 
-    A stage's argument may be DVC's name of the stage: train@mnist_cnn, or ../dvc.yaml:train@mnist_cnn in a subfolder.
+    The argument of a stage may be DVC's name of it: train@mnist_cnn, or ../dvc.yaml:train@mnist_cnn in a subfolder.
     Anything but a `UserError`, an `OSError` that names a file, or Ctrl-C is our bug and keeps its traceback.
     """
     module = Path(sys.argv[0])
-    arguments = [re.sub(rf"^(.*:)?{module.stem}\w*@", "", argument) for argument in sys.argv[1:]]
+    arguments = sys.argv[1:]
+    if module.parent.name == "stages":
+        arguments = [re.sub(rf"^(.*:)?{module.stem}\w*@", "", argument) for argument in arguments]
     if len(arguments) != len(names):
         sys.exit(f"usage: python -m {' '.join([f'{module.parent.name}.{module.stem}', *map(str.upper, names)])}")
 

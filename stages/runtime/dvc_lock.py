@@ -35,10 +35,7 @@ def read(path: Path = paths.LOCK) -> dict[str, Any]:
     return {}
 
 
-def output_hash(output: Path, lock: Path = paths.LOCK) -> str | None:
-    """The hash of an output in dvc.lock; None if it is unknown."""
-    for stage in read(lock).get("stages", {}).values():
-        for out in stage.get("outs", []):
-            if out["path"] == output.as_posix():
-                return str(out["md5"])
-    return None
+def output_hashes(lock: Path = paths.LOCK) -> dict[str, str]:
+    """The hash of each output in dvc.lock, by its path."""
+    stages = read(lock).get("stages", {}).values()
+    return {out["path"]: str(out["md5"]) for stage in stages for out in stage.get("outs", []) if "md5" in out}

@@ -8,6 +8,8 @@ PARAMS = Path("params.yaml")
 LOCK = Path("dvc.lock")
 CHECKED = Path("data/checked")  # says that params.yaml is valid
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
+EXTRACTIONS = Path(".dvc/tmp/extractions")  # finished shards of interrupted extractions
+DOWNLOADS = Path(".dvc/tmp/downloads")  # what came of interrupted downloads
 DECODED = Path(".dvc/tmp/decoded")  # temporary files of trainings that do not fit into memory, without names
 # What the report drew; may be removed. `dvc exp run --temp`, which works in another folder, shares it
 DRAWINGS = Path(os.environ.get("DVC_ROOT", "."), ".dvc/tmp/drawings")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from stages.config.models import ModelConfig
 from stages.runtime import paths
-from stages.runtime.dvc_lock import output_hash
+from stages.runtime.dvc_lock import output_hashes
 from stages.tracking import runs, server
 
 SECONDS_BETWEEN = 1.0  # between two requests: an epoch may be shorter than the way to a distant server
@@ -51,7 +51,7 @@ class RunLogger:
             self._run_id = str(found.info.run_id)
             self._client.update_run(self._run_id, "RUNNING")
         else:
-            digest = output_hash(paths.records(model.dataset)) or ""
+            digest = output_hashes().get(paths.records(model.dataset).as_posix(), "")
             tags = {**_tags(), "checkpoint": checkpoint}
             self._run_id = runs.create(self._client, self.name, model.dataset, digest, runs.params(model, extra), tags)
         self._logged = runs.last_epoch(self._client, self._run_id)

@@ -5,11 +5,10 @@ that determines the training: one of other params, data, code or versions is nev
 folder, so experiments that run at the same time do not share checkpoints.
 """
 
-import hashlib
 import json
 import math
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stages.config.models import ModelConfig
-from stages.runtime import dvc_lock, paths
-from stages.runtime.files import atomic_write, file_hash
+from stages.runtime import paths
+from stages.runtime.files import atomic_write
+from stages.runtime.identity import digest
 
 if TYPE_CHECKING:
     import keras
@@ -50,29 +50,11 @@ def checkpoint_path(
         config: its resolved configuration.
         environment: result of `stages.runtime.numerics.environment`.
         seed: the training's seed.
-        data: result of `data_identity`.
+        data: result of `stages.runtime.identity.data_identity`.
     """
     facts = {"config": config.model_dump(mode="json"), "environment": dict(environment), "seed": seed}
     code = [path.read_bytes() for path in code_files(config)]
-    return paths.CHECKPOINTS / f"{name}-{_hash([json.dumps(facts).encode(), *code, data.encode()])}.npz"
-
-
-def data_identity(dataset: str, splits: list[str]) -> str:
-    """What no other training or validation data have, without reading them if DVC has done so.
-
-    It is DVC's hash of the records, and names, sizes and times of their files, because the records may have been
-    written since without DVC. Records that dvc.lock does not know, as on another node, are hashed here.
-
-    Args:
-        dataset: whose records the training reads.
-        splits: the training and the validation split, in the syntax of TFDS.
-    """
-    folder = paths.records(dataset)
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    known = dvc_lock.output_hash(folder)
-    if known is None:
-        return json.dumps([splits, [(path.name, file_hash(path, "blake2b")) for path in files]])
-    return json.dumps([splits, known, [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]])
+    return paths.CHECKPOINTS / f"{name}-{digest([json.dumps(facts).encode(), *code, data.encode()])}.npz"
 
 
 def code_files(config: ModelConfig) -> list[Path]:
@@ -111,20 +93,13 @@ def restore(path: Path, variables: "list[keras.Variable]") -> TrainState:
 
 
 def remove_others(path: Path, name: str) -> None:
-    """Remove the checkpoints of earlier trainings of the model `name`, of other params, data or code.
+    """Remove checkpoints of earlier trainings of the model `name`, of other params, data or code, except the newest.
 
-    DVC runs a stage once at a time in a work tree: no other training of this model can be using them.
+    The newest may be that of a long training, interrupted for an experiment. DVC runs a stage once at a time in a work
+    tree: no other training of this model can be using them.
     """
-    for other in path.parent.glob(f"*{name}-*.npz*"):
-        # .NAME-HASH.npz.part is what a killed process was writing
-        if other != path and other.name.removeprefix(".").startswith(f"{name}-"):
-            other.unlink(missing_ok=True)
-
-
-def _hash(parts: Iterable[bytes]) -> str:
-    """16 hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=8)
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "little"))
-        digest.update(part)
-    return digest.hexdigest()
+    for part in path.parent.glob(f".{name}-*.npz.part"):  # what a killed process was writing
+        part.unlink(missing_ok=True)
+    others = [other for other in path.parent.glob(f"{name}-*.npz") if other != path]
+    for other in sorted(others, key=lambda other: other.stat().st_mtime)[:-1]:
+        other.unlink(missing_ok=True)

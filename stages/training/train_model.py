@@ -1,17 +1,23 @@
 """Train one model and write its outputs, on this machine; stages.cluster runs the same function on another."""
 
-import json
+import math
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from stages.config.models import ModelConfig
 from stages.config.plugins import build_plugin
 from stages.config.schema import Params
 from stages.runtime import numerics, paths
 from stages.runtime.errors import UserError
-from stages.runtime.files import atomic_write, file_hash
+from stages.runtime.files import atomic_write, file_hash, write_json
+from stages.runtime.identity import data_identity
+
+SECONDS_BETWEEN = 1.0  # between two writings of the history
 
 
 class TrainingInfo(NamedTuple):
@@ -52,8 +58,8 @@ class Training:
 
     @property
     def inputs(self) -> list[Path]:
-        """Files and folders that it reads."""
-        return [paths.records(self.model.dataset), *([self.pretrained] if self.pretrained else [])]
+        """Files and folders that it reads; params.yaml for messages, which name a stage."""
+        return [paths.PARAMS, paths.records(self.model.dataset), *([self.pretrained] if self.pretrained else [])]
 
     @property
     def outputs(self) -> list[Path]:
@@ -65,7 +71,7 @@ class Training:
 def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int, dict[str, float]]]:
     """Train a model, save it, load it again and predict the test split.
 
-    The history is written after each epoch, the other outputs at the end.
+    The history is written about every second, the other outputs at the end.
 
     Args:
         training: what decides the training.
@@ -96,6 +102,9 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
     if validation_split:
         validation = reader.load(config.dataset, validation_split, config.image_size, memory)
     classes = info.features["label"].names
+    if absent := [classes[label] for label in sorted({*range(len(classes))} - {*np.unique(train.labels).tolist()})]:
+        how = "" if "validation" in images else ", which were held out to validate"
+        print(f"{name}: {len(absent)} classes, such as {absent[0]!r}, have no images to train with{how}", flush=True)
 
     keras.utils.set_random_seed(training.seed)
     tf.config.experimental.enable_op_determinism()
@@ -111,24 +120,26 @@ def run(training: Training, memory: float) -> Iterator[TrainingInfo | tuple[int,
         environment["devices"] = start["devices"]
     if training.pretrained:
         start["pretrained"] = file_hash(training.pretrained, "md5")
-    data = checkpoint.data_identity(config.dataset, [train_split, validation_split or ""])
+    data = data_identity(config.dataset, [train_split, validation_split or ""])
     checkpoint_path = checkpoint.checkpoint_path(name, config, start, training.seed, data)
     checkpoint.remove_others(checkpoint_path, name)
     yield TrainingInfo(model.count_params(), len(train), compute_dtype, checkpoint_path)
 
-    rows = {}
+    rows, written = {}, -math.inf
     for epoch, row in train_epochs(model, config, train, validation, training.seed, checkpoint_path, name):
         rows[epoch] = row
-        _write_history(name, rows)
+        if time.monotonic() - written >= SECONDS_BETWEEN:
+            _write_history(name, rows)
+            written = time.monotonic()
         yield epoch, row
+    _write_history(name, rows)
     calibration: dict[str, float | None] = {}
     means = None
     if validation_split:
         title, splits = f"{name}: validation split", (train_split, validation_split)
         calibration, means = calibrate(model, config.dataset, splits, config.image_size, title, config)
     save(model, paths.model(name), _signature(training, classes, train.inputs.shape[1:]) | calibration, means)
-    with atomic_write(paths.environment("train", name)) as part:
-        part.write_text(json.dumps(environment, indent=1) + "\n", encoding="utf-8")
+    write_json(environment, paths.environment("train", name), indent=1)
     facts = Facts(classes, compute_dtype, len(validation) if validation else 0)
     del train, validation, model  # before the test split is read
     title = f"{name}: test split"

@@ -63,6 +63,10 @@ INVALID: list[tuple[Callable[[Any], object], str]] = [
         lambda v: v.update(search={"cifar10_cnn_augmented": {"augment.4.factor": {"low": 0.1, "high": 0.2}}}),
         "search.cifar10_cnn_augmented: the model has no 'augment.4' with keys; allowed: 0, 1, 2, 3",
     ),
+    (
+        lambda v: v["datasets"]["mnist"].update(classes=["+", *"123456789"]),
+        "datasets.mnist.classes: ['+', '1', '2', '3', '4', '5', ...]: the class name '+' starts like a formula",
+    ),
     (lambda v: v.update(seed=-1), "seed: -1: "),
     (lambda v: v.update(sed=1), "sed: unknown key with value 1; did you mean 'seed'?"),
     (lambda v: v.pop("train"), "train: missing"),

@@ -17,6 +17,7 @@ import pytest
 from stages.config.datasets import MirrorConfig
 from stages.data.real import fetch as published
 from stages.data.real.fetch import fetch
+from stages.runtime import paths
 from stages.runtime.errors import UserError
 from tests.data.mirror_server import BODY, CUT, PAGE, Reply, Server, mirror, send, send_range, send_range_or_all, serve
 
@@ -28,7 +29,8 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture(autouse=True)
-def _no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clone_without_backoff(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path_factory.mktemp("clone"))  # which gets what of a download is unfinished
     monkeypatch.setattr(published, "BACKOFF", (0.0, 0.0, 0.0, 0.0))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
@@ -95,6 +97,17 @@ def test_lost_connection_is_resumed(server: Server, tmp_path: Path) -> None:
     assert first is None
     assert second is not None
     assert 0 < int(second.removeprefix("bytes=").removesuffix("-")) <= CUT
+
+
+def test_next_run_continues_what_an_interrupted_one_has_left(server: Server, tmp_path: Path) -> None:
+    url = server.at("/a", *[send(BODY, cut=CUT), *[send(b"", 503)] * 3], send_range(BODY))
+    assert "HTTP 503" in refused(tmp_path, mirror(url))
+    (part,) = paths.DOWNLOADS.iterdir()
+    size = part.stat().st_size
+    assert 0 < size <= CUT
+    assert fetched(tmp_path, mirror(url)) == BODY
+    assert server.ranges()[-1] == f"bytes={size}-"
+    assert not list(paths.DOWNLOADS.iterdir())
 
 
 @pytest.mark.parametrize("body", [BODY, BODY[:9]])  # the file may have been replaced by a shorter one meanwhile

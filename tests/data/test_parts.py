@@ -59,7 +59,7 @@ def test_errors_name_the_split_and_the_image(project: Path) -> None:
 
     found = images(9, "files")
     assert error_of(found + found[4:5]) == "images: split 'train' has two images named '004'; rename one"
-    assert error_of([e for e in found if e[0] == "train"]) == "images: split 'test' has no images; check the archive"
+    assert error_of([e for e in found if e[0] == "train"]) == "images: split 'test' has no images; check raw"
     assert error_of([e for e in found if e[3] == 0]).startswith("raw: class 'b' has no training images; ")
     assert error_of(found, invalid=("006",)).startswith("raw: train: '006' is corrupt; remove it, or ")
     assert error_of([]) == "images: there are no images; check the archive"

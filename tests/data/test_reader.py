@@ -1,6 +1,7 @@
 """The reader of records: what was written is read, slices are consistent, corrupt records are named."""
 
 import io
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,10 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from stages.config import params
 from stages.data import reader, writer
 from stages.data.examples import Example
-from stages.runtime import paths
+from stages.runtime import limits, paths
 from stages.runtime.errors import UserError
+from stages.training.train_model import Training
 from tests.conftest import write_params
 
 
@@ -162,11 +165,16 @@ def test_end_of_an_iteration_is_not_waited_for(project: Path) -> None:
         assert max(pool.map(seconds_of_the_end, range(16))) < 0.3
 
 
-def test_images_are_decoded_on_all_cores_whatever_threads_the_computation_has(project: Path) -> None:
+def test_images_are_decoded_on_all_cores_whatever_threads_the_computation_has(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also on more than 16, at which TensorFlow begins, and on those of a container alone."""
+    monkeypatch.setattr(limits, "cores", lambda: 40)
     writer.write("photos", ["a"], ["train"], [("train", "0", jpeg(9, 9), 0)])
     for size in (None, 8):
-        threading = reader.read("photos", "train", size).options().threading
-        assert (threading.private_threadpool_size, threading.max_intra_op_parallelism) == (0, 1)
+        options = reader.read("photos", "train", size).options()
+        assert (options.threading.private_threadpool_size, options.threading.max_intra_op_parallelism) == (40, 1)
+        assert options.autotune.initial_parallelism == 40
 
 
 @pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
@@ -185,7 +193,29 @@ def test_image_that_tensorflow_cannot_decode_is_named(project: Path) -> None:
     bad[bad.index(b"\xff\xc4") + 6] ^= 0xFF  # in a Huffman table
     files = {"good": jpeg(9, 9), "n1/bad.JPEG": bytes(bad)}
     writer.write("photos", ["a"], ["train"], [("train", key, data, 0) for key, data in files.items()])
-    with pytest.raises(
-        UserError, match=r"^data/records/photos: 'n1/bad.JPEG' cannot be decoded; .*skip_invalid_images"
-    ):
+    message = r"^data/records/photos: 'n1/bad.JPEG' cannot be decoded; .*skip_invalid_images"
+    with pytest.raises(UserError, match=message):
         reader.load("photos", "train", image_size=8)
+    writer.write("many", ["a"], ["train"], [("train", key, data, 0) for key, data in files.items()])
+    with pytest.raises(UserError, match=message.replace("photos", "many")):
+        list(reader.batches("many", "train", 1, image_size=8))
+
+
+def test_error_on_a_node_of_a_cluster_names_the_stage(project: Path) -> None:
+    """It has the inputs of the training and nothing else."""
+    writer.write("mnist", ["a"], ["train"], pixels(3, (4, 4, 1)))
+    inputs = Training.of("mnist_dense", params.load()).inputs
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(node(project, inputs))
+        Path("data/records/mnist/features.json").write_text("", encoding="utf-8")
+        with pytest.raises(UserError, match=r"--single-item preprocess@mnist`$"):
+            reader.info("mnist")
+
+
+def node(project: Path, inputs: list[Path]) -> Path:
+    """A folder with these files and folders of the project."""
+    folder = project / "node"
+    for path in inputs:
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / path)
+    return folder

@@ -51,3 +51,4 @@ def test_threshold_is_the_lowest_confidence_whose_answers_are_accurate_enough() 
     assert fit_threshold(confidence, correct, 0.9) == 0.9  # not between two images that are equally sure
     assert fit_threshold(confidence, correct, 0.5) == 0.6
     assert fit_threshold(confidence, ~correct, 0.9) == NEVER_SURE
+    assert fit_threshold(np.array([0.7312345], np.float32), np.array([True]), 0.9) == 0.731234

@@ -14,16 +14,18 @@ GONE = [
     "data/predictions/old.parquet",
     "data/records/flowers",
     ".dvc/tmp/checkpoints/old-0a.npz",
+    ".dvc/tmp/extractions/old_vgg16-0a",
 ]
 KEPT = [
     "reports/metrics/mnist_cnn.json",
     "reports/metrics/notes.txt",  # DVC does not know it
     "data/records/mnist",
     ".dvc/tmp/checkpoints/mnist_cnn-0a.npz",
+    ".dvc/tmp/extractions/imagenette_vgg16-0a",
 ]
 
 
-def test_remove_orphans_removes_outputs_and_checkpoints_of_removed_entries_only(project: Path) -> None:
+def test_remove_orphans_removes_outputs_and_unfinished_work_of_removed_entries_only(project: Path) -> None:
     write_params(project)
     for path in map(Path, (*GONE, *KEPT)):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -140,7 +140,7 @@ def kill_and_compare(killed: Path, reference: Path, took: dict[str, float], time
     ]
     assert files[0] == files[1]
     assert run(killed, "dvc", "status", "--quiet").returncode == 0
-    assert not list((killed / ".dvc/tmp").glob("checkpoints/*"))
+    assert not [path for what in ("checkpoints", "extractions") for path in (killed / ".dvc/tmp" / what).glob("*")]
     return hits
 
 

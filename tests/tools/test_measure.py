@@ -1,16 +1,20 @@
 """`make measure`: several seeds on real data, with provenance, in a repository whose stages take no time."""
 
 import json
+import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from stages.config import params
+from stages.reporting.measured import markdown, outdated, read, training_params
 from stages.runtime import paths
 from stages.runtime.errors import UserError
-from tests.conftest import ROOT, CopyFolder, run
+from tests.conftest import ROOT, CopyFolder, run, write_params
+from tests.test_preprocess_folder import add_folder
 from tools.compare import measure
 
 
@@ -86,6 +90,43 @@ def test_unknown_model_or_seed_is_one_line(repository: Path, monkeypatch: pytest
         with pytest.raises(UserError) as error:
             measure.measure("mnist_dense", f"42 {seed}", "")
         assert str(error.value) == f"SEED: '{seed}': it should be a whole number from 0 to 4294967295"
+
+
+def test_params_without_validation_images_measure_the_whole_split_alone(project: Path) -> None:
+    write_params(project, lambda values: values["train"].update(validation_fraction=0))
+    with pytest.raises(UserError, match=r"^params\.yaml: train\.validation_fraction: 0 leaves no images to validate"):
+        measure.measure("mnist_dense", "", "")
+
+
+def test_seeds_with_and_without_test_time_augmentation_make_one_row(project: Path) -> None:
+    """After a change of `test_time`, until all seeds are repeated; a killed first run of a seed has no facts."""
+    for seed, extra in ((1, {"accuracy_without_tta": 0.9}), (42, {})):
+        folder = project / f"reports/measured/seed-{seed}"
+        (folder / "metrics").mkdir(parents=True)
+        metrics = {"accuracy": 0.9, "validation_accuracy": 0.9, **extra}
+        (folder / "metrics/mnist_dense.json").write_text(json.dumps(metrics), encoding="utf-8")
+        (folder / "runs.json").write_text(json.dumps({"mnist_dense": {"cpu_seconds": 60}}), encoding="utf-8")
+    (project / "reports/measured/seed-2/metrics").mkdir(parents=True)
+    row = markdown(read(), {}, {}, outdated()).splitlines()[-1]
+    assert row == "| `mnist_dense` \\* | 2 | 90.00% ± 0.00 | 90.00% ± 0.00 |  |  | – | 1.0 |"
+
+
+def test_results_on_own_images_are_marked_when_these_change(project: Path) -> None:
+    def add_own(values: Any) -> None:
+        add_folder(values)
+        values["models"]["flowers_cnn"] = {**values["models"]["mnist_cnn"], "dataset": "flowers"}
+
+    write_params(project, add_own)
+    values = params.load()
+    folder = project / "reports/measured/seed-42"
+    folder.mkdir(parents=True)
+    facts = {"params": training_params(values, "flowers_cnn"), "probe": None, "records": "1.dir"}
+    (folder / "runs.json").write_text(json.dumps({"flowers_cnn": facts}), encoding="utf-8")
+    for md5, marked in (("1.dir", set()), ("2.dir", {"flowers_cnn"})):
+        stage = {"outs": [{"path": "data/records/flowers", "md5": md5}]}
+        Path("dvc.lock").write_text(json.dumps({"stages": {"preprocess_folder@flowers": stage}}), encoding="utf-8")
+        os.utime("dvc.lock", (1, 1))  # DVC has finished it
+        assert outdated() == marked
 
 
 def test_second_run_in_the_same_clone_is_one_line(repository: Path) -> None:

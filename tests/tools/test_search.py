@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -79,6 +81,24 @@ def rows(folder: Path, name: str) -> list[dict[str, str]]:
 def opened(name: str = "mnist_dense") -> Search:
     FOLDER.mkdir(parents=True, exist_ok=True)
     return Search(params.load(), name)
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_interrupt_of_trials_side_by_side_starts_no_others(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(repository)
+    found = opened("mnist_cnn")
+    begun = threading.Barrier(2, lambda: os.kill(os.getpid(), signal.SIGINT), timeout=60)
+
+    def fail(trial: optuna.Trial) -> float:
+        begun.wait()
+        while not found._is_stopping:
+            time.sleep(0.01)
+        raise UserError("interrupted")
+
+    monkeypatch.setattr(found, "_try", fail)
+    with pytest.raises(SystemExit, match="interrupted after 0 of 30 trials"):
+        found.run(30, 2)
+    assert len(found.study.trials) == 2
 
 
 @pytest.mark.usefixtures("ctrl_c")

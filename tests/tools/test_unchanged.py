@@ -61,7 +61,13 @@ def test_only_what_depends_on_recorded_trainings_runs_and_its_failure_is_one_lin
     assert (done.returncode, done.stderr) == (1, "error: some stages stay stale, see above; run `make repro`\n")
 
     (clone / "params.yaml").write_text(before, encoding="utf-8")
+    (clone / "data/models/mnist_dense.keras").unlink()  # as after Ctrl-C
     change(clone, "stages/training/trainer.py", "predicted_probabilities", "probabilities")
+    done = run(clone, *command)
+    assert "train@mnist_dense: not its code alone changed; stays stale\n" in done.stdout
+    assert done.stderr == "error: some stages stay stale, see above; run `make repro`\n"
+
+    assert run(clone, "dvc", "checkout").returncode == 0
     done = run(clone, *command)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "error: a stage failed: see above")
     assert "Traceback" not in done.stderr

@@ -11,6 +11,7 @@ import pytest
 
 from stages.prediction.saved_model import save
 from stages.runtime import paths
+from stages.runtime.identity import data_identity
 from stages.training import checkpoint
 from stages.training.checkpoint import TrainState, checkpoint_path
 from stages.training.loop import train_epochs
@@ -161,7 +162,7 @@ def test_other_records_or_splits_have_another_identity_whether_dvc_knows_them_or
             shard.write_bytes(content)
             if content == b"two":
                 os.utime(shard, ns=(time, time))
-        return checkpoint.data_identity("mnist", splits)
+        return data_identity("mnist", splits)
 
     found = [
         identity("0a.dir"),
@@ -182,16 +183,18 @@ def test_code_files_are_the_trainer_and_the_architecture() -> None:
     assert "models/cnn.py" not in names
 
 
-def test_checkpoints_of_other_params_are_removed_and_those_of_other_models_are_kept(tmp_path: Path) -> None:
+def test_of_other_params_the_newest_checkpoint_is_kept_and_of_other_models_all(tmp_path: Path) -> None:
     own = tmp_path / "cifar10_cnn-0123456789abcdef.npz"
     kept = [
         own,
         tmp_path / "cifar10_cnn_augmented-0123456789abcdef.npz",
         tmp_path / "big_cifar10_cnn-0123456789abcdef.npz",
+        tmp_path / "cifar10_cnn-1111111111111111.npz",  # of a long training, maybe
     ]
     removed = [tmp_path / "cifar10_cnn-fedcba9876543210.npz", tmp_path / ".cifar10_cnn-fedcba9876543210.npz.part"]
     for file in (*kept, *removed):
         file.touch()
+    os.utime(removed[0], (1, 1))
     checkpoint.remove_others(own, "cifar10_cnn")
     assert sorted(tmp_path.iterdir()) == sorted(kept)
     checkpoint.remove_others(tmp_path / "absent" / own.name, "cifar10_cnn")

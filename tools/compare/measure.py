@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from ruamel.yaml import YAML
 
@@ -51,11 +50,17 @@ def measure(models: str, seeds: str, whole: str) -> None:
         whole: "1": train on the whole training split, without validation images.
 
     Raises:
-        UserError: there is no such model, a seed is not a number, a stage fails, or this runs already.
+        UserError: there is no such model, a seed is not a number, no images validate, a stage fails, or this runs
+            already.
     """
     values = params.load()
     for name in models.split():
         lookup(values.models, name, "models")
+    if not values.train.validation_fraction and not whole:
+        raise UserError(
+            "params.yaml: train.validation_fraction: 0 leaves no images to validate; set it to 0.1, or measure with "
+            "WHOLE=1"
+        )
     for text in seeds.split():
         if not text.isdecimal() or int(text) >= 2**32:
             raise UserError(f"SEED: {text!r}: it should be a whole number from 0 to {2**32 - 1}")
@@ -126,9 +131,9 @@ def _trainings(names: list[str], seeds: list[int], whole: bool) -> Iterator[tupl
     for seed in seeds or [*SEEDS, *sorted(stored - {*SEEDS})]:
         for name in names:
             usual = seed == SEEDS[0] or (seed in SEEDS and _mean_seconds(name) <= MANY_SEEDS_UP_TO)
-            if seeds or usual or name in _facts(seed, whole):
+            if seeds or usual or name in measured.read_facts(_folder(seed, whole)):
                 yield name, seed, whole
-            if not seeds and not whole and name in _facts(seed, True):
+            if not seeds and not whole and name in measured.read_facts(_folder(seed, True)):
                 yield name, seed, True
 
 
@@ -140,12 +145,13 @@ def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> No
     content["seed"] = seed
     content["train"]["validation_fraction"] = 0 if whole else params.load().train.validation_fraction
     yaml.dump(content, folder / paths.PARAMS)
-    facts = _facts(seed, whole)
+    facts = measured.read_facts(_folder(seed, whole))
     values = params.load(folder / paths.PARAMS)
+    records = paths.records(values.resolved_models[name].dataset)
     _dvc(folder, "repro", _data_stage(values, name))
     causes = {
         "params": measured.training_params(values, name),
-        "records": dvc_lock.output_hash(paths.records(values.resolved_models[name].dataset), folder / paths.LOCK),
+        "records": dvc_lock.output_hashes(folder / paths.LOCK).get(records.as_posix()),
         "probe": digest,
     }
     if name in facts and facts[name] | causes == facts[name]:
@@ -172,12 +178,6 @@ def _measure(folder: Path, name: str, seed: int, whole: bool, digest: str) -> No
 
 def _folder(seed: int, whole: bool) -> Path:
     return (measured.WHOLE if whole else paths.MEASURED) / f"seed-{seed}"
-
-
-def _facts(seed: int, whole: bool) -> dict[str, dict[str, Any]]:
-    """What `_measure` has stored of the trainings with a seed, by model."""
-    path = _folder(seed, whole) / "runs.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
 def _data_stage(values: Params, name: str) -> str:

@@ -21,10 +21,10 @@ def real(base: str, models: str) -> None:
     names = models.split()
     if not names:
         raise UserError("REAL: empty; name models")
-    commits = {base: Revision(base).commit, "workspace": snapshot()}
-    for name, commit in commits.items():
+    sides = [(Revision(base).commit, base), (snapshot(), "workspace")]
+    for commit, name in sides:
         reproduce(commit, name, SOURCE, names)
-    before, after = (Revision(commit, SOURCE, name) for name, commit in commits.items())
+    before, after = (Revision(commit, SOURCE, name) for commit, name in sides)
     passed, lines = judge(before, after)
     gate = "\n".join(f"- {line}" for line in lines)
     print(f"# On real data: {', '.join(names)}\n\n{comment(before, after)}\n\n## Gate\n\n{gate}", flush=True)

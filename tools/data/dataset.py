@@ -197,15 +197,24 @@ def _check_classes(listing: Listing, classes: list[str]) -> None:
 
 
 def _groups(listing: Listing, pattern: str | None) -> str:
-    """How many groups there are, and an image that is in none. A pattern that finds none is an error."""
+    """How many groups there are, an image that is in none, and a group that the source parts. No group is an error."""
     found = {name: group_of(entry, pattern) for name, entry in listing.entries.items()}
     alone = [name for name, group in found.items() if not group]
     if len(alone) == len(found):
         what = f"the pattern {pattern!r} is in no image's name" if pattern else "no image has a group"
         raise UserError(f"{listing.source}: {what}, such as {listing.entries[alone[0]].name!r}; correct it")
-    number = len({group for group in found.values() if group})
+    splits: dict[str, set[str | None]] = defaultdict(set)  # of each group
+    for name, group in found.items():
+        if group:
+            splits[group].add(listing.entries[name].split)
     rest = f"; images in none: {len(alone):,}, such as {alone[0]!r}" if alone else ""
-    return f"groups: {number:,}{rest}"
+    parted = [group for group, ones in splits.items() if len(ones) > 1]
+    if parted:
+        rest += (
+            f"\n  warning: the source's own splits part groups: {len(parted):,}, such as {parted[0]!r}; accuracies "
+            "will be too high. Move images, or give a source without splits"
+        )
+    return f"groups: {len(splits):,}{rest}"
 
 
 def _describe(

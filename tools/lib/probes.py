@@ -119,7 +119,7 @@ def _extracted(name: str) -> str:
         download(features.backbone)
     extract(name)
     files = sorted(path for path in paths.records(name).iterdir() if ".tfrecord" in path.name)
-    return _digest([path.read_bytes() for path in files])
+    return _digest([path.read_bytes() for path in (*files, paths.backbone(name))])
 
 
 @cache
@@ -140,6 +140,7 @@ def _trained(name: str) -> str:
     import pyarrow.parquet as pq
 
     from stages.evaluate import evaluate
+    from stages.prediction.saved_model import read_class_means, read_signature
     from stages.training import checkpoint
     from stages.training.train_model import Training, run
 
@@ -154,9 +155,12 @@ def _trained(name: str) -> str:
     with np.load(info.checkpoint) as arrays:
         state = [_array_digest(arrays[key]) for key in arrays.files if key != "rest"]
     without_tta = predicted.get("predicted_without_tta")
+    means = read_class_means(paths.model(name))
     return _digest(
         [
             "".join(sorted(_weights(paths.model(name)))).encode(),
+            json.dumps(read_signature(paths.model(name)), sort_keys=True).encode(),
+            b"" if means is None else means.tobytes(),
             "".join(sorted(state)).encode(),
             repr([sorted(row.items()) for row in rows]).encode(),
             np.stack(predicted["probabilities"].to_numpy()).astype(np.float32).tobytes(),

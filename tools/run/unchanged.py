@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from dvc.exceptions import DvcException
 from dvc.repo import Repo
 
 from stages.runtime import dvc_lock
@@ -29,6 +30,13 @@ def unchanged() -> None:
     Raises:
         UserError: a training or an extraction stays stale, a probe fails, or a stage that runs.
     """
+    try:
+        _record_unchanged()
+    except DvcException as error:  # such as that another DVC runs here
+        raise UserError(" ".join(str(error).split())) from None
+
+
+def _record_unchanged() -> None:
     stale = _stale_by_code()
     if not stale:
         print("no training or extraction is stale because of its code")
@@ -72,10 +80,10 @@ def _stale_by_code() -> dict[str, dict[str, str]]:
             if (
                 name.partition("@")[0] not in PROBED
                 or name not in lock
-                or any(out.changed_checksum() for out in stage.outs)
+                or any(out.workspace_status() for out in stage.outs)  # changed or missing
             ):
                 continue
-            changed = [str(dep) for dep in stage.deps if dep.changed_checksum() or dep.status()]
+            changed = [str(dep) for dep in stage.deps if dep.workspace_status()]
             if changed and all(path.startswith(CODE) for path in changed):
                 deps = {dep["path"]: dep["md5"] for dep in lock[name]["deps"]}
                 stale[name] = {path: md5 for path, md5 in deps.items() if path.startswith(CODE)}

@@ -35,6 +35,7 @@ from stages.config.models import ModelConfig
 from stages.config.schema import Params
 from stages.config.sections import ParameterConfig, Value
 from stages.plots._style import styled
+from stages.reporting.markdown import table
 from stages.runtime import paths
 from stages.runtime.cli import run
 from stages.runtime.errors import UserError
@@ -148,10 +149,8 @@ class Search:
         return self.study.get_trials(deepcopy=False, states=DONE)
 
     def _stop(self) -> None:
-        """Interrupt all trials; kill them if this is called again. No other starts."""
+        """Interrupt all trials; kill them if this is called again. The first to end keeps others from starting."""
         print("stopping the trials", file=sys.stderr, flush=True)
-        with suppress(RuntimeError):  # no trial has begun yet
-            self.study.stop()
         number = signal.SIGKILL if self._is_stopping else signal.SIGINT
         self._is_stopping = True
         for process in list(self._running):
@@ -238,8 +237,8 @@ class Search:
             finished = {each.number for each in study.get_trials(deepcopy=False) if each.state.is_finished()}
             kept = {best.number} if best else set()
             _remove_experiments(f"{self.experiment}-{number}" for number in finished - kept)
-        if len(finished) >= HOPELESS and not self._done():
-            study.stop()
+        if self._is_stopping or (len(finished) >= HOPELESS and not self._done()):
+            study.stop()  # here, in the thread of a trial: with several, Optuna lets no other one do it
 
 
 def _check_clone() -> None:
@@ -421,8 +420,8 @@ def report(study: optuna.Study, name: str) -> str:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
         explained = "; variance explained: " + ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
-    table = best.to_markdown(index=False, floatfmt=".6g")
-    return f"{table}\n\n{counts}{explained}\nAll trials: {', '.join(map(str, files))}"
+    rows = [[f"{cell:.6g}" if isinstance(cell, float) else cell for cell in row] for row in best.to_numpy(object)]
+    return f"{table([*best], rows)}\n\n{counts}{explained}\nAll trials: {', '.join(map(str, files))}"
 
 
 def _assignments(values: Mapping[str, Any]) -> str:

@@ -31,7 +31,8 @@ class Content(NamedTuple):
 def convert_all(contents: Contents, max_pixels: int = MAX_PIXELS) -> Iterator[tuple[Content, bytes]]:
     """Decode images in threads; yield them in their order, each with its file as records hold it.
 
-    That is the file itself if it is a JPEG file that needs no conversion, a PNG file otherwise; empty if it is invalid.
+    That is the file itself if it is a JPEG file that needs no conversion and is not too large for TensorFlow, else a
+    PNG file; empty if it is invalid.
 
     Args:
         contents: the images.
@@ -57,7 +58,7 @@ def _convert(name: str, read: Callable[[], bytes], max_pixels: int) -> tuple[Con
             raise ValueError("is empty")
         pixels, applied = convert.convert(data, max_pixels)
         height, width, channels = pixels.shape
-        stays = not applied and data.startswith(convert.JPEG)
+        stays = not applied and data.startswith(convert.JPEG) and height * width < jpeg.TENSORFLOW_PIXELS
         if stays and (error := jpeg.find_error(data, max_pixels=max_pixels)):
             raise ValueError(error)
     except ValueError as error:

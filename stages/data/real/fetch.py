@@ -15,7 +15,7 @@ from urllib.request import url2pathname
 import requests
 import urllib3
 
-from stages.runtime import dvc_lock
+from stages.runtime import dvc_lock, paths
 from stages.runtime.errors import UserError, mask_urls
 from stages.runtime.files import file_hash
 from stages.runtime.progress import progress
@@ -45,24 +45,32 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]", folder: Path) -> None:
             `path` does not exist then.
     """
     errors: list[str] = []
-    for mirror in mirrors:
+    for number, mirror in enumerate(mirrors):
         if errors:
             print(f"{path.name}: {errors[-1]}", flush=True)
         url = mask_urls(mirror.url)
         print(f"{path.name}: from {url}", flush=True)
+        algorithm, _, expected = mirror.hash.partition(":")
+        # What an interrupted download has left is continued: the hash will show whether it belongs to this file.
+        part = paths.DOWNLOADS / f"{expected}-{number}" if expected else path
+        part.parent.mkdir(parents=True, exist_ok=True)
         try:
-            with path.open("wb") as out:
+            with part.open("ab") as out:
                 (_copy if mirror.url.startswith("file:") else _download)(mirror.url, out)
-            if not mirror.hash:
+            if not expected:
                 _pin(path, folder)
                 return
-            algorithm, _, expected = mirror.hash.partition(":")
-            if (found := file_hash(path, algorithm)) == expected:
+            if (found := file_hash(part, algorithm)) == expected:
+                shutil.move(part, path)
+                for other in paths.DOWNLOADS.glob(f"{expected}-*"):
+                    other.unlink()
                 return
-            what = "an HTML page" if _looks_like_html(path) else "wrong hash"
-            raise MirrorError(f"{what}: {path.stat().st_size} bytes with {algorithm}:{found}")
+            what = "an HTML page" if _looks_like_html(part) else "wrong hash"
+            size = part.stat().st_size
+            part.unlink()
+            raise MirrorError(f"{what}: {size} bytes with {algorithm}:{found}")
         except MirrorError as error:
-            path.unlink()
+            path.unlink(missing_ok=True)
             errors.append(f"{url}: {error}")
     copy = Path(os.path.expanduser("~")).absolute() / "Downloads" / path.name
     entry = f"- {copy.as_uri()}#{mirrors[0].hash.replace(':', '=') or 'sha256=…'}"
@@ -76,7 +84,7 @@ def _pin(path: Path, folder: Path) -> None:
     """Accept a file whose publisher names no hash, unless dvc.lock records another for the only file in `folder`."""
     listing = json.dumps([{"md5": file_hash(path, "md5"), "relpath": path.name}])  # as DVC writes that of a folder
     digest = hashlib.md5(listing.encode()).hexdigest()
-    if dvc_lock.output_hash(folder) not in (None, f"{digest}.dir"):
+    if dvc_lock.output_hashes().get(folder.as_posix()) not in (None, f"{digest}.dir"):
         raise MirrorError("it is not the file of the first download, whose hash is in dvc.lock")
     found = file_hash(path, "sha256")
     print(f"{path.name}: its publisher names no hash; dvc.lock pins this file: sha256:{found}", flush=True)
@@ -88,6 +96,7 @@ def _copy(url: str, out: BinaryIO) -> None:
         address = urlsplit(url)
         if address.netloc not in ("", "localhost"):
             raise MirrorError("not on this machine; a local path has three slashes: file:///…")
+        out.truncate(0)
         with Path(url2pathname(address.path)).open("rb") as source:
             shutil.copyfileobj(source, out)
     except ValueError as error:
