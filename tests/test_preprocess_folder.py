@@ -333,5 +333,5 @@ def sixteen_bits(folder: Path) -> bytes:
 def test_dataset_without_images_to_test_with_is_one_line(project: Path) -> None:
     write(project / "pets", names(1))
     write_params(project, lambda values: add_folder(values, path="pets", classes=["cat", "dog"]))
-    with pytest.raises(UserError, match=r"^pets: no class has enough images or groups to train and test"):
+    with pytest.raises(UserError, match=r"^flowers: split 'test' has no images; check pets$"):
         preprocess_folder.preprocess_folder("flowers")

@@ -142,7 +142,7 @@ def test_experiment_does_not_take_the_checkpoint_of_an_interrupted_training(
     assert "resuming" not in capsys.readouterr().out
     write_params(project, long)
     train("mnist_dense")
-    assert "resuming from epoch 2" in capsys.readouterr().out
+    assert "resuming from epoch 1, " in capsys.readouterr().out
     assert not list(Path(".dvc/tmp/checkpoints").iterdir())
 
 

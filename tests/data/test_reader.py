@@ -162,7 +162,7 @@ def test_end_of_an_iteration_is_not_waited_for(project: Path) -> None:
         return time.monotonic() - start
 
     with ThreadPoolExecutor(16) as pool:
-        assert max(pool.map(seconds_of_the_end, range(16))) < 0.3
+        assert max(pool.map(seconds_of_the_end, range(16))) < 0.6  # it was as long as the sleep, or longer
 
 
 def test_images_are_decoded_on_all_cores_whatever_threads_the_computation_has(
@@ -203,7 +203,7 @@ def test_image_that_tensorflow_cannot_decode_is_named(project: Path) -> None:
 
 def test_error_on_a_node_of_a_cluster_names_the_stage(project: Path) -> None:
     """It has the inputs of the training and nothing else."""
-    writer.write("mnist", ["a"], ["train"], pixels(3, (4, 4, 1)))
+    writer.write("mnist", ["a", "b", "c"], ["train"], pixels(3, (4, 4, 1)))
     inputs = Training.of("mnist_dense", params.load()).inputs
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(node(project, inputs))

@@ -28,8 +28,6 @@ def stage(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
         (["stages.train", "../dvc.yaml:train@mnist_dens"], "error: params.yaml: models: there is no 'mnist_dens'; "),
         (["stages.extract", "imagenette_vgg16"], "error: data/raw/vgg16/vgg16_weights_tf_dim_ordering_tf_kernels_"),
         (["tools.data.dataset", "pets", "a\x1b[2J"], r"error: a\x1b[2J: no such folder"),
-        # Of a tool, it is a tag of GTO
-        (["tools.compare.base", "base_cnn@v1.0.0"], "error: 'base_cnn@v1.0.0': no such revision"),
         (["stages.report"], "error: reports/published.yaml: No such file or directory\n"),
     ],
 )

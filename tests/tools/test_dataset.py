@@ -125,7 +125,7 @@ def test_groups_get_a_validation_split_of_their_own(project: Path, capsys: pytes
     said = capsys.readouterr().out
     assert "  cat: 6, 2 of them to test, 2 to validate\n" in said
     assert "the same file to train, to validate and to test: " in said
-    assert "  warning: the source's own splits part groups: 2, such as '0'; accuracies will be too high" in said
+    assert "  warning: the source's own splits part groups: 1, such as '0'; accuracies will be too high" in said
 
 
 def test_entry_has_the_indentation_of_its_section(project: Path) -> None:

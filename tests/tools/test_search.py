@@ -84,9 +84,12 @@ def opened(name: str = "mnist_dense") -> Search:
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_interrupt_of_trials_side_by_side_starts_no_others(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_of_trials_side_by_side_starts_no_others(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(repository)
-    found = opened("mnist_cnn")
+    monkeypatch.setattr(search, "FOLDER", tmp_path)  # the trials of other tests are not in it
+    found = opened()
     begun = threading.Barrier(2, lambda: os.kill(os.getpid(), signal.SIGINT), timeout=60)
 
     def fail(trial: optuna.Trial) -> float:

@@ -84,7 +84,7 @@ def assign_splits(
 
     Raises:
         UserError: the source has splits although a fraction is given, or the other way around; or there are too few
-            images for a fraction.
+            images for `validation_fraction`.
     """
     # What stays together in one split: the group of an image, or the image itself
     units = {name: group_of(entry, group) or entry.key for name, entry in listing.entries.items()}
@@ -93,8 +93,6 @@ def assign_splits(
     elif test_fraction is not None and not listing.has_splits:
         entries = {name: entry._replace(split=layout.TRAIN) for name, entry in listing.entries.items()}
         entries = _hold_out(entries, units, layout.TEST, test_fraction)
-        if layout.TEST not in layout.split_names(entries):
-            raise UserError(f"{listing.source}: no class has enough images or groups to train and test; add some")
     else:
         what = "has splits of its own: remove" if listing.has_splits else "has no splits of its own: add"
         raise UserError(f"{listing.source}: it {what} test_fraction in params.yaml")
