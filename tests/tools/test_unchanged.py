@@ -4,7 +4,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
+
+from stages.prediction.saved_model import save
 from tests.conftest import CopyFolder, commit, run, thirty_epochs, write_params
+from tools.lib.probes import saved_parts
 
 
 def change(folder: Path, module: str, old: str, new: str) -> None:
@@ -71,3 +76,13 @@ def test_only_what_depends_on_recorded_trainings_runs_and_its_failure_is_one_lin
     done = run(clone, *command)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "error: a stage failed: see above")
     assert "Traceback" not in done.stderr
+
+
+def test_threshold_and_class_means_are_among_what_a_probe_compares(tmp_path: Path) -> None:
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    path = tmp_path / "a.keras"
+    found = set()
+    for threshold, mean in ((0.5, 1), (0.6, 1), (0.6, 2)):
+        save(model, path, {"not_sure_below": threshold}, np.full((2, 4), mean, np.float32))
+        found.add(tuple(saved_parts(path)))
+    assert len(found) == 3

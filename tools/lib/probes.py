@@ -140,7 +140,6 @@ def _trained(name: str) -> str:
     import pyarrow.parquet as pq
 
     from stages.evaluate import evaluate
-    from stages.prediction.saved_model import read_class_means, read_signature
     from stages.training import checkpoint
     from stages.training.train_model import Training, run
 
@@ -155,12 +154,9 @@ def _trained(name: str) -> str:
     with np.load(info.checkpoint) as arrays:
         state = [_array_digest(arrays[key]) for key in arrays.files if key != "rest"]
     without_tta = predicted.get("predicted_without_tta")
-    means = read_class_means(paths.model(name))
     return _digest(
         [
-            "".join(sorted(_weights(paths.model(name)))).encode(),
-            json.dumps(read_signature(paths.model(name)), sort_keys=True).encode(),
-            b"" if means is None else means.tobytes(),
+            *saved_parts(paths.model(name)),
             "".join(sorted(state)).encode(),
             repr([sorted(row.items()) for row in rows]).encode(),
             np.stack(predicted["probabilities"].to_numpy()).astype(np.float32).tobytes(),
@@ -207,16 +203,20 @@ def _write_folder(name: str, values: Params) -> None:
             Image.fromarray(pixels.astype(np.uint8)).save(target / f"{number}.png")
 
 
-def _weights(path: Path) -> list[str]:
-    """A digest of every array in a .keras file."""
+def saved_parts(path: Path) -> list[bytes]:
+    """What decides the answers of a .keras file, whatever its layers are called: arrays, signature, class means."""
     import h5py
+
+    from stages.prediction.saved_model import read_class_means, read_signature
 
     digests: list[str] = []
     with zipfile.ZipFile(path) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
         file.visititems(
             lambda _, item: digests.append(_array_digest(item[()])) if isinstance(item, h5py.Dataset) else None
         )
-    return digests
+    means = read_class_means(path)
+    signature = json.dumps(read_signature(path), sort_keys=True)
+    return ["".join(sorted(digests)).encode(), signature.encode(), b"" if means is None else means.tobytes()]
 
 
 def _array_digest(array: np.ndarray) -> str:
