@@ -1,7 +1,7 @@
 """Probes: small trainings and extractions through the real stages, whose digests tell whether code computes the same.
 
-`python -m tools.lib.probes PARAMS STAGE…` runs them in the working directory, an empty folder, with the code that
-PYTHONPATH names, and prints the digest of each.
+As a script with the arguments PARAMS STAGE…, it runs them in the working directory, an empty folder, with the stages
+that PYTHONPATH names, and prints the digest of each.
 """
 
 import hashlib
@@ -35,6 +35,8 @@ EPOCHS = 3
 FEATURE_SIZE = 64  # height and width of the images that features are extracted from
 FOLDER_SIDE = 64
 RESULT = "probe "  # begins a line with a digest
+# This module, whatever digest the code of another revision would compute
+RUN = "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], run_name='__main__')"
 ROW_METRICS = ("accuracy", "accuracy_without_tta", "validation_accuracy")  # what a row of measured results shows
 
 
@@ -53,7 +55,7 @@ def probe(stages: Sequence[str], project: Path = Path()) -> dict[str, str]:
         processes = []
         for part in filter(None, (stages[::2], stages[1::2])):
             folder = Path(stack.enter_context(TemporaryDirectory()))
-            command = [sys.executable, "-m", "tools.lib.probes", str(project.absolute() / paths.PARAMS), *part]
+            command = [sys.executable, "-c", RUN, __file__, str(project.absolute() / paths.PARAMS), *part]
             log = stack.enter_context((folder / "log").open("w+", encoding="utf-8"))
             run = subprocess.Popen(
                 command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, encoding="utf-8"
