@@ -22,7 +22,7 @@ from stages.config.datasets import MirrorConfig
 from stages.runtime.cli import INTERRUPTED
 from stages.runtime.errors import UserError
 from tests.conftest import ROOT, SAMPLE, copy_work_tree, run
-from tests.data.mirror_server import BODY, CUT, PAGE, Server, mirror, send, serve
+from tests.data.mirror_server import BODY, CUT, PAGE, Server, mirror, send, send_range, serve
 
 MIRROR = {"url": "file:///nowhere", "hash": "md5:" + "0" * 32}
 
@@ -91,8 +91,12 @@ def test_command_writes_exactly_the_files_of_params(server: Server, tmp_path: Pa
     assert server.url + "/a" in result.stdout
 
 
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
 @pytest.mark.usefixtures("ctrl_c")
-def test_ctrl_c_during_a_download_leaves_nothing(server: Server, tmp_path: Path) -> None:
+def test_download_after_ctrl_c_leaves_no_data_and_continues(server: Server, tmp_path: Path) -> None:
     asleep = threading.Event()
 
     def stalled(handler: BaseHTTPRequestHandler) -> None:
@@ -100,7 +104,8 @@ def test_ctrl_c_during_a_download_leaves_nothing(server: Server, tmp_path: Path)
         handler.wfile.flush()
         asleep.wait(30)
 
-    write_entry(tmp_path, {"one.h5": [mirror(server.at("/a", stalled))]})
+    entry = {"one.h5": [mirror(server.at("/a", stalled, send_range(BODY)))]}
+    write_entry(tmp_path, entry)
     with subprocess.Popen(
         [sys.executable, "-m", "stages.download", "net"],
         cwd=tmp_path,
@@ -110,7 +115,7 @@ def test_ctrl_c_during_a_download_leaves_nothing(server: Server, tmp_path: Path)
         encoding="utf-8",
     ) as process:
         try:
-            while process.poll() is None and not list(tmp_path.rglob("one.h5")):
+            while process.poll() is None and not any(map(size_of, tmp_path.glob(".dvc/tmp/downloads/*"))):
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)
             _, errors = process.communicate(timeout=10)
@@ -120,6 +125,11 @@ def test_ctrl_c_during_a_download_leaves_nothing(server: Server, tmp_path: Path)
     assert process.returncode == 1
     assert errors == INTERRUPTED + "\n"
     assert list((tmp_path / "data/raw").iterdir()) == []
+    (part,) = tmp_path.glob(".dvc/tmp/downloads/*")
+    size = size_of(part)
+    assert command(tmp_path, "net", entry).returncode == 0
+    assert (tmp_path / "data/raw/net/one.h5").read_bytes() == BODY
+    assert server.ranges() == [None, f"bytes={size}-"]
 
 
 def test_failed_mirrors_are_one_line_and_leave_data_unchanged(server: Server, tmp_path: Path) -> None:

@@ -119,7 +119,7 @@ def _ranked(prediction: Prediction, classes: list[str], top: int) -> list[tuple[
 def _row(cells: list[str]) -> str:
     buffer = io.StringIO()
     csv.writer(buffer, lineterminator="").writerow(
-        [f"'{cell}" if is_formula(cell) else cell for cell in map(printable, cells)]
+        [f"'{cell}" if is_formula(cell) else cell for cell in (cell and printable(cell) for cell in cells)]
     )
     return buffer.getvalue()
 
