@@ -108,7 +108,7 @@ def test_killed_and_interrupted_training_ends_with_the_same_bytes(project: Path)
     assert lines[1] == "mnist_dense: 79,510 parameters, 36 training images, float32\n"
     assert 10 <= resumed_from(lines) < 60
     assert (process.returncode, errors) == (1, "interrupted: `dvc repro` continues after the last finished stage\n")
-    history = paths.history("mnist_dense")  # live, after each epoch
+    history = paths.history("mnist_dense")  # live, once a second
     assert checkpoint.exists() and [path for path in files if path.exists()] == [history]
     process, lines = start(project, 60, TRAINING + AGAIN)
     with process:
@@ -219,3 +219,16 @@ def test_without_a_validation_fraction_all_images_train_to_the_last_epoch(
 def test_split_without_images_is_one_line(images: int, fraction: float) -> None:
     with pytest.raises(UserError, match=r"^params.yaml: train.validation_fraction: .* images of mnist leaves an empty"):
         _splits("mnist", {"train": images, "test": 10}, fraction)
+
+
+def test_classes_without_images_to_train_with_are_named(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import_tensorflow(params.load().threads)
+    rng = np.random.default_rng(0)
+    examples = [
+        (split, f"{at}", rng.integers(0, 256, (28, 28, 1), np.uint8), at % 8)
+        for split, count in (("train", 80), ("test", 8))
+        for at in range(count)
+    ]
+    writer.write("mnist", params.load().datasets["mnist"].class_names, ["train", "test"], examples)
+    train("mnist_dense")
+    assert "mnist_dense: 2 classes, such as '8', have no images to train with" in capsys.readouterr().out

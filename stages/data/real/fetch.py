@@ -52,7 +52,7 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]", folder: Path) -> None:
         print(f"{path.name}: from {url}", flush=True)
         algorithm, _, expected = mirror.hash.partition(":")
         # What an interrupted download has left is continued: the hash will show whether it belongs to this file.
-        part = paths.DOWNLOADS / f"{expected}-{number}" if expected else path
+        part = paths.DOWNLOADS / f"{folder.name}-{expected}-{number}" if expected else path
         part.parent.mkdir(parents=True, exist_ok=True)
         try:
             with part.open("ab") as out:
@@ -62,7 +62,7 @@ def fetch(path: Path, mirrors: "list[MirrorConfig]", folder: Path) -> None:
                 return
             if (found := file_hash(part, algorithm)) == expected:
                 shutil.move(part, path)
-                for other in paths.DOWNLOADS.glob(f"{expected}-*"):
+                for other in paths.DOWNLOADS.glob(f"{folder.name}-{expected}-*"):
                     other.unlink()
                 return
             what = "an HTML page" if _looks_like_html(part) else "wrong hash"
